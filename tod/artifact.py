@@ -1,0 +1,241 @@
+"""The .tod file: open, verify, write whole. docs/format.md describes the format.
+
+A ZIP of stored members: `manifest.json`, three ONNX graphs, `state.safetensors`, and
+`vectors.safetensors` with inputs and expected outputs. A *slim* checkpoint holds manifest and
+state only and finds the rest in its base, a whole .tod file beside it with the same graphs.
+Reading checks sizes, hashes, names, shapes, dtypes, opset and operators before anything is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tod import graph
+from tod import manifest as manifests
+from tod.errors import ArtifactError
+from tod.files import write_whole
+from tod.manifest import GRAPHS, Manifest, Member
+from tod.state import Arrays, check_arrays
+
+MANIFEST, STATE, VECTORS = "manifest.json", "state.safetensors", "vectors.safetensors"
+_MEMBERS = (MANIFEST, *GRAPHS, VECTORS, STATE)
+_SLIM_MEMBERS = (MANIFEST, STATE)
+_MAX_MEMBER_BYTES = 1 << 30
+# Same bytes on every day and every system.
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A verified .tod file.
+
+    Attributes:
+        path: the file.
+        manifest: what it declares.
+        graphs: ONNX bytes by name, see `tod.manifest.GRAPHS`.
+        state: the stored arrays.
+        vectors: `vectors.safetensors`, undecoded; see `test_vectors`.
+        source: the whole model that a slim checkpoint beside it can refer to, if there is one.
+    """
+
+    path: Path
+    manifest: Manifest
+    graphs: Mapping[str, bytes]
+    state: Arrays
+    vectors: bytes
+    source: Path | None = None
+
+    @property
+    def stem(self) -> str:
+        """The name that files derived from this one start with: that of the base."""
+        return Path(self.manifest.base or self.path.name).stem
+
+    def test_vectors(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """Graph name -> tensor name -> array, inputs and expected outputs alike."""
+        nested: dict[str, dict[str, NDArray[Any]]] = {}
+        for key, array in arrays_from_bytes(self.vectors, where=f"{self.path}: {VECTORS}").items():
+            graph_name, _, tensor = key.partition("/")
+            nested.setdefault(graph_name, {})[tensor] = array
+        return nested
+
+
+def read(path: str | Path) -> Artifact:
+    """Open and verify a .tod file; a slim checkpoint together with its base.
+
+    Raises:
+        ArtifactError: no such file, damaged, foreign, too new, or its base is not beside it.
+    """
+    path = Path(path)
+    manifest, members = _read_members(path)
+    source = path if manifest.kind == "model" else None
+    if manifest.kind == "checkpoint" and set(members) == set(_SLIM_MEMBERS):
+        source, base_members = _find_base(path, manifest)
+        members = {**base_members, **members}
+    elif set(members) != set(_MEMBERS):
+        raise ArtifactError(f"{path}: it holds {sorted(members)}, wanted {sorted(_MEMBERS)}")
+    state = arrays_from_bytes(members[STATE], where=f"{path}: {STATE}")
+    check_arrays(manifest, state, where=str(path))
+    graphs = {name: members[name] for name in GRAPHS}
+    for name, data in graphs.items():
+        _check_graph(manifest, name, graph.inspect(data, where=f"{path}: {name}"), str(path))
+    return Artifact(path, manifest, graphs, state, members[VECTORS], source)
+
+
+def write(artifact: Artifact, *, slim: bool = False) -> Manifest:
+    """Write a .tod file whole; the same content gives the same bytes.
+
+    Args:
+        artifact: what to write, and where. Its manifest's table of members is made here.
+        slim: leave out what the base holds.
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        ArtifactError: it cannot be written; a file that was there is untouched.
+    """
+    state = arrays_to_bytes(artifact.state)
+    members = {**artifact.graphs, VECTORS: artifact.vectors, STATE: state}
+    table = {name: Member(len(data), _sha256(data)) for name, data in sorted(members.items())}
+    manifest = replace(artifact.manifest, members=table)
+    members[MANIFEST] = manifests.encode(manifest)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in _SLIM_MEMBERS if slim else _MEMBERS:
+            entry = zipfile.ZipInfo(name, _ZIP_DATE)
+            entry.create_system, entry.external_attr = 3, 0o644 << 16
+            archive.writestr(entry, members[name])
+    try:
+        write_whole(artifact.path, buffer.getvalue())
+    except OSError as error:
+        raise ArtifactError(
+            f"{artifact.path}: cannot be written: {error.strerror or error}",
+            hint="give another place with -o, or free some room",
+        ) from error
+    return manifest
+
+
+def arrays_to_bytes(arrays: Arrays) -> bytes:
+    """Arrays in the safetensors format, sorted by name."""
+    # safetensors' own save_file neither syncs nor keeps file modes; only its bytes are used.
+    import safetensors.numpy
+
+    ordered = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    return safetensors.numpy.save(ordered)
+
+
+def arrays_from_bytes(data: bytes, *, where: str) -> dict[str, NDArray[Any]]:
+    """The inverse of `arrays_to_bytes`.
+
+    Raises:
+        ArtifactError: not in the safetensors format.
+    """
+    import safetensors
+    import safetensors.numpy
+
+    try:
+        return dict(safetensors.numpy.load(data))
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{where}: it is not a readable safetensors file: {error}") from error
+
+
+def _read_members(path: Path) -> tuple[Manifest, dict[str, bytes]]:
+    """Manifest and members of one file; every hash is checked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            names = [entry.filename for entry in entries]
+            if set(names) not in (set(_MEMBERS), set(_SLIM_MEMBERS)) or len(names) != len(
+                set(names)
+            ):
+                raise ArtifactError(f"{path}: not a .tod file: it holds {sorted(names)[:8]}")
+            for entry in entries:
+                if entry.compress_type != zipfile.ZIP_STORED:
+                    raise ArtifactError(f"{path}: member {entry.filename} is compressed")
+                if entry.file_size > _MAX_MEMBER_BYTES:
+                    raise ArtifactError(f"{path}: member {entry.filename} is over 1 GiB")
+            members = {name: archive.read(name) for name in names}
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{path}: no such file", hint="make one with 'tod export', or check the path"
+        ) from None
+    except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
+        raise ArtifactError(
+            f"{path}: not a readable .tod file: {error}", hint="copy or export it again"
+        ) from error
+    except RuntimeError as error:  # zipfile's answer to an encrypted member
+        raise ArtifactError(f"{path}: not a readable .tod file: {error}") from error
+    manifest = manifests.decode(members[MANIFEST], where=str(path))
+    for name, data in members.items():
+        if name != MANIFEST and Member(len(data), _sha256(data)) != manifest.members[name]:
+            raise ArtifactError(
+                f"{path}: member {name} is not what the manifest describes",
+                hint="the file is damaged or was put together from several; copy it again",
+            )
+    return manifest, members
+
+
+def _find_base(path: Path, manifest: Manifest) -> tuple[Path, dict[str, bytes]]:
+    """The graphs and vectors that a slim checkpoint leaves out, from a file beside it.
+
+    Any whole artifact with these graphs serves: the hashes decide, the recorded name only comes
+    first.
+    """
+    wanted = {name: member for name, member in manifest.members.items() if name != STATE}
+    beside = sorted(path.parent.glob("*.tod"), key=lambda p: (p.name != manifest.base, p.name))
+    for candidate in beside:
+        try:
+            other, members = _read_members(candidate)
+        except ArtifactError:
+            continue
+        if other.kind != "model":
+            continue
+        if all(other.members.get(name) == member for name, member in wanted.items()):
+            return candidate, {name: members[name] for name in wanted}
+    raise ArtifactError(
+        f"{path}: its base {manifest.base} is not in {path.parent.resolve()}",
+        hint="a checkpoint holds no graphs; put the .tod file it was trained from beside it",
+    )
+
+
+def _check_graph(manifest: Manifest, name: str, info: graph.GraphInfo, where: str) -> None:
+    """The graph's inputs and outputs must be those that the manifest's table implies."""
+    trainable = [tensor.name for tensor in manifest.tensors]
+    parameters = [tensor.name for tensor in manifest.parameters]
+    wanted_in, wanted_out = {
+        "features.onnx": (["pixels"], ["features"]),
+        "train.onnx": (
+            ["features", "labels", "lr", *trainable],
+            ["loss", "logits", *(f"next.{tensor}" for tensor in trainable)],
+        ),
+        "predict.onnx": (["features", *parameters], ["logits"]),
+    }[name]
+    for kind, wanted, found in (("in", wanted_in, info.inputs), ("out", wanted_out, info.outputs)):
+        if set(wanted) != set(found):
+            raise ArtifactError(
+                f"{where}: {name} has the {kind}puts {sorted(found)}, wanted {sorted(wanted)}"
+            )
+    for tensor in manifest.tensors:
+        declared = info.inputs.get(tensor.name)
+        if declared and (
+            declared.dtype != tensor.dtype or len(declared.shape) != len(tensor.shape)
+        ):
+            raise ArtifactError(f"{where}: {name} takes {tensor.name} as {declared}, not {tensor}")
+    if (info.opset, info.ir_version) != (manifest.opset, manifest.ir_version):
+        raise ArtifactError(
+            f"{where}: {name} has opset {info.opset} and IR {info.ir_version}, the manifest "
+            f"says {manifest.opset} and {manifest.ir_version}"
+        )
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,310 @@
+"""Class folders -> samples with a class, a split and a content hash. Decodes no picture."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import msgspec
+
+from tod.errors import DataError
+from tod.image import SUFFIXES
+from tod.sampling import FRACTIONS, Split, assign_splits
+
+INDEX_NAME = "dataset.json"
+JOURNAL_NAME = "dataset.journal"
+MIN_PICTURES = 5
+_READY_MADE_SPLITS = {"train", "training", "test", "val", "valid", "validation"}
+
+
+@dataclass(frozen=True)
+class IndexedClass:
+    name: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class IndexedFile:
+    """One prepared picture. `file` lies in the dataset, `source` in what it was made from."""
+
+    file: str
+    label: int
+    split: Split
+    sha256: str
+    source: str
+    source_sha256: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """The content of dataset.json, see docs/format.md."""
+
+    format: Literal["tod-dataset"]
+    schema: Literal[1]
+    size_px: int
+    resize_px: int
+    interpolation: Literal["bicubic", "bilinear"]
+    picture_format: Literal["bmp", "png", "jpeg"]
+    seed: int
+    per_class: int | None
+    classes: tuple[IndexedClass, ...]
+    files: tuple[IndexedFile, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture. `path` is relative to the dataset's folder, with "/" between its parts."""
+
+    path: str
+    label: int
+    split: Split
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Pictures with classes and splits.
+
+    Attributes:
+        root: the folder.
+        classes: class names; a sample's label is an index into them.
+        samples: all pictures, ordered by class and name.
+        cropped: the pictures were cut out by `tod prepare-dataset` and are only resized.
+        notices: what a user should know about files that were passed over.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    cropped: bool = False
+    notices: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, seed: int = 0) -> Dataset:
+        """Open a prepared dataset (with dataset.json) or any tree of class folders.
+
+        Args:
+            path: the folder. Without dataset.json every folder in it that holds pictures is a
+                class, named by its path below the folder.
+            seed: of the split of a plain tree; a prepared dataset brings its own split.
+
+        Raises:
+            DataError: no folder, no class, or a class with fewer than 5 different pictures.
+        """
+        root = Path(path)
+        if not root.is_dir():
+            raise DataError(
+                f"{root}: no such folder", hint="give the folder that holds one folder per class"
+            )
+        if (root / INDEX_NAME).is_file():
+            return _from_index(root, read_index(root / INDEX_NAME))
+        if (root / JOURNAL_NAME).exists():
+            raise DataError(
+                f"{root}: preparing this dataset was interrupted",
+                hint="run the same 'tod prepare-dataset' command again; it does what is missing",
+            )
+        return _from_tree(root, seed)
+
+    def split(self, name: Split) -> tuple[Sample, ...]:
+        """The samples of one split."""
+        return tuple(sample for sample in self.samples if sample.split == name)
+
+    def counts(self) -> dict[str, int]:
+        """Number of pictures by split."""
+        found = Counter(sample.split for sample in self.samples)
+        return {split: found[split] for split in FRACTIONS}
+
+    def digest(self) -> str:
+        """SHA-256 over classes, contents and splits: equal for equal data, whatever its place."""
+        lines = sorted(f"{self.classes[s.label]}\t{s.sha256}\t{s.split}" for s in self.samples)
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+    def matched(self, class_names: Sequence[str]) -> Dataset:
+        """The same pictures with labels that index `class_names`: classes are matched by name.
+
+        Raises:
+            DataError: the two sets of names differ.
+        """
+        if set(class_names) != set(self.classes):
+            missing = sorted(set(class_names) - set(self.classes), key=natural_key)
+            unseen = sorted(set(self.classes) - set(class_names), key=natural_key)
+            raise DataError(
+                f"{self.root}: its classes are not the model's; "
+                f"missing from the data: {_names(missing)}; unknown to the model: {_names(unseen)}",
+                hint="rename the folders, or start from a model that has no classes bound yet",
+            )
+        position = {name: index for index, name in enumerate(class_names)}
+        samples = tuple(
+            replace(sample, label=position[self.classes[sample.label]]) for sample in self.samples
+        )
+        return replace(self, classes=tuple(class_names), samples=samples)
+
+
+def read_index(path: Path) -> Index:
+    """Read dataset.json.
+
+    Raises:
+        DataError: it is not readable or not a dataset index.
+    """
+    try:
+        index = msgspec.json.decode(path.read_bytes(), type=Index)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(
+            f"{path}: it is not a readable dataset index: {error}",
+            hint="prepare the dataset again with 'tod prepare-dataset'",
+        ) from error
+    bad = [f.file for f in index.files if not 0 <= f.label < len(index.classes) or _escapes(f.file)]
+    if bad:
+        raise DataError(f"{path}: {len(bad)} files have no class or lie elsewhere, e.g. {bad[0]!r}")
+    return index
+
+
+def find_pictures(root: Path) -> tuple[dict[str, list[Path]], int]:
+    """All pictures below a folder, by the relative name of the folder that holds them.
+
+    Returns:
+        Class name -> sorted picture files, in natural order of the names; and how many files were
+        passed over because their names are not those of pictures.
+
+    Raises:
+        DataError: there is no class folder.
+    """
+    classes: dict[str, list[Path]] = {}
+    ignored = 0
+    visited: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        # A link to a folder above would go round for ever.
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [
+            name for name in folders if os.path.realpath(Path(folder, name)) not in visited
+        ]
+        visited.update(os.path.realpath(Path(folder, name)) for name in folders)
+        pictures = [name for name in files if Path(name).suffix.lower() in SUFFIXES]
+        pictures = [name for name in pictures if not name.startswith(".")]
+        ignored += len(files) - len(pictures)
+        name = Path(folder).relative_to(root).as_posix()
+        if pictures and name != ".":
+            classes[name] = [Path(folder, p) for p in sorted(pictures, key=natural_key)]
+        elif pictures:
+            ignored += len(pictures)
+    tops = {name.split("/")[0].lower() for name in classes}
+    if tops and tops <= _READY_MADE_SPLITS and any("/" in name for name in classes):
+        raise DataError(
+            f"{root}: it holds ready-made splits ({_names(sorted(tops))}), not classes",
+            hint="put the class folders together in one folder; TOD makes its own split",
+        )
+    if not classes:
+        raise DataError(
+            f"{root}: no class folder with pictures in it",
+            hint="make one folder per class and put its pictures (JPEG, PNG, BMP ...) there",
+        )
+    return dict(sorted(classes.items(), key=lambda item: natural_key(item[0]))), ignored
+
+
+def check_classes(
+    where: Path, classes: Sequence[str], labels: Sequence[int], contents: Sequence[str]
+) -> None:
+    """Every class needs enough different pictures, and there must be two classes.
+
+    Raises:
+        DataError: naming every class that is too small.
+    """
+    distinct = Counter(label for label, _ in set(zip(labels, contents, strict=True)))
+    small = [
+        f"{name} ({distinct[i]})" for i, name in enumerate(classes) if distinct[i] < MIN_PICTURES
+    ]
+    if small:
+        raise DataError(
+            f"{where}: a class needs at least {MIN_PICTURES} different pictures to be split; "
+            f"too small: {', '.join(small)}",
+            hint="add pictures to these classes or remove their folders",
+        )
+    if len(classes) < 2:
+        raise DataError(
+            f"{where}: only the class {_names(classes)} was found, two are needed",
+            hint="give the folder that holds one folder per class",
+        )
+
+
+def check_splits(where: Path, classes: Sequence[str], samples: Sequence[Sample]) -> None:
+    """Every class must be in every split; only pictures shared between classes can prevent it.
+
+    Raises:
+        DataError: naming the class and the split.
+    """
+    found = {(sample.label, sample.split) for sample in samples}
+    for label, name in enumerate(classes):
+        for split in FRACTIONS:
+            if (label, split) not in found:
+                raise DataError(
+                    f"{where}: class {name} has no picture left for the {split} split, "
+                    "because too many of its pictures are in other classes as well",
+                    hint="remove pictures that are in several classes",
+                )
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort "2.bmp" before "10.bmp", on every file system alike."""
+    parts = re.split(r"([0-9]+)", text)
+    return tuple((0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts if p)
+
+
+def near_names(name: str, known: Sequence[str]) -> str:
+    """A hint with the names most like `name`."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"known: {_names(list(known)[:12])}"
+
+
+def _from_index(root: Path, index: Index) -> Dataset:
+    samples = [Sample(f.file, f.label, f.split, f.sha256) for f in index.files]
+    missing = [sample.path for sample in samples if not (root / sample.path).is_file()]
+    if missing:
+        raise DataError(
+            f"{root}: {len(missing)} of {len(samples)} pictures of {INDEX_NAME} are missing, "
+            f"e.g. {missing[0]}",
+            hint="copy the folder again, or run the same 'tod prepare-dataset' command again",
+        )
+    names = tuple(entry.name for entry in index.classes)
+    check_classes(root, names, [s.label for s in samples], [s.sha256 for s in samples])
+    check_splits(root, names, samples)
+    return Dataset(root, names, tuple(samples), cropped=True)
+
+
+def _from_tree(root: Path, seed: int) -> Dataset:
+    classes, ignored = find_pictures(root)
+    names = tuple(classes)
+    files, contents, notices = [], [], []
+    for label, paths in enumerate(classes.values()):
+        for path in paths:
+            try:
+                contents.append(hashlib.sha256(path.read_bytes()).hexdigest())
+                files.append((label, path))
+            except OSError as error:
+                notices.append(f"{path} was passed over: {error.strerror}")
+    labels = [label for label, _ in files]
+    check_classes(root, names, labels, contents)
+    splits = assign_splits(labels, contents, seed)
+    samples = tuple(
+        Sample(path.relative_to(root).as_posix(), label, split, content)
+        for (label, path), content, split in zip(files, contents, splits, strict=True)
+    )
+    check_splits(root, names, samples)
+    if ignored:
+        notices.append(f"{root}: {ignored} files that are not pictures of a class were passed over")
+    return Dataset(root, names, samples, notices=tuple(notices))
+
+
+def _escapes(file: str) -> bool:
+    path = PurePosixPath(file)
+    return path.is_absolute() or ".." in path.parts
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names) if names else "none"

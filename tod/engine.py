@@ -1,0 +1,141 @@
+"""Run the three graphs: arrays in, arrays out. The only user of onnxruntime.
+
+Knows graph and tensor names; knows no files, pictures or classes.
+Axes: N pictures, B batch, C classes, S side in pixels, F features.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tod.errors import DeviceError
+from tod.state import Arrays
+
+# Graph name, then every input and output by name: what `net_runner -v` prints.
+Observer = Callable[[str, Arrays, Arrays], None]
+
+
+class Engine:
+    """The graphs of one artifact in onnxruntime, each loaded when it is first used.
+
+    Args:
+        graphs: ONNX bytes by name.
+        threads: of the train and predict graphs. The features graph uses one thread in each
+            call, because its callers run several calls at once (see `tod.features`).
+        observe: called after each run.
+    """
+
+    def __init__(
+        self, graphs: Mapping[str, bytes], *, threads: int = 1, observe: Observer | None = None
+    ) -> None:
+        self._graphs = graphs
+        self._threads = {"features.onnx": 1, "train.onnx": threads, "predict.onnx": threads}
+        self._observe = observe
+        self._sessions: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:  # [N, S, S, 3] -> [N, F]
+        """The frozen part. May be called from several threads at once."""
+        outputs = self.run("features.onnx", {"pixels": pixels})
+        features: NDArray[np.float32] = outputs["features"]
+        return features
+
+    def step(
+        self,
+        tensors: Arrays,
+        features: NDArray[np.float32],  # [B, F]
+        labels: NDArray[np.int64],  # [B]
+        lr: float,
+    ) -> tuple[dict[str, NDArray[Any]], float, NDArray[np.float32]]:
+        """One training step.
+
+        Returns:
+            The next value of every tensor; the loss before the step; the logits [B, C].
+        """
+        feeds = {**tensors, "features": features, "labels": labels, "lr": np.array(lr, np.float32)}
+        outputs = self.run("train.onnx", feeds)
+        # onnxruntime gives a 0-d output back as a 0-d array; np.asarray keeps it one.
+        after = {name: np.asarray(outputs[f"next.{name}"]) for name in tensors}
+        return after, float(outputs["loss"]), outputs["logits"]
+
+    def predict(self, parameters: Arrays, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits [B, C] of features [B, F]."""
+        logits: NDArray[np.float32] = self.run(
+            "predict.onnx", {**parameters, "features": features}
+        )["logits"]
+        return logits
+
+    def run(self, graph: str, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        """Run one graph: every input by name -> every output by name.
+
+        Raises:
+            DeviceError: onnxruntime cannot load or run it here.
+        """
+        session, outputs = self._session(graph)
+        try:
+            results = dict(zip(outputs, session.run(None, feeds), strict=True))
+        except Exception as error:  # onnxruntime's errors share no base class but this
+            raise DeviceError(f"{graph} failed in onnxruntime: {_first_line(error)}") from error
+        if self._observe:
+            self._observe(graph, feeds, results)
+        return results
+
+    def _session(self, graph: str) -> tuple[Any, list[str]]:
+        with self._lock:
+            if graph not in self._sessions:
+                session = _load(self._graphs[graph], self._threads[graph], graph)
+                self._sessions[graph] = (session, [output.name for output in session.get_outputs()])
+            entry: tuple[Any, list[str]] = self._sessions[graph]
+            return entry
+
+
+def runtime_version() -> str:
+    """The version of onnxruntime on this machine."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def check_runtime(minimum: str) -> None:
+    """Raise DeviceError when onnxruntime here is older than a model's least version."""
+    found = runtime_version()
+    if _version(found) < _version(minimum):
+        raise DeviceError(
+            f"this model wants onnxruntime {minimum} or newer, here is {found}",
+            hint="pip install --upgrade onnxruntime",
+        )
+
+
+def _load(data: bytes, threads: int, graph: str) -> Any:
+    # Loading onnxruntime takes longer than `--help` may.
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DeviceError(
+            f"onnxruntime cannot be loaded: {error}", hint="pip install onnxruntime"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Whatever goes wrong is raised; a second copy of it on the terminal helps nobody.
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no base class but this
+        raise DeviceError(
+            f"onnxruntime {onnxruntime.__version__} cannot load {graph}: {_first_line(error)}",
+            hint="run 'tod verify' on the file; upgrade onnxruntime if its version is too old",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdecimal())

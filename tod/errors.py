@@ -1,0 +1,62 @@
+"""All errors that a user can meet, and their exit codes.
+
+TodError
+├── UsageError      2    the command or the call was wrong
+├── DataError       3    pictures, class folders, dataset.json
+│   └── PictureError     one picture cannot be read
+├── ArtifactError   4    a .tod file is damaged, foreign or cannot be written
+├── DeviceError     5    this machine cannot run it: runtime too old, extra not installed
+├── TrainingError   6    the training itself failed, e.g. the loss is not finite
+└── Interrupted   130    Ctrl-C or SIGTERM
+
+Exit code 0 is success; 1 is an error in TOD itself (please report it).
+"""
+
+from __future__ import annotations
+
+
+class TodError(Exception):
+    """An error that a user can act on.
+
+    Args:
+        problem: what failed, where, what was wanted and what was found; one sentence.
+        hint: what to do next; one sentence.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problem: str, *, hint: str = "") -> None:
+        super().__init__(problem, hint)
+        self.problem = problem
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.problem}\nhint: {self.hint}" if self.hint else self.problem
+
+
+class UsageError(TodError):
+    exit_code = 2
+
+
+class DataError(TodError):
+    exit_code = 3
+
+
+class PictureError(DataError):
+    pass
+
+
+class ArtifactError(TodError):
+    exit_code = 4
+
+
+class DeviceError(TodError):
+    exit_code = 5
+
+
+class TrainingError(TodError):
+    exit_code = 6
+
+
+class Interrupted(TodError):  # noqa: N818 - the request to stop is not a fault
+    exit_code = 130

@@ -1,0 +1,159 @@
+"""Any picture file -> uint8 RGB pixels. The only user of Pillow.
+
+Every picture ends as sRGB, upright, opaque on white. Axes: S the side in pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from tod.errors import PictureError
+from tod.manifest import InputSpec
+
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".mpo", ".png", ".ppm", ".pgm", ".pbm", ".pnm"}
+    | {".tif", ".tiff", ".webp"}
+)
+# MPO files (JPEGs of stereo cameras) are opened by the JPEG reader.
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_SAVE_OPTIONS: dict[str, dict[str, int | str]] = {
+    "bmp": {},
+    "png": {"compress_level": 6},
+    # 4:4:4: chroma subsampling is the loss that a network sees most.
+    "jpeg": {"quality": 95, "subsampling": "4:4:4"},
+}
+
+
+def load(data: bytes, spec: InputSpec, *, cropped: bool = False) -> NDArray[np.uint8]:
+    """Decode a picture and bring it to the size that a model wants.
+
+    A picture of exactly S x S pixels is taken as it is: it was prepared for this model.
+
+    Args:
+        data: the picture file's bytes.
+        spec: size, resize and interpolation.
+        cropped: the picture was cut out already (a prepared dataset): it is only resized.
+
+    Returns:
+        uint8 [S, S, 3], RGB.
+
+    Raises:
+        PictureError: the reason why it cannot be read.
+    """
+    return fit(decode(data), spec, cropped=cropped)
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """Decode a picture at its own size: uint8 [H, W, 3], sRGB, EXIF orientation applied.
+
+    Grey, palette and 1-bit pictures become RGB, 16-bit ones keep their upper 8 bits, CMYK and Lab
+    are converted by their colour profile, transparency is laid on white. Of an animation the
+    first frame is taken.
+
+    Raises:
+        PictureError: not a picture, damaged, too large, or of a kind without a defined meaning.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of 90 to 180 million pixels and refuses more; both are refused here.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            # Damaged metadata beside intact pixels is no reason to complain.
+            warnings.simplefilter("ignore", UserWarning)
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                if image.mode == "I" and image.format == "TIFF":
+                    raise PictureError("32-bit integer pixels have no defined black and white")
+                image.load()
+                return np.array(_to_srgb(_upright(image)), dtype=np.uint8)
+    except PictureError:
+        raise
+    except UnidentifiedImageError as error:
+        raise PictureError("not a picture in a known format") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
+        raise PictureError("it has too many pixels") from error
+    # A decoder fed with arbitrary bytes raises almost anything (OSError, SyntaxError, TypeError,
+    # struct.error ...); whatever it is, this picture cannot be read and the others can.
+    except Exception as error:
+        raise PictureError(f"it cannot be decoded: {error or type(error).__name__}") from error
+
+
+def fit(pixels: NDArray[np.uint8], spec: InputSpec, *, cropped: bool = False) -> NDArray[np.uint8]:
+    """Shorter side to `resize_px`, centre crop to `size_px`: [H, W, 3] -> [S, S, 3]."""
+    side = spec.size_px
+    if pixels.shape[:2] == (side, side):
+        return pixels
+    image = Image.fromarray(pixels)
+    resample = _FILTERS[spec.interpolation]
+    if cropped:
+        return np.array(image.resize((side, side), resample))
+    width, height = image.size
+    scale = spec.resize_px / min(width, height)
+    size = (max(side, round(width * scale)), max(side, round(height * scale)))
+    if size[0] * size[1] > 64 * spec.resize_px**2:
+        raise PictureError(f"{width} x {height} px is too long and thin for a square crop")
+    if size != image.size:
+        image = image.resize(size, resample)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return np.array(image.crop((left, top, left + side, top + side)))
+
+
+def encode(pixels: NDArray[np.uint8], format_name: str) -> bytes:
+    """Picture file for [H, W, 3] pixels: "bmp" (24-bit), "png" or "jpeg" (quality 95, 4:4:4)."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format_name, **_SAVE_OPTIONS[format_name])
+    return buffer.getvalue()
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        # Damaged EXIF data says nothing about the pixels; they stay as they are stored.
+        return image
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """One picture of any mode -> mode RGB in sRGB."""
+    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
+        return _from_16_bit(image)
+    if image.mode == "F":
+        raise PictureError("32-bit floating-point pixels have no defined black and white")
+    if image.mode == "LAB":
+        return _convert_profile(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
+    profile = image.info.get("icc_profile")
+    if image.has_transparency_data:
+        image = _on_white(image)
+    elif image.mode not in ("L", "RGB", "CMYK"):
+        image = image.convert("RGB")
+    if profile:
+        try:
+            embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            return _convert_profile(image, embedded)
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            # The profile is damaged or made for another mode: the plain conversion is what any
+            # viewer shows then.
+            pass
+    return image.convert("RGB")
+
+
+def _convert_profile(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    srgb = ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
+    assert converted is not None  # only inPlace=True returns None
+    return converted
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    return Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    layer = image.convert("RGBA")
+    white = Image.new("RGBA", layer.size, "white")
+    return Image.alpha_composite(white, layer).convert("RGB")

@@ -1,0 +1,225 @@
+"""Everything that a .tod file declares about itself, as frozen records.
+
+Knows JSON and nothing else: no files, no arrays, no runtime. docs/format.md explains the fields.
+Axes in tensor shapes: an int is fixed; the text "classes" is the number of classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from tod.errors import ArtifactError
+
+SCHEMA = 1
+GRAPHS = ("features.onnx", "train.onnx", "predict.onnx")
+CLASSES_AXIS = "classes"
+_MAX_JSON_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a picture becomes the array that `features.onnx` takes: uint8 [N, size_px, size_px, 3].
+
+    The shorter side is resized to `resize_px`, then the centre `size_px` x `size_px` is cut out.
+    `mean` and `std` (per channel, of values 0..1) tell what the graph itself then applies.
+    """
+
+    size_px: int
+    resize_px: int
+    interpolation: Literal["bicubic", "bilinear"]
+    crop: Literal["center"]
+    colour: Literal["rgb"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the frozen weights came from."""
+
+    source: str
+    sha256: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Backbone:
+    name: str
+    features: Literal["pooled", "logits"]
+    feature_shape: tuple[int, ...]
+    parameters: int
+    weights: Weights
+
+
+@dataclass(frozen=True)
+class Init:
+    """How a tensor with a class axis is made on the device: N(0, std), or zeros for std 0."""
+
+    std: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One trainable parameter or one optimizer slot, an input of `train.onnx` by this name.
+
+    The graph's output `next.<name>` is its value after the step.
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: Literal["float32", "int64"]
+    role: Literal["parameter", "slot"]
+    init: Init
+
+    def resolve(self, classes: int) -> tuple[int, ...]:
+        """The shape with the class axis filled in."""
+        return tuple(classes if axis == CLASSES_AXIS else int(axis) for axis in self.shape)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    name: str
+    lr: float
+    hyperparameters: dict[str, float | bool]
+
+
+@dataclass(frozen=True)
+class Member:
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """The settings and the position of one training run: all that a resumed run needs.
+
+    `best_accuracy` is None until the test split was evaluated; `stale` counts evaluations since
+    it last rose.
+    """
+
+    cycles: int
+    batch_size: int
+    lr: float
+    eval_every: int
+    target_accuracy: float
+    patience: int
+    save_every: int
+    seed: int
+    data_sha256: str
+    cycle: int = 0
+    min_loss: float | None = None
+    best_accuracy: float | None = None
+    best_cycle: int = 0
+    stale: int = 0
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One finished training run, written into the saved model."""
+
+    cycles: int
+    kept_cycle: int
+    batch_size: int
+    lr: float
+    seed: int
+    stopped: str
+    pictures: dict[str, int]
+    data_sha256: str
+    test_accuracy: float | None
+    validation_accuracy: float | None
+    runtime: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    format: Literal["tod"]
+    schema: int
+    kind: Literal["model", "checkpoint"]
+    built_with: dict[str, str]
+    backbone: Backbone
+    input: InputSpec
+    loss: Literal["softmax_cross_entropy"]
+    optimizer: Optimizer
+    batch_size: int
+    tensors: tuple[Tensor, ...]
+    opset: int
+    ir_version: int
+    min_onnxruntime: str
+    members: dict[str, Member]
+    class_count: int | None = None
+    class_names: tuple[str, ...] | None = None
+    base: str | None = None
+    run: Run | None = None
+    history: tuple[HistoryEntry, ...] = field(default=())
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        return tuple(tensor for tensor in self.tensors if tensor.role == "parameter")
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The manifest as indented JSON; equal manifests give equal bytes."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+
+
+def decode(data: bytes, *, where: str) -> Manifest:
+    """Parse and check a manifest.
+
+    Args:
+        data: JSON bytes.
+        where: the file's name, for error messages.
+
+    Raises:
+        ArtifactError: not a manifest, a newer schema, or contradictory values.
+    """
+    if len(data) > _MAX_JSON_BYTES:
+        raise ArtifactError(f"{where}: the manifest has {len(data)} bytes; at most 16 MiB are read")
+    try:
+        header = msgspec.json.decode(data, type=dict[str, Any])
+        if header.get("format") != "tod":
+            raise ArtifactError(f"{where}: the manifest does not declare the format 'tod'")
+        if header.get("schema") != SCHEMA:
+            raise ArtifactError(
+                f"{where}: it has schema {header.get('schema')!r}, this program reads {SCHEMA}",
+                hint="upgrade tod on this machine, or export again with this version",
+            )
+        manifest = msgspec.convert(header, Manifest)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{where}: the manifest is not valid: {error}") from error
+    problems = list(_problems(manifest))
+    if problems:
+        raise ArtifactError(f"{where}: the manifest contradicts itself: {'; '.join(problems)}")
+    return manifest
+
+
+def _problems(manifest: Manifest) -> list[str]:
+    """Every contradiction inside a well-formed manifest."""
+    found = []
+    names = [tensor.name for tensor in manifest.tensors]
+    if len(set(names)) != len(names):
+        found.append("two tensors have the same name")
+    if not manifest.parameters:
+        found.append("no tensor is trainable")
+    for tensor in manifest.tensors:
+        for axis in tensor.shape:
+            if axis != CLASSES_AXIS and not (isinstance(axis, int) and 0 < axis <= 1 << 28):
+                found.append(f"{tensor.name} has the axis {axis!r}")
+    if set(manifest.members) != {*GRAPHS, "state.safetensors", "vectors.safetensors"}:
+        found.append(f"it lists the members {sorted(manifest.members)}")
+    if manifest.class_names is not None:
+        if manifest.class_count != len(manifest.class_names):
+            found.append("class_count differs from the number of class_names")
+        if len(set(manifest.class_names)) != len(manifest.class_names):
+            found.append("two classes have the same name")
+    if manifest.class_count is not None and manifest.class_count < 2:
+        found.append(f"{manifest.class_count} classes; at least 2 are needed")
+    if not 1 <= manifest.input.size_px <= manifest.input.resize_px <= 4096:
+        found.append(f"input {manifest.input.size_px} px of {manifest.input.resize_px} px")
+    if manifest.batch_size < 1:
+        found.append(f"batch size {manifest.batch_size}")
+    if manifest.kind == "checkpoint" and (manifest.run is None or manifest.class_names is None):
+        found.append("a checkpoint without its run or its classes")
+    return found

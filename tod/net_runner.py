@@ -1,0 +1,232 @@
+"""The device's command: evaluate, train, save. Parse, one call, report."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tod.errors import ArtifactError, Interrupted, TodError, UsageError
+
+EPILOG = (
+    "Exit codes: 0 done, 2 usage, 3 data, 4 artifact, 5 this device cannot run it, "
+    "6 training failed, 130 interrupted."
+)
+
+Model = Annotated[
+    Path, typer.Option("-f", "--model", help="A .tod file: exported, checkpoint or trained.")
+]
+Data = Annotated[
+    Path, typer.Option("-d", "--data", help="A prepared dataset, or a folder of class folders.")
+]
+Cycles = Annotated[
+    int | None,
+    typer.Option("-c", "-e", "--cycles", help="Training cycles in total; 0 only evaluates."),
+]
+SaveEvery = Annotated[
+    int | None, typer.Option("-s", "--save-every", help="Save a checkpoint every N cycles.")
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "-v", "--verbose", help="Print the first 10 elements of each graph's inputs and outputs."
+    ),
+]
+Batch = Annotated[int | None, typer.Option("-b", "--batch-size", help="Pictures in a batch.")]
+Threads = Annotated[int | None, typer.Option("-t", "--threads", help="Cores to use.")]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Trained model [<model>_trained.tod].")
+]
+Inference = Annotated[
+    Path | None,
+    typer.Option("-i", "--inference", help="Also write one ONNX file: pixels to probabilities."),
+]
+EvalEvery = Annotated[
+    int | None, typer.Option(help="Cycles between evaluations on the test split [20].")
+]
+Target = Annotated[
+    float | None, typer.Option(help="Stop when the test accuracy is above this [0.9].")
+]
+Patience = Annotated[
+    int | None, typer.Option(help="Stop after K evaluations without a rise; 0 never [0].")
+]
+Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate [the model's].")]
+Seed = Annotated[
+    int | None,
+    typer.Option(help="Of batches, a new head, and the split of a plain folder [the model's, 0]."),
+]
+Log = Annotated[Path | None, typer.Option(help="Also write every record as a JSON line here.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only the final accuracy.")]
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.command(epilog=EPILOG)
+def net_runner(
+    model: Model,
+    data: Data,
+    cycles: Cycles = None,
+    save_every: SaveEvery = None,
+    verbose: Verbose = False,
+    batch_size: Batch = None,
+    threads: Threads = None,
+    output: Output = None,
+    inference: Inference = None,
+    eval_every: EvalEvery = None,
+    target_accuracy: Target = None,
+    patience: Patience = None,
+    lr: Lr = None,
+    seed: Seed = None,
+    log: Log = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Evaluate a model on this device, or train it with -c.
+
+    Example: net_runner -f transfer_learning.tod -d dataset -c 60 -s 20
+    """
+    run(
+        model, data, cycles=cycles or 0, save_every=save_every, verbose=verbose,
+        batch_size=batch_size, threads=threads, output=output, inference=inference,
+        eval_every=eval_every, target_accuracy=target_accuracy, patience=patience, lr=lr,
+        seed=seed, log=log, as_json=as_json, quiet=quiet,
+    )  # fmt: skip
+
+
+def run(
+    model: Path,
+    data: Path,
+    *,
+    cycles: int | None,
+    verbose: bool = False,
+    threads: int | None = None,
+    output: Path | None = None,
+    inference: Path | None = None,
+    seed: int | None = None,
+    log: Path | None = None,
+    as_json: bool = False,
+    quiet: bool = False,
+    **settings: Any,
+) -> None:
+    """The whole job of `net_runner`, `tod train` and `tod eval`.
+
+    Args:
+        cycles: 0 only evaluates; None trains as long as the checkpoint or the default says.
+        settings: those of `tod.train`.
+    """
+    # numpy, Pillow and onnxruntime load here, so that --help need not wait for them.
+    from tod.dataset import Dataset
+    from tod.report import Report, print_tensors
+    from tod.session import TrainSession
+    from tod.training import evaluate, train
+
+    if as_json and quiet:
+        raise UsageError("--json and --quiet exclude each other")
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads is {threads}, at least 1 is wanted")
+    observe = print_tensors(sys.stderr if as_json else sys.stdout) if verbose else None
+    session = TrainSession.load(model, threads=threads, observe=observe)
+    split_seed = next(s for s in (seed, session.seed, 0) if s is not None)
+    with stop_requests() as should_stop:
+        dataset = Dataset.open(data, seed=split_seed)
+        resumes = session.manifest.kind == "checkpoint"
+        with Report(
+            as_json=as_json, quiet=quiet, log=log, append=resumes and cycles != 0
+        ) as report:
+            if cycles == 0:
+                records = evaluate(session, dataset, seed=split_seed, should_stop=should_stop)
+            else:
+                output = output or model.parent / f"{session.artifact.stem}_trained.tod"
+                _check_folders(output, inference)
+                records = train(
+                    session, dataset, cycles=cycles, seed=seed, output=output,
+                    should_stop=should_stop, **settings,
+                )  # fmt: skip
+            for record in records:
+                report.show(record)
+            if inference is not None:
+                from tod.training import Saved
+
+                session.save_inference(inference)
+                report.show(Saved("inference model", str(inference), 0))
+
+
+def _check_folders(*files: Path | None) -> None:
+    """Find out before training, not after it, that a result cannot be written."""
+    for file in files:
+        if file is not None and not os.access(file.parent, os.W_OK | os.X_OK):
+            problem = "is read-only" if file.parent.is_dir() else "does not exist"
+            raise ArtifactError(
+                f"{file}: cannot be written: the folder {problem}",
+                hint="give another place with -o, or make the folder",
+            )
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C or SIGTERM into a request to stop; the second ends the program at once.
+
+    Yields:
+        A function that says whether to stop.
+    """
+    requested = False
+
+    def handle(number: int, _frame: object) -> None:
+        nonlocal requested
+        if requested:
+            os._exit(Interrupted.exit_code)
+        requested = True
+        os.write(2, b"\nstopping after this cycle; once more to stop at once\n")
+
+    earlier = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: requested
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def guarded(command: typer.Typer) -> None:
+    """Run a command line; every error ends as one message and its exit code, never a traceback."""
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    try:
+        command()
+    except TodError as error:
+        if debug:
+            raise
+        _print_error(error.problem, error.hint)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _print_error("interrupted", "")
+        sys.exit(Interrupted.exit_code)
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; Python would complain again at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        _print_error(
+            f"internal error: {type(error).__name__}: {error}",
+            "this is a fault in TOD; run it again with --debug and report what it prints",
+        )
+        sys.exit(1)
+
+
+def _print_error(problem: str, hint: str) -> None:
+    print(f"error: {problem}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+
+
+def main() -> None:
+    """Entry point of the `net_runner` command."""
+    guarded(app)

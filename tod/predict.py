@@ -1,0 +1,76 @@
+"""`tod predict`: class, probability and time of single pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import msgspec
+
+from tod.errors import PictureError
+from tod.report import percent, print_table
+from tod.session import TrainSession
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of one picture, best first, and the time from file to answer."""
+
+    picture: str
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    time_ms: float
+
+
+def predict_file(session: TrainSession, path: Path, *, top: int = 1) -> Prediction:
+    """Name the `top` likeliest classes of one picture file.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    start = time.perf_counter()
+    probabilities = session.predict([path])[0]
+    time_ms = (time.perf_counter() - start) * 1e3
+    best = probabilities.argsort()[::-1][:top]
+    names = session.classes or ()
+    return Prediction(
+        str(path),
+        tuple(names[i] for i in best),
+        tuple(float(probabilities[i]) for i in best),
+        time_ms,
+    )
+
+
+def predict_files(session: TrainSession, paths: Sequence[Path], *, top: int, as_json: bool) -> None:
+    """Predict and print; pictures that cannot be read are named together at the end.
+
+    Raises:
+        PictureError: at least one picture could not be read.
+    """
+    session.state  # noqa: B018 - open classes are one error, not one for each picture
+    found: list[Prediction] = []
+    unreadable: list[str] = []
+    for path in paths:
+        try:
+            found.append(predict_file(session, path, top=top))
+        except PictureError as error:
+            unreadable.append(error.problem)
+            continue
+        if as_json:
+            print(msgspec.json.encode(asdict(found[-1])).decode(), flush=True)
+    if found and not as_json:
+        rows = [
+            (
+                p.picture if i == 0 else "",
+                name,
+                percent(share),
+                f"{p.time_ms:.1f}" if i == 0 else "",
+            )
+            for p in found
+            for i, (name, share) in enumerate(zip(p.classes, p.probabilities, strict=True))
+        ]
+        print_table("", ("picture", "class", "probability", "ms"), rows)
+    if unreadable:
+        raise PictureError("; ".join(unreadable))

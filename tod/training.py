@@ -1,0 +1,383 @@
+"""The training loop: a generator of records. Screen, log file and tests read the same stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tod.dataset import Dataset
+from tod.engine import runtime_version
+from tod.errors import Interrupted, TrainingError, UsageError
+from tod.manifest import HistoryEntry, Run
+from tod.sampling import Split, batch_rows
+from tod.session import TrainSession
+
+SPLITS: tuple[Split, ...] = ("train", "test", "validation")
+
+
+@dataclass(frozen=True)
+class Started:
+    """What is about to happen. `first_cycle` is above 1 when a checkpoint is continued."""
+
+    model: str
+    backbone: str
+    classes: tuple[str, ...]
+    pictures: dict[str, int]
+    trainable_parameters: int
+    optimizer: str
+    run: Run
+    first_cycle: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something a user should know that stops nothing."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class FeaturesDone:
+    """Progress of the one pass over the pictures."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class CycleDone:
+    cycle: int
+    cycles: int
+    loss: float
+    min_loss: float
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Accuracy of a split; `max_accuracy` is the best one on it so far in this run."""
+
+    split: Split
+    cycle: int
+    accuracy: float
+    max_accuracy: float
+    correct: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Saved:
+    kind: str
+    path: str
+    cycle: int
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Why training ended: "cycles", "target", "patience" or "interrupted"; which cycle is kept."""
+
+    reason: str
+    cycle: int
+    kept_cycle: int
+
+
+Record = Started | Notice | FeaturesDone | CycleDone | Evaluated | Saved | Stopped
+
+
+def train(
+    session: TrainSession,
+    dataset: Dataset,
+    *,
+    cycles: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    eval_every: int | None = None,
+    target_accuracy: float | None = None,
+    patience: int | None = None,
+    save_every: int | None = None,
+    seed: int | None = None,
+    output: Path | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Record]:
+    """Train the session's model; afterwards its state is the best one seen on the test split.
+
+    One cycle is one step on one seeded random batch of the train split. A session that was loaded
+    from a checkpoint continues its run with the same batches and numbers; a setting that is None
+    is taken from there, else from the artifact, else it is the default in brackets.
+
+    Args:
+        session: changed as training goes on.
+        dataset: its classes are bound to the model, or matched by name with those it has.
+        cycles: total number of cycles, those before a checkpoint included (60).
+        batch_size: pictures in a batch; the artifact says.
+        lr: learning rate; the artifact says.
+        eval_every: cycles between evaluations on the test split, 0 for none (20).
+        target_accuracy: training ends when the test accuracy is above it (0.9).
+        patience: training ends after so many evaluations without a rise, 0 for never (0).
+        save_every: cycles between checkpoints, 0 for none (0).
+        seed: of the batches and of a new head (0).
+        output: where the trained model is written at the end; checkpoints go beside it. None
+            writes nothing.
+        should_stop: asked between cycles; when it says True, a checkpoint is saved and the
+            generator ends with `Interrupted`.
+
+    Yields:
+        Records, in the order in which things happen.
+
+    Raises:
+        UsageError: a setting that cannot be meant.
+        DataError: the dataset does not fit the model, or a split has no readable picture.
+        TrainingError: the loss or a parameter is not finite; the last good state is kept.
+        Interrupted: `should_stop` said so.
+        ArtifactError: a file cannot be written.
+    """
+    settings: dict[str, float | None] = {
+        "cycles": cycles,
+        "batch_size": batch_size,
+        "lr": lr,
+        "eval_every": eval_every,
+        "target_accuracy": target_accuracy,
+        "patience": patience,
+        "save_every": save_every,
+        "seed": seed,
+    }
+    given = {name: value for name, value in settings.items() if value is not None}
+    _check_settings(given)
+    dataset = session.match(dataset, seed=seed or 0)
+    run, notices = _plan(session, dataset, given)
+    session.state = replace(session.state, run=run)
+    yield _started(session, dataset, run)
+    yield from map(Notice, (*dataset.notices, *notices))
+    yield from fill_features(session, dataset, SPLITS, should_stop)
+    session.train()
+    yield from _cycles(session, dataset, output, should_stop)
+    session.eval()
+    yield from _finish(session, dataset, output)
+
+
+def evaluate(
+    session: TrainSession,
+    dataset: Dataset,
+    split: Split = "validation",
+    *,
+    seed: int = 0,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Record]:
+    """Accuracy of the session's model on one split, as records.
+
+    Args:
+        seed: of the new head where the classes are still open.
+    """
+    dataset = session.match(dataset, seed=seed)
+    yield from map(Notice, dataset.notices)
+    yield from fill_features(session, dataset, (split,), should_stop)
+    yield _evaluated(session, dataset, split, None)
+
+
+def fill_features(
+    session: TrainSession,
+    dataset: Dataset,
+    splits: tuple[Split, ...],
+    should_stop: Callable[[], bool],
+) -> Iterator[Record]:
+    """The one pass over the pictures of some splits; unreadable ones become notices."""
+    samples = [sample for split in splits for sample in dataset.split(split)]
+    for done, total in session.store.fill(dataset, samples):
+        yield FeaturesDone(done, total)
+        if should_stop():
+            raise Interrupted("stopped while looking at the pictures; nothing was trained yet")
+    for sample in samples:
+        if sample.sha256 in session.store.unreadable:
+            reason = session.store.unreadable[sample.sha256]
+            yield Notice(f"{dataset.root / sample.path} was passed over: {reason}")
+
+
+def _check_settings(given: Mapping[str, float]) -> None:
+    """Refuse what cannot be meant, all of it at once."""
+    least = {
+        "batch_size": 1,
+        "cycles": 0,
+        "eval_every": 0,
+        "patience": 0,
+        "save_every": 0,
+        "seed": 0,
+    }
+    problems = [
+        f"{name} is {given[name]}, at least {bound} is wanted"
+        for name, bound in least.items()
+        if given.get(name, bound) < bound
+    ]
+    if not 0 < given.get("lr", 1) < math.inf:
+        problems.append(f"lr is {given['lr']}, a number above 0 is wanted")
+    if not 0 <= given.get("target_accuracy", 0) <= 1:
+        problems.append(f"target_accuracy is {given['target_accuracy']}, wanted 0 to 1")
+    if problems:
+        raise UsageError("; ".join(problems))
+
+
+def _plan(
+    session: TrainSession, dataset: Dataset, given: Mapping[str, Any]
+) -> tuple[Run, list[str]]:
+    """Settle every setting: given, or from the checkpoint, or the default."""
+    manifest = session.manifest
+    earlier = session.state.run
+    run = earlier or Run(
+        cycles=60,
+        batch_size=manifest.batch_size,
+        lr=manifest.optimizer.lr,
+        eval_every=20,
+        target_accuracy=0.9,
+        patience=0,
+        save_every=0,
+        seed=0,
+        data_sha256="",
+    )
+    run = replace(run, **given, data_sha256=dataset.digest())
+    if earlier is None:
+        return run, []
+    notices = []
+    exact = ("batch_size", "lr", "eval_every", "seed")
+    pairs = [(name, getattr(earlier, name), getattr(run, name)) for name in exact]
+    changed = [f"{name} {old} -> {new}" for name, old, new in pairs if old != new]
+    if changed:
+        notices.append(f"other settings than the checkpoint's: {', '.join(changed)}")
+    if earlier.data_sha256 != run.data_sha256:
+        notices.append("the pictures or their split are not those that the checkpoint has seen")
+    return run, notices
+
+
+def _started(session: TrainSession, dataset: Dataset, run: Run) -> Started:
+    manifest = session.manifest
+    return Started(
+        model=str(session.artifact.path),
+        backbone=manifest.backbone.name,
+        classes=dataset.classes,
+        pictures=dataset.counts(),
+        trainable_parameters=sum(
+            session.state.tensors[tensor.name].size for tensor in manifest.parameters
+        ),
+        optimizer=manifest.optimizer.name,
+        run=run,
+        first_cycle=run.cycle + 1,
+        threads=session.threads,
+    )
+
+
+def _cycles(
+    session: TrainSession,
+    dataset: Dataset,
+    output: Path | None,
+    should_stop: Callable[[], bool],
+) -> Iterator[Record]:
+    """Cycle after cycle until `finished` gives a reason."""
+    features, labels = session.store.rows(dataset, dataset.split("train"))
+    session.score(features[:1], labels[:1], "train")  # an empty split is an error here and now
+    while finished(session.run) is None:
+        run = session.run
+        rows = batch_rows(
+            seed=run.seed, cycle=run.cycle + 1, batch_size=run.batch_size, rows=len(labels)
+        )
+        before = session.state
+        loss = session.step_features(features[rows], labels[rows], lr=run.lr)
+        if not _finite(session, loss):
+            session.state = before
+            yield from _checkpoint(session, output)
+            raise TrainingError(
+                f"cycle {run.cycle + 1}: the loss or a parameter is not finite; the state of cycle "
+                f"{run.cycle} is kept",
+                hint=f"try a smaller learning rate than {run.lr:g} with --lr",
+            )
+        least = loss if run.min_loss is None else min(loss, run.min_loss)
+        run = replace(run, cycle=run.cycle + 1, min_loss=least)
+        session.state = replace(session.state, run=run)
+        yield CycleDone(run.cycle, run.cycles, loss, least)
+        if run.eval_every and run.cycle % run.eval_every == 0:
+            yield _test(session, dataset)
+        if run.save_every and run.cycle % run.save_every == 0:
+            yield from _checkpoint(session, output)
+        if should_stop() and finished(session.run) is None:
+            yield from _checkpoint(session, output)
+            yield Stopped("interrupted", run.cycle, run.cycle)
+            raise Interrupted(f"stopped after cycle {run.cycle} of {run.cycles}")
+
+
+def finished(run: Run) -> str | None:
+    """Why a run is over, or None. A function of the run alone: a resumed one stops likewise."""
+    if run.best_accuracy is not None and run.best_accuracy > run.target_accuracy:
+        return "target"
+    if run.patience and run.stale >= run.patience:
+        return "patience"
+    return "cycles" if run.cycle >= run.cycles else None
+
+
+def _test(session: TrainSession, dataset: Dataset) -> Evaluated:
+    """Evaluate on the test split and keep the best state (of equal ones the later)."""
+    record = _evaluated(session, dataset, "test", session.run.best_accuracy)
+    run = session.run
+    rose = run.best_accuracy is None or record.accuracy > run.best_accuracy
+    run = replace(run, stale=0 if rose else run.stale + 1)
+    if record.accuracy >= record.max_accuracy:
+        run = replace(run, best_accuracy=record.accuracy, best_cycle=run.cycle)
+        session.state = session.state.keep_best(session.manifest)
+    session.state = replace(session.state, run=run)
+    return record
+
+
+def _evaluated(
+    session: TrainSession, dataset: Dataset, split: Split, best: float | None
+) -> Evaluated:
+    result = session.score(*session.store.rows(dataset, dataset.split(split)), split)
+    accuracy = result.accuracy
+    cycle = session.state.run.cycle if session.state.run else 0
+    return Evaluated(split, cycle, accuracy, max(accuracy, best or 0), result.correct, result.total)
+
+
+def _finish(session: TrainSession, dataset: Dataset, output: Path | None) -> Iterator[Record]:
+    """Take the best state, score it on the validation split, write the trained model."""
+    run = session.run
+    kept = run.cycle if run.best_accuracy is None else run.best_cycle
+    reason = finished(run) or "cycles"
+    session.state = session.state.restore_best().end_run(session.manifest)
+    yield Stopped(reason, run.cycle, kept)
+    score = _evaluated(session, dataset, "validation", None)
+    yield replace(score, cycle=kept)
+    entry = HistoryEntry(
+        cycles=run.cycle,
+        kept_cycle=kept,
+        batch_size=run.batch_size,
+        lr=run.lr,
+        seed=run.seed,
+        stopped=reason,
+        pictures=dataset.counts(),
+        data_sha256=run.data_sha256,
+        test_accuracy=run.best_accuracy,
+        validation_accuracy=score.accuracy,
+        runtime=f"onnxruntime {runtime_version()}",
+    )
+    session.record(entry)
+    if output is not None:
+        session.save(output)
+        yield Saved("model", str(output), kept)
+
+
+def _checkpoint(session: TrainSession, output: Path | None) -> Iterator[Record]:
+    if output is None:
+        return
+    cycle = session.run.cycle
+    path = output.parent / f"{session.artifact.stem}_trained_{cycle}.tod"
+    session.save_checkpoint(path)
+    yield Saved("checkpoint", str(path), cycle)
+
+
+def _finite(session: TrainSession, loss: float) -> bool:
+    if not math.isfinite(loss):
+        return False
+    return all(
+        bool(np.isfinite(session.state.tensors[tensor.name]).all())
+        for tensor in session.manifest.parameters
+    )
