@@ -1,0 +1,1 @@
+"""The workstation's side: a torch network -> the three graphs of a .tod file."""

