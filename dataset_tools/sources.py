@@ -1,0 +1,180 @@
+"""Where pictures come from: class folders, a Places365 list, scikit-learn's digits.
+
+A source is a list of `Picture`s; nothing is read or decoded before `Picture.read` is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tod.dataset import INDEX_NAME, find_pictures, natural_key, near_names, read_index
+from tod.errors import DataError, UsageError
+
+# The ten classes of MindSpore Lite's example, in its order: alley, cockpit, amusement_arcade,
+# amusement_park, aqueduct, arena/hockey, arena/rodeo, bus_interior, attic, badlands.
+SEED_CLASSES = ("4", "98", "6", "7", "10", "15", "17", "70", "26", "30")
+DIGITS = "digits"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a source.
+
+    Attributes:
+        class_name: its class.
+        origin: what identifies it within the source, with "/" between parts.
+        read: gives the picture file's bytes; raises OSError.
+        cropped: it was cut out already and is only resized.
+    """
+
+    class_name: str
+    origin: str
+    read: Callable[[], bytes]
+    cropped: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """All pictures of a source and what was passed over while looking for them."""
+
+    classes: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    notices: tuple[str, ...] = ()
+
+
+def class_folders(root: Path) -> Source:
+    """Every folder below `root` that holds pictures is a class.
+
+    Raises:
+        DataError: no such folder, or no class in it.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder", hint="give a folder of class folders")
+    if (root / INDEX_NAME).is_file():
+        return _prepared(root)
+    classes, ignored = find_pictures(root)
+    pictures = [
+        Picture(name, path.relative_to(root).as_posix(), path.read_bytes)
+        for name, paths in classes.items()
+        for path in paths
+    ]
+    notice = f"{ignored} files that are not pictures of a class were passed over"
+    return Source(tuple(classes), tuple(pictures), (notice,) if ignored else ())
+
+
+def places(root: Path, list_file: Path, categories_file: Path, wanted: Sequence[str]) -> Source:
+    """Pictures of the Places365 layout.
+
+    Args:
+        root: holds the pictures, flat or in `val_256/`.
+        list_file: lines like "Places365_val_00000001.jpg 165".
+        categories_file: lines like "/a/abbey 0".
+        wanted: classes by name ("arena/hockey", "/a/abbey") or id, in the order of the labels.
+
+    Raises:
+        DataError: a file cannot be read or understood, or no listed picture is there.
+        UsageError: an unknown class, with the nearest names.
+    """
+    names = {int(i): _short(name) for name, i in _pairs(categories_file)}
+    ids = [_class_id(text, names) for text in wanted]
+    if len(set(ids)) != len(ids):
+        raise UsageError(f"a class was given twice: {', '.join(wanted)}")
+    pictures, missing = [], []
+    for file, label in _pairs(list_file):
+        if int(label) not in ids:
+            continue
+        found = [p for p in (root / file, root / "val_256" / file) if p.is_file()]
+        if found:
+            origin = found[0].relative_to(root).as_posix()
+            pictures.append(Picture(names[int(label)], origin, found[0].read_bytes))
+        else:
+            missing.append(file)
+    if not pictures:
+        raise DataError(
+            f"{root}: none of the {len(missing)} listed pictures is there, e.g. {missing[:1]}",
+            hint="give the folder that holds val_256/ or the pictures themselves",
+        )
+    pictures.sort(key=lambda picture: natural_key(picture.origin))
+    notice = f"{len(missing)} listed pictures are not there, e.g. {missing[:1]}"
+    classes = tuple(names[i] for i in ids)
+    return Source(classes, tuple(pictures), (notice,) if missing else ())
+
+
+def digits() -> Source:
+    """scikit-learn's 1797 handwritten digits of 8 x 8 pixels, drawn black on white.
+
+    Source of the data: UCI "Optical Recognition of Handwritten Digits", CC BY 4.0.
+
+    Raises:
+        DeviceError: scikit-learn is not installed.
+    """
+    from tod.extras import require
+
+    require("sklearn", "demo")
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    pictures = tuple(
+        Picture(str(label), f"digits/{index}", partial(_draw, image), cropped=True)
+        for index, (image, label) in enumerate(zip(data.images, data.target, strict=True))
+    )
+    return Source(tuple(str(digit) for digit in range(10)), pictures)
+
+
+def _draw(image: object) -> bytes:
+    """An 8 x 8 picture with values 0..16 as a PNG file with a white margin."""
+    import numpy as np
+
+    from tod.image import encode
+
+    grey = np.full((10, 10), 255, np.uint8)
+    grey[1:-1, 1:-1] = (255 - np.asarray(image) * (255 / 16)).round().astype(np.uint8)
+    return encode(np.repeat(grey[:, :, None], 3, axis=2), "png")
+
+
+def _prepared(root: Path) -> Source:
+    """A dataset that was prepared before: its pictures are cut out, not cropped once more."""
+    index = read_index(root / INDEX_NAME)
+    names = tuple(entry.name for entry in index.classes)
+    pictures = tuple(
+        Picture(names[file.label], file.file, (root / file.file).read_bytes, cropped=True)
+        for file in index.files
+    )
+    return Source(names, pictures)
+
+
+def _pairs(path: Path) -> list[tuple[str, str]]:
+    """Lines of "text number"."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    pairs = []
+    for number, line in enumerate(lines, start=1):
+        text, _, label = line.strip().rpartition(" ")
+        if not line.strip():
+            continue
+        if not text or not label.isdecimal():
+            raise DataError(f"{path}, line {number}: wanted a name and a number, found {line!r}")
+        pairs.append((text.strip(), label))
+    return pairs
+
+
+def _short(name: str) -> str:
+    """ "/a/arena/hockey" -> "arena/hockey": the first letter only sorts Places' folders."""
+    parts = name.strip("/").split("/")
+    return "/".join(parts[1:] if len(parts) > 1 and len(parts[0]) == 1 else parts)
+
+
+def _class_id(text: str, names: dict[int, str]) -> int:
+    if text.isdecimal():
+        if int(text) in names:
+            return int(text)
+        raise UsageError(f"there is no class {text}", hint=f"ids go from 0 to {max(names)}")
+    matches = [i for i, name in names.items() if name == _short(text)]
+    if not matches:
+        raise UsageError(f"there is no class '{text}'", hint=near_names(text, [*names.values()]))
+    return matches[0]
