@@ -1,0 +1,31 @@
+#!/bin/sh
+# The whole job in one place: prepare, export, evaluate, train, evaluate, compare.
+#
+# usage: scripts/demo.sh [digits | FOLDER_OF_CLASS_FOLDERS]
+set -eu
+cd "$(dirname "$0")/.."
+data=${1:-digits}
+package=build/demo-$(basename "$data")
+
+echo "== Preparing pictures: $data"
+mkdir -p "$package/model"
+tod prepare-dataset "$data" "$package/dataset" --per-class 100
+
+if [ ! -f "$package/model/transfer_learning.tod" ]; then
+  echo "== Exporting the train graph"
+  tod export -o "$package/model/transfer_learning.tod"
+fi
+cp package_templates/*.sh "$package/"
+
+echo "== Evaluating the untrained model"
+sh "$package/eval_untrained.sh"
+
+echo "== Training on this device"
+sh "$package/train.sh"
+
+echo "== Evaluating the trained model"
+sh "$package/eval.sh"
+
+echo "== Before and after"
+cd "$package"
+tod compare model/transfer_learning.tod model/transfer_learning_trained.tod -d dataset
