@@ -128,6 +128,8 @@ class _Journal:
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> _Journal:
+        for rest in self.out.glob("*/.*.part"):
+            rest.unlink()  # what a killed call had in hand
         # Written anew, so that a torn last line of an interrupted call does not stay.
         lines = [msgspec.json.encode(item) for item in (self.recipe, *self.known.values())]
         write_whole(self._path, b"\n".join(lines) + b"\n")

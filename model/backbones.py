@@ -95,9 +95,16 @@ def load(name: str = DEFAULT, *, weights: str = "auto", features: Features = "po
     if name == DEFAULT:
         _use_relu6(net)
     record = _load_weights(net, name, weights)
+    count = 1000 if features == "logits" else net._fc.in_features
+    module = EfficientNetFeatures(net, features).eval().requires_grad_(False)
+    return Backbone(name, module, features, count, input_spec(name), record)
+
+
+def input_spec(name: str) -> InputSpec:
+    """Size, resize and normalisation that a backbone's weights were trained with."""
     lite = name == DEFAULT
     side = 224 if lite else efficientnet_params(name)[2]
-    spec = InputSpec(
+    return InputSpec(
         size_px=side,
         # The share of a picture that the crop keeps, 224 of 256, whatever the size.
         resize_px=round(side * 256 / 224),
@@ -107,9 +114,6 @@ def load(name: str = DEFAULT, *, weights: str = "auto", features: Features = "po
         mean=_LITE_MEAN if lite else _IMAGENET_MEAN,
         std=_LITE_STD if lite else _IMAGENET_STD,
     )
-    count = 1000 if features == "logits" else net._fc.in_features
-    module = EfficientNetFeatures(net, features).eval().requires_grad_(False)
-    return Backbone(name, module, features, count, spec, record)
 
 
 def _lite0() -> EfficientNet:

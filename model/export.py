@@ -41,6 +41,30 @@ def export(
     backbone: str = backbones.DEFAULT,
     weights: str = "auto",
     features: Features = "pooled",
+    progress: Callable[[str], None] = lambda _: None,
+    **settings: Any,
+) -> Exported:
+    """Make a .tod file from a backbone by name.
+
+    Args:
+        path: the file to make or replace.
+        backbone, weights, features: see `model.backbones.load`.
+        progress: called with a short text before each long part.
+        settings: those of `export_backbone`.
+
+    Raises:
+        UsageError: an unknown backbone, or weights that cannot be had; also see
+            `export_backbone`.
+    """
+    progress(f"loading {backbone}")
+    base = backbones.load(backbone, weights=weights, features=features)
+    return export_backbone(path, base, progress=progress, **settings)
+
+
+def export_backbone(
+    path: Path,
+    base: Backbone,
+    *,
     optimizer: Optimizer,
     class_names: Sequence[str] | None = None,
     class_count: int | None = None,
@@ -49,11 +73,11 @@ def export(
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Exported:
-    """Make a .tod file with a linear head.
+    """Make a .tod file from a backbone and a linear head.
 
     Args:
         path: the file to make or replace.
-        backbone, weights, features: see `model.backbones.load`.
+        base: the frozen part.
         optimizer: its learning rate becomes the artifact's.
         class_names: bound class names, or None to choose them on the device.
         class_count: number of classes where the names stay open; None leaves both open.
@@ -63,15 +87,15 @@ def export(
         progress: called with a short text before each long part.
 
     Raises:
-        UsageError: settings that cannot be meant, or weights that cannot be had.
+        UsageError: settings that cannot be meant.
         TrainingError: torch and onnxruntime disagree; nothing is written.
         ArtifactError: the file cannot be written.
     """
     count = len(class_names) if class_names is not None else class_count
     if count is not None and count < 2:
         raise UsageError(f"{count} class; at least 2 are needed")
-    progress(f"loading {backbone}")
-    base = backbones.load(backbone, weights=weights, features=features)
+    if batch_size < 1:
+        raise UsageError(f"batch size is {batch_size}, at least 1 is wanted")
     to_features = PixelsToFeatures(base.module, base.input.mean, base.input.std).eval()
 
     def wrap_for(classes: int) -> TrainWrap:

@@ -1,15 +1,37 @@
 """TOD: fine-tune a vision model on the device that will use it.
 
-session = tod.TrainSession.load("transfer_learning.tod")
-for record in tod.train(session, tod.Dataset.open("dataset")):
-    print(record)
-session.save("my_model.tod")
+The whole job::
+
+    session = tod.TrainSession.load("transfer_learning.tod")
+    for record in tod.train(session, tod.Dataset.open("dataset")):
+        print(record)
+    session.save("my_model.tod")
 """
 
-from tod.dataset import Dataset
-from tod.errors import TodError
-from tod.session import TrainSession
-from tod.training import train
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tod.dataset import Dataset
+    from tod.errors import TodError
+    from tod.session import TrainSession
+    from tod.training import train
 
 __version__ = "0.1.0"
 __all__ = ["Dataset", "TodError", "TrainSession", "__version__", "train"]
+
+_HOMES = {
+    "Dataset": "tod.dataset",
+    "TodError": "tod.errors",
+    "TrainSession": "tod.session",
+    "train": "tod.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when first asked for: every command imports `tod`, and `--help` needs no NumPy.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tod' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -129,7 +129,7 @@ def arrays_to_bytes(arrays: Arrays) -> bytes:
     # safetensors' own save_file neither syncs nor keeps file modes; only its bytes are used.
     import safetensors.numpy
 
-    ordered = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     return safetensors.numpy.save(ordered)
 
 
@@ -143,7 +143,8 @@ def arrays_from_bytes(data: bytes, *, where: str) -> dict[str, NDArray[Any]]:
     import safetensors.numpy
 
     try:
-        return dict(safetensors.numpy.load(data))
+        # The library's own order differs from call to call.
+        return dict(sorted(safetensors.numpy.load(data).items()))
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{where}: it is not a readable safetensors file: {error}") from error
 

@@ -121,7 +121,7 @@ def prepare_dataset(
     ] = None,
     size: Annotated[int, typer.Option(help="Side of the square crop in pixels.")] = 224,
     resize: Annotated[
-        int | None, typer.Option(help="Shorter side before the crop [size * 256 / 224].")
+        int | None, typer.Option(help="Shorter side before the crop (default: size * 256 / 224).")
     ] = None,
     picture_format: Annotated[
         PictureFormat, typer.Option("--format", help="Of the pictures written.")
@@ -189,10 +189,12 @@ def export(
     ] = "auto",
     features: Annotated[
         FeatureKind | None,
-        typer.Option(help="What the head gets: pooled features or the ImageNet logits [pooled]."),
+        typer.Option(
+            help="What the head gets: pooled features or the ImageNet logits (default: pooled)."
+        ),
     ] = None,
     classes: Annotated[
-        int | None, typer.Option(help="Number of classes [chosen on the device].")
+        int | None, typer.Option(help="Number of classes (default: chosen on the device).")
     ] = None,
     classes_from: Annotated[
         Path | None, typer.Option(help="Bind the class names of this dataset.")
@@ -200,14 +202,20 @@ def export(
     recipe: Annotated[
         RecipeName | None, typer.Option(help="mindspore: the settings of MindSpore Lite's example.")
     ] = None,
-    optimizer: Annotated[OptimizerName | None, typer.Option(help="[sgd]")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate [sgd 0.05, adam 0.003].")] = None,
-    momentum: Annotated[float | None, typer.Option(help="Of sgd [0.9].")] = None,
-    dampening: Annotated[float | None, typer.Option(help="Of sgd's momentum [0.01].")] = None,
+    optimizer: Annotated[
+        OptimizerName | None, typer.Option(help="The update rule (default: sgd).")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate (default: sgd 0.05, adam 0.003).")
+    ] = None,
+    momentum: Annotated[float | None, typer.Option(help="Of sgd (default: 0.9).")] = None,
+    dampening: Annotated[
+        float | None, typer.Option(help="Of sgd's momentum (default: 0.01).")
+    ] = None,
     nesterov: Annotated[bool, typer.Option(help="Nesterov momentum for sgd.")] = False,
     weight_decay: Annotated[float, typer.Option(help="Added to the gradient.")] = 0.0,
     head_std: Annotated[
-        float | None, typer.Option(help="Standard deviation of the head's weights [0.01].")
+        float | None, typer.Option(help="Standard deviation of the head's weights (default: 0.01).")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Default of the device.")] = 32,
     seed: Annotated[int, typer.Option(help="Of the head's weights.")] = 0,
@@ -236,6 +244,7 @@ def export(
     settings |= {name: value for name, value in given.items() if value is not None}
     if settings["optimizer"] is not OptimizerName.sgd and (nesterov or momentum or dampening):
         raise UsageError("--momentum, --dampening and --nesterov are settings of --optimizer sgd")
+    net_runner.check_folders(output)
     if weights == "none":
         print(
             "notice: the backbone is RANDOM (--weights none): good for tests only", file=sys.stderr

@@ -182,7 +182,7 @@ def join_inference(
     graph.node.extend(tail.node)
     graph.initializer.extend(tail.initializer)
     for name, value in sorted(parameters.items()):
-        value = np.ascontiguousarray(value, dtype=np.dtype("<f4"))
+        value = np.asarray(value, dtype=np.dtype("<f4"), order="C")
         tensor = graph.initializer.add(name=name, data_type=1, raw_data=value.tobytes())
         tensor.dims.extend(value.shape)
     softmax = graph.node.add(name="probabilities", op_type="Softmax")

@@ -41,25 +41,28 @@ Verbose = Annotated[
 Batch = Annotated[int | None, typer.Option("-b", "--batch-size", help="Pictures in a batch.")]
 Threads = Annotated[int | None, typer.Option("-t", "--threads", help="Cores to use.")]
 Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Trained model [<model>_trained.tod].")
+    Path | None,
+    typer.Option("-o", "--output", help="Trained model (default: <model>_trained.tod beside it)."),
 ]
 Inference = Annotated[
     Path | None,
     typer.Option("-i", "--inference", help="Also write one ONNX file: pixels to probabilities."),
 ]
 EvalEvery = Annotated[
-    int | None, typer.Option(help="Cycles between evaluations on the test split [20].")
+    int | None, typer.Option(help="Cycles between evaluations on the test split (default: 20).")
 ]
 Target = Annotated[
-    float | None, typer.Option(help="Stop when the test accuracy is above this [0.9].")
+    float | None, typer.Option(help="Stop when the test accuracy is above this (default: 0.9).")
 ]
 Patience = Annotated[
-    int | None, typer.Option(help="Stop after K evaluations without a rise; 0 never [0].")
+    int | None, typer.Option(help="Stop after K evaluations without a rise; 0 never (default: 0).")
 ]
-Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate [the model's].")]
+Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate (default: the model's).")]
 Seed = Annotated[
     int | None,
-    typer.Option(help="Of batches, a new head, and the split of a plain folder [the model's, 0]."),
+    typer.Option(
+        help="Of batches, a new head, and the split of a plain folder (default: the model's, 0)."
+    ),
 ]
 Log = Annotated[Path | None, typer.Option(help="Also write every record as a JSON line here.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")]
@@ -144,7 +147,7 @@ def run(
                 records = evaluate(session, dataset, seed=split_seed, should_stop=should_stop)
             else:
                 output = output or model.parent / f"{session.artifact.stem}_trained.tod"
-                _check_folders(output, inference)
+                check_folders(output, inference)
                 records = train(
                     session, dataset, cycles=cycles, seed=seed, output=output,
                     should_stop=should_stop, **settings,
@@ -158,7 +161,7 @@ def run(
                 report.show(Saved("inference model", str(inference), 0))
 
 
-def _check_folders(*files: Path | None) -> None:
+def check_folders(*files: Path | None) -> None:
     """Find out before training, not after it, that a result cannot be written."""
     for file in files:
         if file is not None and not os.access(file.parent, os.W_OK | os.X_OK):

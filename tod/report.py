@@ -127,24 +127,32 @@ def print_tensors(file: IO[str]) -> Callable[[str, Any, Any], None]:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout; columns after the first are aligned to the right."""
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    console = _console()
+    if title:
+        console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
+    table = Table()
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
-    Console(highlight=False).print(table)
+    console.print(table)
 
 
 def print_pairs(title: str, pairs: Sequence[tuple[str, str]]) -> None:
     """Names and values below a title."""
-    console = Console(highlight=False)
-    console.print(f"[bold]{escape(title)}[/bold]")
+    console = _console()
+    console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
     for name, value in pairs:
         grid.add_row(f"  {escape(name)}", escape(value))
     console.print(grid)
+
+
+def _console() -> Console:
+    # A file or a pipe has no width; rich would fold its lines at 80 columns.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def progress_bar(stack: ExitStack, label: str) -> Callable[[int, int], None]:

@@ -1,0 +1,101 @@
+"""What the tests share: a tiny real model, small real pictures, and the project's test data."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from model.backbones import Backbone
+from model.export import export, export_backbone
+from model.optimizers import SGD
+from tod.manifest import InputSpec, Weights
+
+ROOT = Path(__file__).resolve().parent.parent
+TEST_DATA = Path(os.environ.get("TOD_TEST_DATA", ROOT.parent / "shared" / "data"))
+COLOURS = {"blue": (40, 40, 200), "green": (40, 180, 40), "red": (200, 40, 40)}
+TINY_SPEC = InputSpec(16, 18, "bicubic", "center", "rgb", (0.5,) * 3, (0.25,) * 3)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Where nothing may be missing (TOD_NO_SKIPS, set by .ci/run), a skip is a failure."""
+    report = (yield).get_result()
+    if report.skipped and os.environ.get("TOD_NO_SKIPS"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but TOD_NO_SKIPS is set: {report.longrepr}"
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Real pictures and odd files, which are not part of the project."""
+    if not TEST_DATA.is_dir():
+        pytest.skip(f"{TEST_DATA} is not here (set TOD_TEST_DATA)")
+    return TEST_DATA
+
+
+def tiny_backbone() -> Backbone:
+    """8 features of 16 x 16 pixels, random weights: exports in a second, trains in milliseconds."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 4, stride=4), nn.BatchNorm2d(8), nn.ReLU()]
+    module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    weights = Weights("random numbers of a test", "", "")
+    return Backbone("tiny", module.eval().requires_grad_(False), "pooled", 8, TINY_SPEC, weights)
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("tiny") / "tiny.tod"
+    export_backbone(path, tiny_backbone(), optimizer=SGD(0.1, dampening=0.01), batch_size=8)
+    return path
+
+
+@pytest.fixture
+def tiny(tiny_file, tmp_path) -> Path:
+    """A fresh copy of the tiny model in a folder of its own."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    copy = folder / "tiny.tod"
+    copy.write_bytes(tiny_file.read_bytes())
+    return copy
+
+
+@pytest.fixture(scope="session")
+def lite0_file(tmp_path_factory) -> Path:
+    """EfficientNet-Lite0 with its real ImageNet weights, exported with the defaults."""
+    path = tmp_path_factory.mktemp("lite0") / "transfer_learning.tod"
+    export(path, optimizer=SGD(0.05, dampening=0.01))
+    return path
+
+
+def make_pictures(root: Path, per_class: int = 20, side_px: int = 20, noise: int = 60) -> Path:
+    """A tree of class folders: noisy pictures in three colours, PNG files."""
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (root / name).mkdir(parents=True)
+        for index in range(per_class):
+            shift = rng.integers(-noise, noise + 1, (side_px, side_px, 3))
+            pixels = np.clip(np.array(colour) + shift, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> Path:
+    return make_pictures(tmp_path_factory.mktemp("pictures") / "colours")
+
+
+def run(*command: object, cwd: Path | None = None, **more) -> subprocess.CompletedProcess[str]:
+    """Run one of the project's commands as a user would."""
+    program, *arguments = map(str, command)
+    file = Path(sys.executable).with_name(program)
+    return subprocess.run(
+        [str(file), *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, **more
+    )
