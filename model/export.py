@@ -114,7 +114,8 @@ def export_backbone(
             f"{differences.features:.2g}, loss {differences.loss:.2g}, parameters "
             f"{differences.parameters:.2g}, logits {differences.logits:.2g}), at most "
             f"{verify.TOLERANCE:g} is allowed; nothing was written",
-            hint="a smaller --lr helps when the loss explodes within these 20 steps",
+            hint="this combination of torch, onnxscript and onnxruntime is broken; install the "
+            "versions of constraints.txt",
         )
     state: Arrays = {}
     if count is not None:

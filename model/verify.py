@@ -22,6 +22,9 @@ from model.train_wrap import TrainWrap
 from tod.engine import Engine
 
 STEPS = 20
+# The learning rate is an input of the graph, so any value proves it; with a large one training
+# oscillates on these pictures and blows rounding errors up to any size.
+LEARNING_RATE = 0.01
 TOLERANCE = 1e-4
 _PICTURES = 32
 
@@ -66,7 +69,7 @@ def compare(
     labels = np.arange(_PICTURES, dtype=np.int64) % classes
 
     head = copy.deepcopy(wrap.net.head).requires_grad_(True).train()
-    reference = torch_optimizer(wrap.optimizer, head.parameters())
+    reference = torch_optimizer(wrap.optimizer, head.parameters(), lr=LEARNING_RATE)
     criterion = nn.CrossEntropyLoss()
     slots = wrap.optimizer.init(parameters)
     tensors = {name: value.numpy() for name, value in {**parameters, **slots}.items()}
@@ -77,9 +80,7 @@ def compare(
         loss = criterion(head(theirs[rows]), torch.from_numpy(labels[rows]))
         loss.backward()
         reference.step()
-        tensors, loss_here, _ = engine.step(
-            tensors, ours[rows], labels[rows], wrap.optimizer.learning_rate
-        )
+        tensors, loss_here, _ = engine.step(tensors, ours[rows], labels[rows], LEARNING_RATE)
         losses.append((loss_here, float(loss.detach())))
     head.eval()
     after = {f"head.{name}": value.detach().numpy() for name, value in head.named_parameters()}
@@ -143,12 +144,15 @@ def smooth_pictures(count: int, side_px: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels.numpy())
 
 
-def torch_optimizer(optimizer: Optimizer, parameters: Any) -> torch.optim.Optimizer:
+def torch_optimizer(
+    optimizer: Optimizer, parameters: Any, *, lr: float | None = None
+) -> torch.optim.Optimizer:
     """The optimizer of `torch.optim` that ours has to equal."""
+    lr = optimizer.learning_rate if lr is None else lr
     if isinstance(optimizer, SGD):
         return torch.optim.SGD(
             parameters,
-            lr=optimizer.learning_rate,
+            lr=lr,
             momentum=optimizer.momentum,
             dampening=optimizer.dampening,
             weight_decay=optimizer.weight_decay,
@@ -157,7 +161,7 @@ def torch_optimizer(optimizer: Optimizer, parameters: Any) -> torch.optim.Optimi
     assert isinstance(optimizer, Adam)
     return torch.optim.Adam(
         parameters,
-        lr=optimizer.learning_rate,
+        lr=lr,
         betas=(optimizer.beta1, optimizer.beta2),
         eps=optimizer.eps,
         weight_decay=optimizer.weight_decay,

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from model.backbones import Backbone
-from model.export import export, export_backbone
+from model.export import export_backbone
 from model.optimizers import SGD
 from tod.manifest import InputSpec, Weights
 
@@ -71,7 +71,7 @@ def tiny(tiny_file, tmp_path) -> Path:
 def lite0_file(tmp_path_factory) -> Path:
     """EfficientNet-Lite0 with its real ImageNet weights, exported with the defaults."""
     path = tmp_path_factory.mktemp("lite0") / "transfer_learning.tod"
-    export(path, optimizer=SGD(0.05, dampening=0.01))
+    run("tod", "export", "-o", path, check=True)
     return path
 
 

@@ -12,7 +12,8 @@ from benchmarks.data import subset
 from model.export import export
 from model.optimizers import SGD
 from tests.conftest import run
-from tod.dataset import Dataset
+from tod.dataset import Dataset, read_index
+from tod.features import FeatureStore, picture_features
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +102,6 @@ def test_prepared_and_plain_pictures_give_the_same_features(scenes, lite0_file, 
     """Resized on the fly by the artifact's own input spec, or beforehand: the same numbers."""
     run("tod", "prepare-dataset", scenes, tmp_path / "out", "--per-class", 5)
     index = Dataset.open(tmp_path / "out")
-    from tod.dataset import read_index
-    from tod.features import picture_features
-
     session = tod.TrainSession.load(lite0_file)
     files = read_index(tmp_path / "out" / "dataset.json").files[:6]
     prepared = [tmp_path / "out" / file.file for file in files]
@@ -117,16 +115,19 @@ def test_prepared_and_plain_pictures_give_the_same_features(scenes, lite0_file, 
 
 
 def test_features_are_bit_equal_for_any_batch_and_threads(scenes, lite0_file):
-    files = sorted(scenes.rglob("*.jpg"))[:16]
+    dataset = Dataset.open(scenes)
+    samples = dataset.samples[:20]
+    session = tod.TrainSession.load(lite0_file, threads=1)
     rows = []
-    for threads in (1, 2):
-        session = tod.TrainSession.load(lite0_file, threads=threads)
-        from tod.image import load
-
-        pixels = np.stack([load(f.read_bytes(), session.manifest.input) for f in files])
-        rows += [session.engine.features(pixels)]
-        rows += [np.concatenate([session.engine.features(pixels[i : i + 1]) for i in range(16)])]
-    assert all(np.array_equal(rows[0], other) for other in rows[1:])
+    for threads in (1, 2, 3):
+        store = FeatureStore(session.engine, session.manifest.input, workers=threads)
+        assert list(store.fill(dataset, samples))[-1] == (20, 20)
+        rows.append(store.rows(dataset, samples)[0])
+    single = [dataset.root / sample.path for sample in samples]
+    one_by_one = [
+        picture_features(session.engine, session.manifest.input, [path])[0] for path in single
+    ]
+    assert all(np.array_equal(rows[0], other) for other in (*rows[1:], np.stack(one_by_one)))
 
 
 def test_demo_is_one_readable_script():

@@ -87,7 +87,7 @@ _DEFAULTS: dict[str, Any] = {
     "dampening": 0.01,
     "head_std": 0.01,
 }
-_DEFAULT_LR = {OptimizerName.sgd: 0.05, OptimizerName.adam: 0.003}
+_DEFAULT_LR = {OptimizerName.sgd: 0.02, OptimizerName.adam: 0.003}
 
 
 @app.callback(invoke_without_command=True)
@@ -206,7 +206,7 @@ def export(
         OptimizerName | None, typer.Option(help="The update rule (default: sgd).")
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Learning rate (default: sgd 0.05, adam 0.003).")
+        float | None, typer.Option(help="Learning rate (default: sgd 0.02, adam 0.003).")
     ] = None,
     momentum: Annotated[float | None, typer.Option(help="Of sgd (default: 0.9).")] = None,
     dampening: Annotated[

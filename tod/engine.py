@@ -23,18 +23,17 @@ Observer = Callable[[str, Arrays, Arrays], None]
 class Engine:
     """The graphs of one artifact in onnxruntime, each loaded when it is first used.
 
+    Every run uses one thread. Callers run `features` for several batches at once (see
+    `tod.features`); a step of a head is too short to be shared out: with two threads on two cores
+    it takes 1.3 to 1.7 times as long at batch 32 (docs/performance.md).
+
     Args:
         graphs: ONNX bytes by name.
-        threads: of the train and predict graphs. The features graph uses one thread in each
-            call, because its callers run several calls at once (see `tod.features`).
         observe: called after each run.
     """
 
-    def __init__(
-        self, graphs: Mapping[str, bytes], *, threads: int = 1, observe: Observer | None = None
-    ) -> None:
+    def __init__(self, graphs: Mapping[str, bytes], *, observe: Observer | None = None) -> None:
         self._graphs = graphs
-        self._threads = {"features.onnx": 1, "train.onnx": threads, "predict.onnx": threads}
         self._observe = observe
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
@@ -88,7 +87,7 @@ class Engine:
     def _session(self, graph: str) -> tuple[Any, list[str]]:
         with self._lock:
             if graph not in self._sessions:
-                session = _load(self._graphs[graph], self._threads[graph], graph)
+                session = _load(self._graphs[graph], graph)
                 self._sessions[graph] = (session, [output.name for output in session.get_outputs()])
             entry: tuple[Any, list[str]] = self._sessions[graph]
             return entry
@@ -111,7 +110,7 @@ def check_runtime(minimum: str) -> None:
         )
 
 
-def _load(data: bytes, threads: int, graph: str) -> Any:
+def _load(data: bytes, graph: str) -> Any:
     # Loading onnxruntime takes longer than `--help` may.
     try:
         import onnxruntime
@@ -120,7 +119,7 @@ def _load(data: bytes, threads: int, graph: str) -> Any:
             f"onnxruntime cannot be loaded: {error}", hint="pip install onnxruntime"
         ) from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     # Whatever goes wrong is raised; a second copy of it on the terminal helps nobody.
     options.log_severity_level = 4

@@ -39,7 +39,12 @@ Verbose = Annotated[
     ),
 ]
 Batch = Annotated[int | None, typer.Option("-b", "--batch-size", help="Pictures in a batch.")]
-Threads = Annotated[int | None, typer.Option("-t", "--threads", help="Cores to use.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "-t", "--threads", help="Pictures looked at side by side (default: one per core)."
+    ),
+]
 Output = Annotated[
     Path | None,
     typer.Option("-o", "--output", help="Trained model (default: <model>_trained.tod beside it)."),

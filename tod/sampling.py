@@ -73,14 +73,13 @@ def batch_rows(*, seed: int, cycle: int, batch_size: int, rows: int) -> NDArray[
         batch_size: rows in the batch.
         rows: how many rows there are to draw from.
     """
-    first = (cycle - 1) * batch_size
-    positions = np.arange(first, first + batch_size)
-    deals, places = np.divmod(positions, rows)
-    batch = np.empty(batch_size, np.int64)
-    for deal in np.unique(deals):
-        chosen = deals == deal
-        batch[chosen] = _deal(seed, int(deal), rows)[places[chosen]]
-    return batch
+    position, end = (cycle - 1) * batch_size, cycle * batch_size
+    parts = []
+    while position < end:
+        deal, place = divmod(position, rows)
+        parts.append(_deal(seed, deal, rows)[place : place + end - position])
+        position += len(parts[-1])
+    return np.concatenate(parts)
 
 
 @lru_cache(maxsize=2)

@@ -60,7 +60,7 @@ class TrainSession:
         self.artifact = artifact
         self.manifest: Manifest = artifact.manifest
         self.threads = threads
-        self.engine = Engine(artifact.graphs, threads=threads, observe=observe)
+        self.engine = Engine(artifact.graphs, observe=observe)
         self.store = FeatureStore(self.engine, artifact.manifest.input, workers=threads)
         self._state: TrainState | None = None
         self._training = False
@@ -77,7 +77,7 @@ class TrainSession:
 
         Args:
             path: the file.
-            threads: cores to use; all by default.
+            threads: pictures looked at side by side; as many as there are cores by default.
             observe: called with name, inputs and outputs after each run of a graph.
 
         Raises:

@@ -1,0 +1,131 @@
+"""What the documents say is true: commands and code run, trees and tables are complete."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from tests.conftest import make_pictures
+from tests.test_cli import COMMANDS
+from tod import graph, manifest
+from tod.dataset import Index
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+FORMAT = (ROOT / "docs" / "format.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+def commands(block: str) -> list[list[str]]:
+    return [shlex.split(line, comments=True) for line in block.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What a reader of the README has: a folder of pictures and one photo."""
+    place = tmp_path_factory.mktemp("readme")
+    make_pictures(place / "pictures", side_px=60)
+    shutil.copy(place / "pictures" / "red" / "0.png", place / "photo.jpg")
+    Image.open(place / "photo.jpg").save(place / "photo.jpg", "JPEG")
+    return place
+
+
+def test_the_two_commands_are_targets_of_the_makefile():
+    makefile = (ROOT / "Makefile").read_text()
+    for command in commands(blocks("sh")[0]):
+        assert command[0] == "make"
+        assert re.search(rf"^{command[1]}:", makefile, re.M)
+        dry = subprocess.run(["make", "-n", *command[1:]], cwd=ROOT, capture_output=True)
+        assert dry.returncode == 0
+
+
+def test_every_command_of_the_readme_runs_in_order(folder):
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    ran = []
+    for command in commands(blocks("sh")[1]):
+        if command[0] == "pip":
+            extra = re.fullmatch(r"tod\[(\w+)\]", command[-1])
+            assert extra
+            assert f"{extra[1]} = [" in (ROOT / "pyproject.toml").read_text()
+            continue
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, (command, done.stderr)
+        ran.append(command[:2])
+    assert len(ran) == 6
+    assert (folder / "transfer_learning_trained.tod").is_file()
+
+
+def test_the_python_of_the_readme_runs(folder):
+    """After the commands above, in the same folder; ten lines, as promised."""
+    (code,) = blocks("python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    accuracies = [float(x) for x in re.findall(r"^(?:un)?trained ([\d.]+)$", done.stdout, re.M)]
+    assert accuracies[1] > accuracies[0]
+    assert "CycleDone(cycle=1" in done.stdout
+    assert (folder / "my_model.tod").is_file()
+
+
+def test_the_table_lists_every_command():
+    listed = re.findall(r"^\| `(?:tod )?([\w-]+)` \|", README, re.M)
+    assert sorted(listed) == sorted([*COMMANDS, "net_runner"])
+
+
+def test_the_tree_is_the_folder():
+    tree = re.search(r"## Where things are\n\n```\n(.*?)```", README, re.S)[1]
+    listed = {line.split("/")[0] for line in tree.splitlines() if line}
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout
+    folders = {line.split("/")[0] for line in tracked.splitlines() if "/" in line}
+    if not folders:
+        pytest.skip("not a git checkout")
+    assert listed == {name for name in folders if not name.startswith(".")}
+
+
+@pytest.mark.parametrize("file", ["README.md", "CHANGELOG.md", *os.listdir(ROOT / "docs")])
+def test_links_lead_somewhere(file):
+    path = ROOT / file if (ROOT / file).is_file() else ROOT / "docs" / file
+    if path.suffix == ".md":
+        for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+def test_the_figure_is_a_picture():
+    root = ElementTree.parse(ROOT / "docs" / "how-it-works.svg").getroot()
+    assert root.tag.endswith("svg")
+    text = " ".join(root.itertext())
+    assert all(name in text for name in manifest.GRAPHS)
+
+
+@pytest.mark.parametrize("record", [manifest.Manifest, Index], ids=lambda r: r.__name__)
+def test_the_format_page_names_every_field(record):
+    for name in record.__dataclass_fields__:
+        assert f"`{name}`" in FORMAT, name
+
+
+def test_the_format_page_has_the_limits_of_the_code():
+    assert f"at\nmost {graph.MAX_OPSET} and {graph.MAX_IR_VERSION} are read" in FORMAT
+
+
+def test_exit_codes_of_the_readme_are_those_of_the_help():
+    from tod.net_runner import EPILOG
+
+    said = re.sub(r"\s+", " ", README)
+    assert EPILOG.removeprefix("Exit codes: ") in said
+
+
+def test_benchmarks_named_in_the_figures_exist():
+    for name in re.findall(
+        r"python -m (benchmarks\.\w+)", (ROOT / "docs/performance.md").read_text()
+    ):
+        assert (ROOT / (name.replace(".", "/") + ".py")).is_file()
