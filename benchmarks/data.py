@@ -32,7 +32,7 @@ def machine() -> str:
     import platform
 
     from tod.engine import runtime_version
-    from tod.session import available_cores
+    from tod.machine import available_cores
 
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []

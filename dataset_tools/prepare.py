@@ -22,6 +22,7 @@ from dataset_tools.sources import Picture, Source
 from tod.dataset import (
     INDEX_NAME,
     JOURNAL_NAME,
+    MIN_PICTURES,
     Index,
     IndexedClass,
     IndexedFile,
@@ -33,10 +34,11 @@ from tod.dataset import (
 from tod.errors import DataError, Interrupted, PictureError, UsageError
 from tod.files import write_whole
 from tod.image import encode, load
+from tod.machine import available_cores
 from tod.manifest import InputSpec
 from tod.sampling import assign_splits, shuffle_key
-from tod.session import available_cores
 
+_SAMPLE = 50
 _SUFFIXES = {"bmp": ".bmp", "png": ".png", "jpeg": ".jpg"}
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(10))}
 
@@ -92,9 +94,10 @@ def prepare(
         tuple(map(IndexedClass, source.classes, _folders(source.classes))), (),
     )  # fmt: skip
     chosen = _sample(source, per_class, seed)
+    _check_counts(source, chosen)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with _Journal(out, recipe, {picture.origin for picture in chosen}) as journal:
+        with _Journal(out, recipe, {picture.origin: picture for picture in chosen}) as journal:
             files, unreadable, made = _make_all(chosen, journal, spec, progress, should_stop)
             index = replace(recipe, files=_with_splits(out, recipe, files, unreadable))
             data = msgspec.json.format(msgspec.json.encode(index), indent=1) + b"\n"
@@ -111,16 +114,24 @@ def prepare(
 class _Journal:
     """What was finished so far. Its first line is the recipe, each further line one picture."""
 
-    def __init__(self, out: Path, recipe: Index, origins: set[str]) -> None:
+    def __init__(self, out: Path, recipe: Index, pictures: dict[str, Picture]) -> None:
         self.out = out
         self.recipe = recipe
         self._path = out / JOURNAL_NAME
         earlier = self._earlier()
-        strangers = {file.source for file in earlier} - origins
+        strangers = {file.source for file in earlier} - set(pictures)
         if strangers:
             raise DataError(
                 f"{out}: it holds another dataset: {len(strangers)} of its pictures are not in "
                 f"this source, e.g. {min(strangers)}",
+                hint="choose another folder, or remove this one",
+            )
+        looked_at = earlier[:: max(1, len(earlier) // _SAMPLE)]
+        changed = [file for file in looked_at if _changed(pictures[file.source], file)]
+        if len(changed) > len(looked_at) / 2:
+            raise DataError(
+                f"{out}: it holds another dataset: most of its pictures have the names, but not "
+                f"the content of this source's, e.g. {changed[0].source}",
                 hint="choose another folder, or remove this one",
             )
         self.known = {file.source: file for file in earlier}
@@ -128,7 +139,7 @@ class _Journal:
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> _Journal:
-        for rest in self.out.glob("*/.*.part"):
+        for rest in (*self.out.glob(".*.part"), *self.out.glob("*/.*.part")):
             rest.unlink()  # what a killed call had in hand
         # Written anew, so that a torn last line of an interrupted call does not stay.
         lines = [msgspec.json.encode(item) for item in (self.recipe, *self.known.values())]
@@ -178,7 +189,7 @@ class _Journal:
             index = read_index(self.out / INDEX_NAME)
             self._same_recipe(index)
             return list(index.files)
-        if any(self.out.iterdir()):
+        if any(not path.name.endswith(".part") for path in self.out.iterdir()):
             raise DataError(
                 f"{self.out}: it holds files, but no dataset",
                 hint="choose an empty or new folder",
@@ -220,12 +231,12 @@ def _make_all(
         try:
             for done, (future, (picture, _)) in enumerate(zip(futures, jobs, strict=True), start=1):
                 try:
-                    file = future.result()
+                    file, written = future.result()
                 except PictureError as error:
                     unreadable[picture.origin] = error.problem
                 else:
                     files.append(file)
-                    if file != journal.known.get(picture.origin):
+                    if written:
                         journal.add(file)
                         made += 1
                 progress(done, len(jobs))
@@ -257,8 +268,12 @@ def _make(
     known: dict[str, IndexedFile],
     picture: Picture,
     planned: IndexedFile,
-) -> IndexedFile:
-    """Make one picture, unless it is there and its source has not changed."""
+) -> tuple[IndexedFile, bool]:
+    """Make one picture, unless it is there and its source has not changed.
+
+    Returns:
+        Its record, and whether it was made now.
+    """
     try:
         data = picture.read()
     except OSError as error:
@@ -267,15 +282,33 @@ def _make(
     path = out / planned.file
     before = known.get(picture.origin)
     if before is not None and before.source_sha256 == source_sha256 and _holds(path, before.sha256):
-        return before
+        return before, False
     made = encode(load(data, spec, cropped=picture.cropped), picture_format)
     path.parent.mkdir(exist_ok=True)
     write_whole(path, made, durable=False)
-    return replace(planned, sha256=hashlib.sha256(made).hexdigest(), source_sha256=source_sha256)
+    made_sha256 = hashlib.sha256(made).hexdigest()
+    return replace(planned, sha256=made_sha256, source_sha256=source_sha256), True
 
 
 def _holds(path: Path, sha256: str) -> bool:
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+
+
+def _changed(picture: Picture, file: IndexedFile) -> bool:
+    try:
+        return hashlib.sha256(picture.read()).hexdigest() != file.source_sha256
+    except OSError:
+        return False
+
+
+def _check_counts(source: Source, pictures: list[Picture]) -> None:
+    """Too few pictures of a class are said at once, not after all the others were made."""
+    counts = Counter(picture.class_name for picture in pictures)
+    small = [f"{name} ({counts[name]})" for name in source.classes if counts[name] < MIN_PICTURES]
+    if small or len(source.classes) < 2:
+        wanted = f"at least two classes with {MIN_PICTURES} pictures each are needed"
+        found = f"too small: {', '.join(small)}" if small else f"found: {', '.join(source.classes)}"
+        raise DataError(f"{wanted}; {found}", hint="add pictures, or leave these classes out")
 
 
 def _with_splits(
@@ -293,7 +326,12 @@ def _with_splits(
             f"{error.problem}. {len(unreadable)} pictures cannot be read: {reasons}",
             hint=error.hint,
         ) from error
-    splits = assign_splits(labels, contents, recipe.seed)
+    # By the sources' content, so that a plain tree of the same pictures is split alike; pictures
+    # that became equal byte for byte share the least of their hashes, and so a side.
+    keys: dict[str, str] = {}
+    for file in files:
+        keys[file.sha256] = min(file.source_sha256, keys.get(file.sha256, file.source_sha256))
+    splits = assign_splits(labels, [keys[f.sha256] for f in files], recipe.seed)
     placed = [replace(file, split=split) for file, split in zip(files, splits, strict=True)]
     check_splits(out, names, [Sample(f.file, f.label, f.split, f.sha256) for f in placed])
     return tuple(placed)

@@ -55,14 +55,13 @@ def class_folders(root: Path) -> Source:
         raise DataError(f"{root}: no such folder", hint="give a folder of class folders")
     if (root / INDEX_NAME).is_file():
         return _prepared(root)
-    classes, ignored = find_pictures(root)
+    classes, notices = find_pictures(root)
     pictures = [
         Picture(name, path.relative_to(root).as_posix(), path.read_bytes)
         for name, paths in classes.items()
         for path in paths
     ]
-    notice = f"{ignored} files that are not pictures of a class were passed over"
-    return Source(tuple(classes), tuple(pictures), (notice,) if ignored else ())
+    return Source(tuple(classes), tuple(pictures), tuple(notices))
 
 
 def places(root: Path, list_file: Path, categories_file: Path, wanted: Sequence[str]) -> Source:
@@ -111,7 +110,7 @@ def digits() -> Source:
     Raises:
         DeviceError: scikit-learn is not installed.
     """
-    from tod.extras import require
+    from tod.machine import require
 
     require("sklearn", "demo")
     from sklearn.datasets import load_digits

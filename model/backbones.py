@@ -6,7 +6,6 @@ Axes: N pictures, S side in pixels, F features.
 from __future__ import annotations
 
 import hashlib
-import urllib.error
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -146,9 +145,10 @@ def _load_weights(net: EfficientNet, name: str, weights: str) -> Weights:
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url_map[name]).name
     try:
         load_pretrained_weights(net, name, load_fc=True, verbose=False)
-    except (urllib.error.URLError, OSError, RuntimeError, AssertionError) as error:
+    except Exception as error:  # no network, a torn file, a page of HTML in its place
         raise UsageError(
-            f"the weights {path.name} of {name} could not be downloaded or read: {error}",
+            f"the weights {path.name} of {name} could not be downloaded or read: "
+            f"{_first_line(error)}",
             hint=f"get {url_map[name]} on a machine with internet and put it at {path}, "
             "or give it with --weights FILE; --backbone efficientnet-lite0 needs no download",
         ) from error
@@ -161,9 +161,8 @@ def _load_file(net: nn.Module, path: Path) -> None:
     except FileNotFoundError:
         raise UsageError(f"--weights {path}: no such file") from None
     except Exception as error:  # torch.load raises whatever unpickling raises
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"--weights {path}: not a readable file of weights: {reason}",
+            f"--weights {path}: not a readable file of weights: {_first_line(error)}",
             hint="give a file that torch.save wrote from a state dict",
         ) from error
     try:
@@ -174,6 +173,10 @@ def _load_file(net: nn.Module, path: Path) -> None:
             f"--weights {path}: it does not fit this backbone: {' '.join(lines[:3])[:400]}",
             hint="choose the backbone that the weights were made for with --backbone",
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _sha256(path: Path) -> str:

@@ -103,6 +103,8 @@ def export_backbone(
         return TrainWrap(TransferNet(base.module, head), optimizer=optimizer)
 
     probe = wrap_for(lowering.PROBE_CLASSES)
+    if base.feature_count == lowering.PROBE_CLASSES:
+        raise UsageError(f"a backbone with {base.feature_count} features cannot be exported")
     progress("lowering the three graphs")
     graphs = _graphs(probe, to_features, base)
     wrap = wrap_for(count or 10)

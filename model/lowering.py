@@ -28,6 +28,8 @@ OPSET = 18
 # The IR version that opset 18 came with: every onnxruntime since 1.14 reads both.
 IR_VERSION = 8
 MIN_ONNXRUNTIME = "1.14"
+# The head is traced with this number of classes, and an axis of this size is the class axis.
+PROBE_CLASSES = 13
 
 
 def features_graph(module: nn.Module, side_px: int) -> onnx.ModelProto:
@@ -90,8 +92,8 @@ def predict_graph(wrap: TrainWrap, feature_count: int) -> onnx.ModelProto:
 def tensor_axes(wrap: TrainWrap) -> list[dict[int, str]]:
     """Which axis of each parameter and slot counts the classes.
 
-    The head is built for a number of classes that no other axis has (see `model.export`), which
-    tells the class axis apart without knowing the kind of head.
+    The head is built for `PROBE_CLASSES`, which tells the class axis apart without knowing the
+    kind of head.
     """
     parameters = wrap.parameters()
     tensors = {**parameters, **wrap.optimizer.init(parameters)}
@@ -99,9 +101,6 @@ def tensor_axes(wrap: TrainWrap) -> list[dict[int, str]]:
         {i: CLASSES_AXIS for i, size in enumerate(tensor.shape) if size == PROBE_CLASSES}
         for tensor in tensors.values()
     ]
-
-
-PROBE_CLASSES = 13
 
 
 def _trace(

@@ -3,17 +3,23 @@
 #
 # usage: scripts/demo.sh [digits | FOLDER_OF_CLASS_FOLDERS]
 set -eu
-cd "$(dirname "$0")/.."
 data=${1:-digits}
-package=build/demo-$(basename "$data")
+case $data in
+  digits | /*) ;;
+  *) data=$PWD/$data ;;
+esac
+cd "$(dirname "$0")/.."
+# Two folders may have the same last name.
+package=build/demo-$(basename "$data")-$(printf %s "$data" | cksum | cut -d ' ' -f 1)
+model=$package/model/transfer_learning.tod
 
 echo "== Preparing pictures: $data"
 mkdir -p "$package/model"
 tod prepare-dataset "$data" "$package/dataset" --per-class 100
 
-if [ ! -f "$package/model/transfer_learning.tod" ]; then
+if [ ! -f "$model" ] || [ -n "$(find tod model -name '*.py' -newer "$model" | head -n 1)" ]; then
   echo "== Exporting the train graph"
-  tod export -o "$package/model/transfer_learning.tod"
+  tod export -o "$model"
 fi
 cp package_templates/*.sh "$package/"
 

@@ -149,7 +149,7 @@ def checkpoint(tiny):
 
 RUN = manifest.Run(
     cycles=2, batch_size=1, lr=0.1, eval_every=0, target_accuracy=1, patience=0, save_every=1,
-    seed=0, data_sha256="", cycle=1,
+    seed=0, split_seed=0, pictures={}, data_sha256="", cycle=1,
 )  # fmt: skip
 
 
@@ -164,6 +164,15 @@ def test_a_checkpoint_is_slim_and_finds_its_base(checkpoint, tiny):
 def test_the_base_may_have_another_name(checkpoint, tiny):
     tiny.rename(tiny.with_name("renamed.tod"))
     assert artifact.read(checkpoint).source == tiny.with_name("renamed.tod")
+
+
+def test_the_base_need_not_end_in_tod(tiny, tmp_path):
+    tiny.rename(tiny.with_name("tiny.model"))
+    session = TrainSession.load(tiny.with_name("tiny.model"))
+    session.bind(["a", "b"])
+    session.state = replace(session.state, run=RUN)
+    session.save_checkpoint(tiny.with_name("c.tod"))
+    assert artifact.read(tiny.with_name("c.tod")).source == tiny.with_name("tiny.model")
 
 
 def test_without_its_base(checkpoint, tiny):

@@ -142,6 +142,8 @@ def test_merge(tiny, trained, pictures, tmp_path):
     done = run("tod", "merge", tiny.with_name("tiny_trained_20.tod"), "-o", whole)
     assert done.returncode == 0, done.stderr
     assert artifact.read(whole).manifest.kind == "model"
+    history = artifact.read(whole).manifest.history
+    assert [(e.stopped, e.kept_cycle, e.split_seed) for e in history] == [("merged", 20, 0)]
     evaluated = run("tod", "eval", "-f", whole, "-d", pictures)
     assert evaluated.returncode == 0, evaluated.stderr
 

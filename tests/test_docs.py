@@ -49,12 +49,26 @@ def test_the_two_commands_are_targets_of_the_makefile():
         assert dry.returncode == 0
 
 
+def test_make_demo_ends_with_before_and_after():
+    done = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    untrained, *_, trained, reloaded = re.findall(r"on validation data = ([0-9.]+)", done.stdout)
+    assert float(untrained) < 0.2
+    assert trained == reloaded
+    assert float(trained) > 0.85
+    before, after = re.search(
+        r"all 200 pictures[^0-9]*([0-9.]+) %[^0-9]*([0-9.]+) %", done.stdout
+    ).groups()
+    assert float(before) == pytest.approx(100 * float(untrained), abs=0.06)
+    assert float(after) == pytest.approx(100 * float(trained), abs=0.06)
+
+
 def test_every_command_of_the_readme_runs_in_order(folder):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     ran = []
     for command in commands(blocks("sh")[1]):
         if command[0] == "pip":
-            extra = re.fullmatch(r"tod\[(\w+)\]", command[-1])
+            extra = re.fullmatch(r"\.\[(\w+)\]", command[-1])
             assert extra
             assert f"{extra[1]} = [" in (ROOT / "pyproject.toml").read_text()
             continue
@@ -92,12 +106,13 @@ def test_the_tree_is_the_folder():
     assert listed == {name for name in folders if not name.startswith(".")}
 
 
-@pytest.mark.parametrize("file", ["README.md", "CHANGELOG.md", *os.listdir(ROOT / "docs")])
-def test_links_lead_somewhere(file):
-    path = ROOT / file if (ROOT / file).is_file() else ROOT / "docs" / file
-    if path.suffix == ".md":
-        for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
-            assert target.startswith("https://") or (path.parent / target).exists(), target
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
 
 
 def test_the_figure_is_a_picture():

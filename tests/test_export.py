@@ -178,6 +178,15 @@ def test_offline_says_which_file_goes_where(tmp_path, monkeypatch):
     assert "--weights FILE" in caught.value.hint
 
 
+def test_a_page_of_html_in_the_place_of_the_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    (cache / "efficientnet-b0-355c32eb.pth").write_text("<html>")
+    with pytest.raises(UsageError, match=r"efficientnet-b0-355c32eb\.pth of efficientnet-b0"):
+        backbones.load("efficientnet-b0")
+
+
 def test_every_backbone_has_its_size():
     sizes = {name: backbones.input_spec(name).size_px for name in backbones.NAMES}
     assert list(sizes.values()) == [224, 224, 240, 260, 300, 380, 456, 528, 600]
@@ -236,6 +245,8 @@ def test_random_weights_are_the_same_every_time():
         (["--classes", "2", "--classes-from", "x"], 2, "exclude each other"),
         (["--classes-from", "nowhere"], 3, "no such folder"),
         (["--lr", "0"], 2, "--lr is 0.0"),
+        (["--momentum", "-1"], 2, "--momentum is -1.0, wanted 0 up to below 1"),
+        (["--head-std", "-1"], 2, "--head-std is -1.0, wanted 0 or more"),
         (["--optimizer", "adam", "--momentum", "0.5"], 2, "are settings of --optimizer sgd"),
         (["--nesterov"], 2, "add --dampening 0"),
         (["--optimizer", "lion"], 2, "Invalid value"),

@@ -1,8 +1,5 @@
 """The main job on real pictures with the real backbone: what the project promises to reach."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -128,13 +125,3 @@ def test_features_are_bit_equal_for_any_batch_and_threads(scenes, lite0_file):
         picture_features(session.engine, session.manifest.input, [path])[0] for path in single
     ]
     assert all(np.array_equal(rows[0], other) for other in (*rows[1:], np.stack(one_by_one)))
-
-
-def test_demo_is_one_readable_script():
-    """`make demo` itself is run on a fresh machine; here its parts must exist."""
-    root = Path(__file__).resolve().parent.parent
-    script = (root / "scripts" / "demo.sh").read_text()
-    for name in ("eval_untrained.sh", "train.sh", "eval.sh"):
-        assert name in script
-        assert (root / "package_templates" / name).is_file()
-    assert sys.executable

@@ -48,6 +48,25 @@ def test_without_cycles_it_only_evaluates(tiny, pictures):
     assert [p.name for p in tiny.parent.iterdir()] == ["tiny.tod"]
 
 
+def test_settings_of_training_without_training_are_said(tiny, pictures):
+    done = runner(tiny, pictures, "-s", 5, "--lr", 0.1)
+    assert done.returncode == 0
+    assert "nothing is trained without -c: save_every, lr not used" in done.stderr
+
+
+def test_trained_twice_with_another_seed_it_still_validates_on_unseen_pictures(tiny, pictures):
+    """The split of a plain tree stays that of the first training, also in the second one."""
+    runner(tiny, pictures, "-c", 5, "--seed", 3)
+    first = tiny.with_name("tiny_trained.tod")
+    second = runner(first, pictures, "-c", 5, "-o", tiny.with_name("second.tod"))
+    again = runner(tiny.with_name("second.tod"), pictures)
+    assert again.stdout == second.stdout.splitlines(keepends=True)[-1]
+    history = read(tiny.with_name("second.tod")).manifest.history
+    assert [entry.split_seed for entry in history] == [3, 3]
+    other = runner(first, pictures, "-c", 1, "--seed", 4)
+    assert "this model was trained on the split of seed 3" in other.stderr
+
+
 def test_e_is_c(tiny, pictures):
     both = [runner(tiny, pictures, flag, 3).stdout for flag in ("-c", "-e")]
     assert both[0] == both[1]
@@ -55,8 +74,8 @@ def test_e_is_c(tiny, pictures):
 
 
 def test_numbers_are_printed_as_cpp_streams_do():
+    from tod.records import CycleDone, Evaluated
     from tod.report import result_line
-    from tod.training import CycleDone, Evaluated
 
     assert result_line(CycleDone(1, 60, 5.0299824, 5.0299824)) == "1: Loss is 5.02998 [min=5.02998]"
     assert result_line(CycleDone(35, 60, 0.000215514, 1)) == "35: Loss is 0.000215514 [min=1]"
@@ -141,7 +160,7 @@ def test_stopped_by_a_signal_and_continued(tiny, pictures, number):
     assert process.returncode == 130, errors
     checkpoint = re.search(r"saved checkpoint of cycle (\d+): (.*tiny_trained_\1\.tod)", errors)
     assert checkpoint, errors
-    assert "stopped after cycle" in errors
+    assert re.search(r"error: stopped after cycle \d+ of 4000 in .*tiny_trained_\d+\.tod", errors)
     cycle = int(checkpoint[1])
     assert 100 <= cycle < 4000
     again = runner(checkpoint[2], pictures, "-c", 4000, "-o", tiny.with_name("parts.tod"))
@@ -192,14 +211,18 @@ def test_mistakes(tiny, pictures, tmp_path):
         ([tiny, pictures, "-c", "-3"], 2, "cycles is -3"),
         ([tiny, pictures, "-c", 1, "-b", 0], 2, "batch_size is 0"),
         ([tiny, pictures, "-c", 1, "--lr", "nan"], 2, "lr is nan"),
-        ([tiny, pictures, "-t", 0], 2, "--threads is 0"),
+        ([tiny, pictures, "-t", 0], 2, "threads is 0, at least 1"),
         ([tiny, pictures, "--json", "-q"], 2, "exclude each other"),
         ([tiny, pictures, "--bogus"], 2, "No such option"),
         ([tiny, tmp_path / "none"], 3, "no such folder"),
         ([bound(tiny, pictures), other], 3, "unknown to the model: pink"),
         ([tmp_path / "none.tod", pictures], 4, "no such file"),
         ([cut, pictures], 4, "not a readable .tod file"),
+        ([tiny, pictures, "--seed", -1], 2, "seed is -1"),
+        ([tiny, pictures, "-i", tmp_path / "i.onnx"], 2, "this model was never trained"),
         ([tiny, pictures, "-c", 1, "-o", "/no/where.tod"], 4, "the folder does not exist"),
+        ([tiny, pictures, "-c", 1, "-o", tmp_path], 4, "it is a folder"),
+        ([tiny, pictures, "--log", "/no/where.jsonl"], 4, "the folder does not exist"),
         ([tiny, pictures, "-c", 1, "-i", "/no/where.onnx"], 4, "the folder does not exist"),
     ]
     for arguments, code, message in table:
@@ -243,14 +266,19 @@ def test_debug_shows_the_traceback(tiny, tmp_path):
     assert done.returncode == 1
 
 
-def test_a_closed_pipe_is_no_error(tiny, pictures):
-    command = f"{Path(sys.executable).with_name('net_runner')} -f {tiny} -d {pictures} -c 3000"
+@pytest.mark.parametrize("sink", ["| head -n 1", "> /dev/full"])
+def test_an_output_that_closes_or_is_full_loses_nothing(tiny, pictures, sink):
+    """Training ends with a checkpoint, one sentence, and exit 4."""
+    command = f"{Path(sys.executable).with_name('net_runner')} -f {tiny} -d {pictures} -c 300000"
     done = subprocess.run(
-        ["sh", "-c", f"{command} | head -n 1"], capture_output=True, text=True, timeout=100
-    )
-    assert done.stdout.startswith("1: Loss is")
+        ["bash", "-c", f"{command} --target-accuracy 1 {sink}; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert "error: the output cannot be written: " in done.stderr
     assert "Traceback" not in done.stderr
-    assert "BrokenPipe" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert len(list(tiny.parent.glob("tiny_trained_*.tod"))) == 1
 
 
 def test_on_a_terminal_the_view_is_live(tiny, pictures):

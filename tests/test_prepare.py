@@ -58,16 +58,20 @@ def test_a_second_call_does_only_what_is_missing(small, tmp_path):
     before = tree_bytes(out)
     (out / "red" / "3.bmp").unlink()
     (out / "blue" / "5.bmp").write_bytes(b"damaged")
-    assert prepare(sources.class_folders(small), out, size_px=32).made == 0  # same content again
+    assert prepare(sources.class_folders(small), out, size_px=32).made == 2
     assert tree_bytes(out) == before
+    assert prepare(sources.class_folders(small), out, size_px=32).made == 0
     Image.new("RGB", (50, 50), "yellow").save(small / "red" / "new.png")
     assert prepare(sources.class_folders(small), out, size_px=32).made == 1
     assert (out / "red" / "8.bmp").is_file()
 
 
-def test_same_input_same_bytes_in_any_order_and_format(small, tmp_path):
-    for name in ("one", "two"):
-        prepare(sources.class_folders(small), tmp_path / name, size_px=32, seed=4)
+def test_same_input_same_bytes_in_any_order_and_format(small, tmp_path, monkeypatch):
+    prepare(sources.class_folders(small), tmp_path / "one", size_px=32, seed=4)
+    walk = os.walk
+    with monkeypatch.context() as patch:  # a file system that lists everything the other way round
+        patch.setattr(os, "walk", lambda *a, **b: ((f, d, n[::-1]) for f, d, n in walk(*a, **b)))
+        prepare(sources.class_folders(small), tmp_path / "two", size_px=32, seed=4)
     assert tree_bytes(tmp_path / "one") == tree_bytes(tmp_path / "two")
     for kind in ("png", "jpeg"):
         prepare(sources.class_folders(small), tmp_path / kind, size_px=32, picture_format=kind)
@@ -158,6 +162,41 @@ def test_out_made_from_other_pictures(small, tmp_path):
         file.rename(file.with_name(f"other {file.name}"))
     with pytest.raises(DataError, match="8 of its pictures are not in this source"):
         prepare(sources.class_folders(other), tmp_path / "out", size_px=32)
+
+
+def test_out_made_from_other_pictures_of_the_same_names(small, tmp_path):
+    prepare(sources.class_folders(small), tmp_path / "out", size_px=32)
+    before = tree_bytes(tmp_path / "out")
+    for index, file in enumerate(small.rglob("*.png")):
+        Image.new("RGB", (30, 30), (index, index, 0)).save(file)
+    with pytest.raises(DataError, match="the names, but not the content"):
+        prepare(sources.class_folders(small), tmp_path / "out", size_px=32)
+    assert tree_bytes(tmp_path / "out") == before
+
+
+def test_out_inside_the_source(small):
+    done = run("tod", "prepare-dataset", small, small / "out")
+    assert done.returncode == 2
+    assert "lies in the source" in done.stderr
+    assert not (small / "out").exists()
+
+
+def test_split_is_that_of_the_plain_tree(small, tmp_path):
+    made = prepare(sources.class_folders(small), tmp_path / "out", size_px=32, seed=6)
+    plain = {sample.path: sample.split for sample in Dataset.open(small, seed=6).samples}
+    assert {file.source: file.split for file in made.index.files} == plain
+
+
+def test_a_name_that_is_no_text_is_passed_over(small, tmp_path):
+    os.rename(small / "red" / "7.png", os.fsencode(small / "red") + b"/caf\xe9.png")
+    done = run("tod", "prepare-dataset", small, tmp_path / "out", "--size", 32)
+    assert done.returncode == 0, done.stderr
+    assert "23 pictures" in done.stdout
+    assert "was passed over: its name is not valid UTF-8" in done.stderr
+    os.rename(small / "red", os.fsencode(small) + b"/r\xe9d")
+    done = run("tod", "prepare-dataset", small, tmp_path / "other", "--size", 32)
+    assert done.returncode == 3
+    assert "its name is not valid UTF-8" in done.stderr
 
 
 def test_out_that_holds_other_files(small, tmp_path):
@@ -262,6 +301,7 @@ def test_places_on_the_command_line(places, tmp_path):
     seed = run("tod", "prepare-dataset", root, tmp_path / "seed", *options)
     assert seed.returncode == 3  # of the seed's ten classes two have pictures here
     assert "too small: alley (0), cockpit (0)" in seed.stderr
+    assert not (tmp_path / "seed").exists()
 
 
 @pytest.mark.parametrize(

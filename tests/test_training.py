@@ -1,5 +1,6 @@
 """The loop: what it yields, when it stops, what it keeps, and how it continues."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import tod
 from tod.artifact import read
 from tod.errors import DataError, Interrupted, TrainingError, UsageError
-from tod.training import (
+from tod.records import (
     CycleDone,
     Evaluated,
     FeaturesDone,
@@ -16,16 +17,14 @@ from tod.training import (
     Saved,
     Started,
     Stopped,
-    evaluate,
-    finished,
-    train,
 )
+from tod.training import evaluate, finished, train
 
 
 def finish(model, data, **settings):
     """A whole run; its session and its records."""
     session = tod.TrainSession.load(model)
-    seed = settings.get("seed") or session.seed or 0
+    seed = settings.get("seed") or session.split_seed or 0
     records = list(train(session, tod.Dataset.open(data, seed=seed), **settings))
     return session, records
 
@@ -79,8 +78,8 @@ def test_reloaded_model_has_the_accuracy_of_the_run(tiny, pictures):
     session, records = finish(tiny, pictures, cycles=40, seed=3, output=output)
     final = of(records, Evaluated)[-1]
     again = tod.TrainSession.load(output)
-    assert again.seed == 3
-    score = again.evaluate(tod.Dataset.open(pictures, seed=again.seed))
+    assert again.split_seed == 3
+    score = again.evaluate(tod.Dataset.open(pictures, seed=again.split_seed))
     assert score.accuracy == final.accuracy
     assert bytes_of(again.state) == bytes_of(session.state)
 
@@ -261,6 +260,69 @@ def test_finished_is_a_function_of_the_run():
     assert finished(replace(RUN, target_accuracy=0.9, best_accuracy=0.9)) is None
     assert finished(replace(RUN, target_accuracy=0.9, best_accuracy=0.91)) == "target"
     assert finished(replace(RUN, patience=2, stale=2)) == "patience"
+
+
+def test_other_file_names_make_no_other_batches(tiny, pictures, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(pictures, copy)
+    for file in copy.rglob("1*.png"):
+        file.rename(file.with_name(f"z{file.name}"))
+    assert of(finish(tiny, copy, cycles=9)[1], CycleDone) == of(
+        finish(tiny, pictures, cycles=9)[1], CycleDone
+    )
+
+
+def test_the_head_has_the_seed_of_the_run_even_after_an_evaluation(tiny, pictures):
+    """As in the README: evaluate first, which makes a head, then train with a seed."""
+    dataset = tod.Dataset.open(pictures)
+    session = tod.TrainSession.load(tiny)
+    session.evaluate(dataset)
+    records = list(train(session, dataset, cycles=3, seed=7))
+    fresh = list(train(tod.TrainSession.load(tiny), dataset, cycles=3, seed=7))
+    assert of(records, CycleDone) == of(fresh, CycleDone)
+
+
+def test_a_lost_copy_of_a_picture_does_not_take_its_twin_along(tiny, tmp_path):
+    from tests.conftest import make_pictures
+
+    tree = make_pictures(tmp_path / "tree")
+    shutil.copy(tree / "red" / "0.png", tree / "red" / "a twin.png")
+    dataset = tod.Dataset.open(tree)
+    (tree / "red" / "0.png").unlink()
+    session = tod.TrainSession.load(tiny)
+    assert sum(session.evaluate(dataset, s).total for s in ("train", "test", "validation")) == 61
+    (tree / "red" / "a twin.png").unlink()
+    session = tod.TrainSession.load(tiny)
+    assert sum(session.evaluate(dataset, s).total for s in ("train", "test", "validation")) == 59
+
+
+@pytest.mark.parametrize(
+    ("pictures_given", "message"),
+    [
+        (np.zeros((1, 16, 16, 3), np.float32), "found float32"),
+        (np.zeros((1, 8, 8, 3), np.uint8), r"found uint8 \[1, 8, 8, 3\]"),
+        ([], "no picture was given"),
+    ],
+)
+def test_what_predict_refuses(tiny, pictures_given, message):
+    session = tod.TrainSession.load(tiny)
+    session.bind(["a", "b"])
+    with pytest.raises(UsageError, match=message):
+        session.predict(pictures_given)
+
+
+def test_predict_takes_one_path(tiny, pictures):
+    session = tod.TrainSession.load(tiny)
+    session.bind(["a", "b"])
+    assert session.predict(pictures / "red" / "0.png").shape == (1, 2)
+    assert session.predict(str(pictures / "red" / "0.png")).shape == (1, 2)
+
+
+def test_a_checkpoint_needs_a_run(tiny):
+    session = tod.TrainSession.load(tiny)
+    session.bind(["a", "b"])
+    with pytest.raises(UsageError, match="no training run is under way"):
+        session.save_checkpoint(tiny.with_name("x.tod"))
 
 
 def test_session_by_hand(tiny, pictures):

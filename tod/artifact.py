@@ -192,8 +192,8 @@ def _find_base(path: Path, manifest: Manifest) -> tuple[Path, dict[str, bytes]]:
     first.
     """
     wanted = {name: member for name, member in manifest.members.items() if name != STATE}
-    beside = sorted(path.parent.glob("*.tod"), key=lambda p: (p.name != manifest.base, p.name))
-    for candidate in beside:
+    named = [path.with_name(manifest.base)] if manifest.base else []
+    for candidate in (*named, *sorted(path.parent.glob("*.tod"))):
         try:
             other, members = _read_members(candidate)
         except ArtifactError:

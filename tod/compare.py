@@ -29,7 +29,7 @@ def compare_models(
             "wanted two models or more", hint="tod compare BEFORE.tod AFTER.tod -d DATA"
         )
     sessions = [TrainSession.load(path, threads=threads) for path in paths]
-    seeds = {session.seed for session in sessions if session.seed is not None}
+    seeds = {s.split_seed for s in sessions if s.split_seed is not None}
     prepared = (data / "dataset.json").is_file()
     if len(seeds) > 1 and seed is None and not prepared:
         raise UsageError(

@@ -21,6 +21,7 @@ from tod.sampling import FRACTIONS, Split, assign_splits
 INDEX_NAME = "dataset.json"
 JOURNAL_NAME = "dataset.journal"
 MIN_PICTURES = 5
+_NOT_TEXT = "its name is not valid UTF-8"
 _READY_MADE_SPLITS = {"train", "training", "test", "val", "valid", "validation"}
 
 
@@ -76,6 +77,7 @@ class Dataset:
         root: the folder.
         classes: class names; a sample's label is an index into them.
         samples: all pictures, ordered by class and name.
+        seed: of the split.
         cropped: the pictures were cut out by `tod prepare-dataset` and are only resized.
         notices: what a user should know about files that were passed over.
     """
@@ -83,6 +85,7 @@ class Dataset:
     root: Path
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
+    seed: int = 0
     cropped: bool = False
     notices: tuple[str, ...] = ()
 
@@ -166,19 +169,20 @@ def read_index(path: Path) -> Index:
     return index
 
 
-def find_pictures(root: Path) -> tuple[dict[str, list[Path]], int]:
+def find_pictures(root: Path) -> tuple[dict[str, list[Path]], list[str]]:
     """All pictures below a folder, by the relative name of the folder that holds them.
 
     Returns:
-        Class name -> sorted picture files, in natural order of the names; and how many files were
-        passed over because their names are not those of pictures.
+        Class name -> sorted picture files, in natural order of the names; and notices of files
+        that were passed over.
 
     Raises:
-        DataError: there is no class folder.
+        DataError: there is no class folder, or one has a name that is not text.
     """
     classes: dict[str, list[Path]] = {}
+    notices: list[str] = []
     ignored = 0
-    visited: set[str] = set()
+    visited: set[str] = {os.path.realpath(root)}
     for folder, folders, files in os.walk(root, followlinks=True):
         # A link to a folder above would go round for ever.
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -189,7 +193,12 @@ def find_pictures(root: Path) -> tuple[dict[str, list[Path]], int]:
         pictures = [name for name in files if Path(name).suffix.lower() in SUFFIXES]
         pictures = [name for name in pictures if not name.startswith(".")]
         ignored += len(files) - len(pictures)
+        undecodable = [name for name in pictures if not _is_text(name)]
+        notices += [f"{Path(folder, n)!a} was passed over: {_NOT_TEXT}" for n in undecodable]
+        pictures = [name for name in pictures if _is_text(name)]
         name = Path(folder).relative_to(root).as_posix()
+        if pictures and not _is_text(name):
+            raise DataError(f"{Path(folder)!a}: {_NOT_TEXT}", hint="rename the folder")
         if pictures and name != ".":
             classes[name] = [Path(folder, p) for p in sorted(pictures, key=natural_key)]
         elif pictures:
@@ -205,7 +214,9 @@ def find_pictures(root: Path) -> tuple[dict[str, list[Path]], int]:
             f"{root}: no class folder with pictures in it",
             hint="make one folder per class and put its pictures (JPEG, PNG, BMP ...) there",
         )
-    return dict(sorted(classes.items(), key=lambda item: natural_key(item[0]))), ignored
+    if ignored:
+        notices.append(f"{root}: {ignored} files that are not pictures of a class were passed over")
+    return dict(sorted(classes.items(), key=lambda item: natural_key(item[0]))), notices
 
 
 def check_classes(
@@ -274,13 +285,13 @@ def _from_index(root: Path, index: Index) -> Dataset:
     names = tuple(entry.name for entry in index.classes)
     check_classes(root, names, [s.label for s in samples], [s.sha256 for s in samples])
     check_splits(root, names, samples)
-    return Dataset(root, names, tuple(samples), cropped=True)
+    return Dataset(root, names, tuple(samples), seed=index.seed, cropped=True)
 
 
 def _from_tree(root: Path, seed: int) -> Dataset:
-    classes, ignored = find_pictures(root)
+    classes, notices = find_pictures(root)
     names = tuple(classes)
-    files, contents, notices = [], [], []
+    files, contents = [], []
     for label, paths in enumerate(classes.values()):
         for path in paths:
             try:
@@ -296,9 +307,15 @@ def _from_tree(root: Path, seed: int) -> Dataset:
         for (label, path), content, split in zip(files, contents, splits, strict=True)
     )
     check_splits(root, names, samples)
-    if ignored:
-        notices.append(f"{root}: {ignored} files that are not pictures of a class were passed over")
-    return Dataset(root, names, samples, notices=tuple(notices))
+    return Dataset(root, names, samples, seed=seed, notices=tuple(notices))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _escapes(file: str) -> bool:

@@ -97,7 +97,7 @@ class Run:
     """The settings and the position of one training run: all that a resumed run needs.
 
     `best_accuracy` is None until the test split was evaluated; `stale` counts evaluations since
-    it last rose.
+    it last rose. `pictures` counts those that could be read, by split.
     """
 
     cycles: int
@@ -108,12 +108,19 @@ class Run:
     patience: int
     save_every: int
     seed: int
+    split_seed: int
+    pictures: dict[str, int]
     data_sha256: str
     cycle: int = 0
     min_loss: float | None = None
     best_accuracy: float | None = None
     best_cycle: int = 0
     stale: int = 0
+
+    @property
+    def kept_cycle(self) -> int:
+        """The cycle whose parameters are kept: the best one, or the last if none was tested."""
+        return self.cycle if self.best_accuracy is None else self.best_cycle
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,7 @@ class HistoryEntry:
     batch_size: int
     lr: float
     seed: int
+    split_seed: int
     stopped: str
     pictures: dict[str, int]
     data_sha256: str
@@ -220,6 +228,8 @@ def _problems(manifest: Manifest) -> list[str]:
         found.append(f"input {manifest.input.size_px} px of {manifest.input.resize_px} px")
     if manifest.batch_size < 1:
         found.append(f"batch size {manifest.batch_size}")
+    if manifest.base is not None and ("/" in manifest.base or "\0" in manifest.base):
+        found.append(f"its base {manifest.base!r} is not a file name")
     if manifest.kind == "checkpoint" and (manifest.run is None or manifest.class_names is None):
         found.append("a checkpoint without its run or its classes")
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,12 +101,8 @@ def net_runner(
 
     Example: net_runner -f transfer_learning.tod -d dataset -c 60 -s 20
     """
-    run(
-        model, data, cycles=cycles or 0, save_every=save_every, verbose=verbose,
-        batch_size=batch_size, threads=threads, output=output, inference=inference,
-        eval_every=eval_every, target_accuracy=target_accuracy, patience=patience, lr=lr,
-        seed=seed, log=log, as_json=as_json, quiet=quiet,
-    )  # fmt: skip
+    options = locals()
+    run(**options | {"cycles": cycles or 0})
 
 
 def run(
@@ -129,51 +126,83 @@ def run(
         cycles: 0 only evaluates; None trains as long as the checkpoint or the default says.
         settings: those of `tod.train`.
     """
-    # numpy, Pillow and onnxruntime load here, so that --help need not wait for them.
-    from tod.dataset import Dataset
-    from tod.report import Report, print_tensors
-    from tod.session import TrainSession
-    from tod.training import evaluate, train
-
-    if as_json and quiet:
-        raise UsageError("--json and --quiet exclude each other")
-    if threads is not None and threads < 1:
-        raise UsageError(f"--threads is {threads}, at least 1 is wanted")
-    observe = print_tensors(sys.stderr if as_json else sys.stdout) if verbose else None
-    session = TrainSession.load(model, threads=threads, observe=observe)
-    split_seed = next(s for s in (seed, session.seed, 0) if s is not None)
     with stop_requests() as should_stop:
+        # numpy, Pillow and onnxruntime load here, so that --help need not wait for them.
+        from tod.dataset import Dataset
+        from tod.records import Notice, Saved
+        from tod.report import Report, print_tensors
+        from tod.session import TrainSession
+        from tod.training import evaluate, train
+
+        if as_json and quiet:
+            raise UsageError("--json and --quiet exclude each other")
+        observe = print_tensors(sys.stderr if as_json else sys.stdout) if verbose else None
+        session = TrainSession.load(model, threads=threads, observe=observe)
+        output = output or model.parent / f"{session.artifact.stem}_trained.tod"
+        check_writable(log, inference, output if cycles != 0 else None)
+        if inference is not None and cycles == 0 and session.classes is None:
+            raise UsageError("-i: this model was never trained", hint="train it with -c")
+        split_seed = next(s for s in (seed, session.split_seed, 0) if s is not None)
         dataset = Dataset.open(data, seed=split_seed)
-        resumes = session.manifest.kind == "checkpoint"
-        with Report(
-            as_json=as_json, quiet=quiet, log=log, append=resumes and cycles != 0
-        ) as report:
+        continues = session.manifest.kind == "checkpoint" and cycles != 0
+        with Report(as_json=as_json, quiet=quiet, log=log, append=continues) as report:
+            show = _Careful(report.show)
             if cycles == 0:
-                records = evaluate(session, dataset, seed=split_seed, should_stop=should_stop)
+                unused = [name for name, value in settings.items() if value is not None]
+                if unused:
+                    show(Notice(f"nothing is trained without -c: {', '.join(unused)} not used"))
+                records = evaluate(session, dataset, seed=seed, should_stop=should_stop)
             else:
-                output = output or model.parent / f"{session.artifact.stem}_trained.tod"
-                check_folders(output, inference)
                 records = train(
                     session, dataset, cycles=cycles, seed=seed, output=output,
-                    should_stop=should_stop, **settings,
+                    should_stop=lambda: should_stop() or show.error is not None, **settings,
                 )  # fmt: skip
-            for record in records:
-                report.show(record)
-            if inference is not None:
-                from tod.training import Saved
+            try:
+                for record in records:
+                    show(record)
+                if inference is not None:
+                    session.save_inference(inference)
+                    show(Saved("inference model", str(inference), 0))
+            except Interrupted:
+                if show.error is None:
+                    raise
+            if show.error is not None:
+                raise ArtifactError(
+                    f"the output cannot be written: {show.error.strerror}; training ended early",
+                    hint=f"a checkpoint is in {output.parent}",
+                )
 
-                session.save_inference(inference)
-                report.show(Saved("inference model", str(inference), 0))
+
+class _Careful:
+    """Shows records; a full disk or a closed pipe is remembered instead of ending the training,
+    which can then save what it has."""
+
+    def __init__(self, show: Callable[[Any], None]) -> None:
+        self._show = show
+        self.error: OSError | None = None
+
+    def __call__(self, record: Any) -> None:
+        if self.error is None:
+            try:
+                self._show(record)
+            except OSError as error:
+                self.error = error
+                # What is still in Python's buffer would fail once more at the exit.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def check_folders(*files: Path | None) -> None:
-    """Find out before training, not after it, that a result cannot be written."""
+def check_writable(*files: Path | None) -> None:
+    """Find out before the work, not after it, that a result cannot be written."""
     for file in files:
-        if file is not None and not os.access(file.parent, os.W_OK | os.X_OK):
+        if file is None:
+            continue
+        if file.is_dir():
+            raise ArtifactError(f"{file}: cannot be written: it is a folder", hint="name a file")
+        if not os.access(file.parent, os.W_OK | os.X_OK):
             problem = "is read-only" if file.parent.is_dir() else "does not exist"
             raise ArtifactError(
                 f"{file}: cannot be written: the folder {problem}",
-                hint="give another place with -o, or make the folder",
+                hint="give another place, or make the folder",
             )
 
 
@@ -191,7 +220,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
         if requested:
             os._exit(Interrupted.exit_code)
         requested = True
-        os.write(2, b"\nstopping after this cycle; once more to stop at once\n")
+        os.write(2, b"\nstopping at the next safe moment; once more to stop at once\n")
 
     earlier = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -205,6 +234,8 @@ def guarded(command: typer.Typer) -> None:
     """Run a command line; every error ends as one message and its exit code, never a traceback."""
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    # Pillow's remarks on odd pictures: those that cannot be read are named by us.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         command()
     except TodError as error:
@@ -215,10 +246,6 @@ def guarded(command: typer.Typer) -> None:
     except KeyboardInterrupt:
         _print_error("interrupted", "")
         sys.exit(Interrupted.exit_code)
-    except BrokenPipeError:
-        # The reader (head, less) has seen enough; Python would complain again at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except Exception as error:
         if debug:
             raise

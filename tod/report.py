@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tod.training import (
+from tod.records import (
     CycleDone,
     Evaluated,
     FeaturesDone,
@@ -66,17 +66,17 @@ class Report:
     ) -> None:
         self._stack = ExitStack()
         self._shows: list[Show] = []
+        if log is not None:
+            file = open(log, "a" if append else "w", encoding="utf-8")  # noqa: SIM115
+            self._shows.append(_json_lines(self._stack.enter_context(file)))
         if as_json:
             self._shows.append(_json_lines(sys.stdout))
         elif quiet:
             self._shows.append(_quiet)
-        elif sys.stdout.isatty():
+        elif sys.stdout.isatty() and sys.stderr.isatty():
             self._shows.append(_live(self._stack))
         else:
             self._shows.append(_plain)
-        if log is not None:
-            file = open(log, "a" if append else "w", encoding="utf-8")  # noqa: SIM115
-            self._shows.append(_json_lines(self._stack.enter_context(file)))
 
     def show(self, record: Record) -> None:
         for show in self._shows:
@@ -116,11 +116,12 @@ def print_tensors(file: IO[str]) -> Callable[[str, Any, Any], None]:
     """An engine observer: name, shape and first 10 elements of each input and output."""
 
     def observe(graph: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
-        print(f"{graph}:", file=file)
+        lines = [f"{graph}:"]
         for kind, arrays in (("in ", inputs), ("out", outputs)):
             for name, array in arrays.items():
                 first = " ".join(f"{value:.6g}" for value in np.ravel(array)[:10])
-                print(f"  {kind} {name} {list(array.shape)}: {first}", file=file)
+                lines.append(f"  {kind} {name} {list(array.shape)}: {first}")
+        file.write("\n".join(lines) + "\n")
 
     return observe
 

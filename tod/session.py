@@ -6,7 +6,6 @@ Axes: N pictures, B batch, C classes, S side in pixels, F features.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,11 +16,12 @@ from numpy.typing import NDArray
 from tod import artifact as artifacts
 from tod.artifact import Artifact
 from tod.dataset import Dataset
-from tod.engine import Engine, Observer, check_runtime
+from tod.engine import Engine, Observer, check_runtime, runtime_version
 from tod.errors import ArtifactError, DataError, UsageError
-from tod.features import FeatureStore, picture_features
+from tod.features import FeatureStore, Pictures, picture_features
 from tod.files import write_whole
 from tod.graph import join_inference
+from tod.machine import available_cores
 from tod.manifest import HistoryEntry, Manifest, Run
 from tod.sampling import Split
 from tod.state import TrainState, from_arrays, initial, to_arrays
@@ -61,9 +61,12 @@ class TrainSession:
         self.manifest: Manifest = artifact.manifest
         self.threads = threads
         self.engine = Engine(artifact.graphs, observe=observe)
-        self.store = FeatureStore(self.engine, artifact.manifest.input, workers=threads)
+        # Printed in order, an observed run is one picture batch after the other.
+        workers = 1 if observe else threads
+        self.store = FeatureStore(self.engine, artifact.manifest.input, workers=workers)
         self._state: TrainState | None = None
         self._training = False
+        self._head_is_new = False
         if self.manifest.kind == "checkpoint":
             self._state = from_arrays(self.manifest, artifact.state)
         elif self.manifest.class_names is not None:
@@ -84,6 +87,8 @@ class TrainSession:
             ArtifactError: it is missing, damaged or not a .tod file.
             DeviceError: onnxruntime here is too old for it.
         """
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads is {threads}, at least 1 is wanted")
         artifact = artifacts.read(path)
         check_runtime(artifact.manifest.min_onnxruntime)
         return cls(artifact, threads=threads or available_cores(), observe=observe)
@@ -94,12 +99,12 @@ class TrainSession:
         return self.manifest.class_names
 
     @property
-    def seed(self) -> int | None:
-        """The seed of the run that this file comes from: with it a plain tree of pictures is
-        split as it was then, so that nothing trained on is used to validate."""
+    def split_seed(self) -> int | None:
+        """The seed that the data of the last run was split with; None if there was no run. With
+        it a plain tree is split as it was then, and nothing trained on is used to validate."""
         if self.manifest.run is not None:
-            return self.manifest.run.seed
-        return self.manifest.history[-1].seed if self.manifest.history else None
+            return self.manifest.run.split_seed
+        return self.manifest.history[-1].split_seed if self.manifest.history else None
 
     @property
     def state(self) -> TrainState:
@@ -113,6 +118,7 @@ class TrainSession:
     @state.setter
     def state(self, state: TrainState) -> None:
         self._state = state
+        self._head_is_new = False
 
     @property
     def run(self) -> Run:
@@ -132,6 +138,8 @@ class TrainSession:
             DataError: the model was exported for another number of classes.
             UsageError: other classes are bound already.
         """
+        if seed < 0:
+            raise UsageError(f"seed is {seed}, at least 0 is wanted")
         names = tuple(class_names)
         count = self.manifest.class_count
         if self.manifest.class_names is not None and self.manifest.class_names != names:
@@ -147,12 +155,19 @@ class TrainSession:
         self.manifest = replace(self.manifest, class_names=names, class_count=len(names))
         self._state = initial(self.manifest, self.artifact.state, classes=len(names), seed=seed)
 
-    def match(self, dataset: Dataset, *, seed: int = 0) -> Dataset:
-        """The dataset with labels as the model numbers them; binds open classes to the data's."""
-        if self.manifest.class_names is None:
-            self.bind(dataset.classes, seed=seed)
-        assert self.manifest.class_names is not None
-        return dataset.matched(self.manifest.class_names)
+    def match(self, dataset: Dataset, *, seed: int | None = None) -> Dataset:
+        """The dataset with labels as the model numbers them; binds open classes to the data's.
+
+        Args:
+            dataset: its classes are matched by name.
+            seed: of the head that is made for open classes (0). A head that was made here and
+                has not been used since is made again when a seed is given.
+        """
+        names = self.manifest.class_names
+        if names is None or (self._head_is_new and seed is not None):
+            self.bind(names or dataset.classes, seed=seed or 0)
+            self._head_is_new = True
+        return dataset.matched(self.manifest.class_names or ())
 
     def train(self) -> TrainSession:
         """Switch to training: `step` is allowed."""
@@ -166,7 +181,7 @@ class TrainSession:
 
     def step(
         self,
-        pictures: NDArray[np.uint8] | Sequence[str | Path],
+        pictures: Pictures,
         labels: Sequence[int] | NDArray[np.int64],
         *,
         lr: float | None = None,
@@ -183,29 +198,30 @@ class TrainSession:
         """
         if not self._training:
             raise UsageError("the session is in evaluation mode", hint="call session.train() first")
+        rate = self.manifest.optimizer.lr if lr is None else lr
         features = picture_features(self.engine, self.manifest.input, pictures)
-        return self.step_features(features, np.asarray(labels, np.int64), lr=lr)
+        self.state, loss = self.next_state(features, np.asarray(labels, np.int64), lr=rate)
+        return loss
 
-    def step_features(
-        self, features: NDArray[np.float32], labels: NDArray[np.int64], *, lr: float | None = None
-    ) -> float:
-        """One training step on features [B, F] that are at hand; see `step`."""
+    def next_state(
+        self, features: NDArray[np.float32], labels: NDArray[np.int64], *, lr: float
+    ) -> tuple[TrainState, float]:
+        """The state after one step on features [B, F], and the loss before it; changes nothing."""
+        state = self.state
         count = len(self.classes or ())
         if labels.shape != features.shape[:1] or labels.min() < 0 or labels.max() >= count:
             raise UsageError(f"wanted {len(features)} labels, each a class index below {count}")
-        rate = self.manifest.optimizer.lr if lr is None else lr
-        tensors, loss, _ = self.engine.step(self.state.tensors, features, labels, rate)
-        self.state = replace(self.state, tensors=tensors)
-        return loss
+        tensors, loss, _ = self.engine.step(state.tensors, features, labels, lr)
+        return replace(state, tensors=tensors), loss
 
-    def predict(
-        self, pictures: NDArray[np.uint8] | Sequence[str | Path]
-    ) -> NDArray[np.float32]:  # [N, C]
+    def predict(self, pictures: Pictures) -> NDArray[np.float32]:  # [N, C]
         """Class probabilities of pixels uint8 [N, S, S, 3] or of picture files."""
+        self.state  # noqa: B018 - open classes are an error before any picture is looked at
         return softmax(self._logits(picture_features(self.engine, self.manifest.input, pictures)))
 
     def evaluate(self, dataset: Dataset, split: Split = "validation") -> Evaluation:
-        """Accuracy on one split of a dataset; every readable picture counts.
+        """Accuracy on one split of a dataset; every readable picture counts, and
+        `store.unreadable` names the others.
 
         Raises:
             DataError: its classes are not the model's, or no picture of the split is readable.
@@ -229,12 +245,36 @@ class TrainSession:
         }
         return Evaluation(split, int(right.sum()), len(labels), by_class)
 
-    def record(self, entry: HistoryEntry) -> None:
-        """Add a finished run to the model's history."""
-        self.manifest = replace(self.manifest, history=(*self.manifest.history, entry))
+    def end_run(self, stopped: str, validation_accuracy: float | None = None) -> None:
+        """Add the run that is under way to the history. Only the parameters stay: slots are zero
+        again, as in a model that was just loaded.
+
+        Args:
+            stopped: why it ended.
+            validation_accuracy: of the parameters that stay.
+        """
+        run = self.run
+        entry = HistoryEntry(
+            cycles=run.cycle,
+            kept_cycle=run.kept_cycle,
+            batch_size=run.batch_size,
+            lr=run.lr,
+            seed=run.seed,
+            split_seed=run.split_seed,
+            stopped=stopped,
+            pictures=run.pictures,
+            data_sha256=run.data_sha256,
+            test_accuracy=run.best_accuracy,
+            validation_accuracy=validation_accuracy,
+            runtime=f"onnxruntime {runtime_version()}",
+        )
+        history = (*self.manifest.history, entry)
+        self.manifest = replace(self.manifest, history=history, run=None)
+        self.state = self.state.without_run(self.manifest)
 
     def save(self, path: str | Path) -> None:
-        """Write a whole model with the present parameters and the bound classes."""
+        """Write a whole model with the present parameters and the bound classes. A run that is
+        under way stays so, but is not in the file: `save_checkpoint` keeps it."""
         manifest = replace(self.manifest, kind="model", base=None, run=None)
         state = self.state.parameters(self.manifest)
         artifacts.write(replace(self.artifact, path=Path(path), manifest=manifest, state=state))
@@ -244,7 +284,7 @@ class TrainSession:
         from is in the same folder, whole otherwise."""
         path, source = Path(path), self.artifact.source
         base = source.name if source else self.manifest.base
-        manifest = replace(self.manifest, kind="checkpoint", base=base, run=self.state.run)
+        manifest = replace(self.manifest, kind="checkpoint", base=base, run=self.run)
         slim = source is not None and source.parent.resolve() == path.parent.resolve()
         copy = replace(self.artifact, path=path, manifest=manifest, state=to_arrays(self.state))
         artifacts.write(copy, slim=slim)
@@ -271,13 +311,6 @@ class TrainSession:
         return np.concatenate(
             [self.engine.predict(parameters, features[i : i + _ROWS_AT_ONCE]) for i in starts]
         )
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:  # [N, C] -> [N, C]

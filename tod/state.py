@@ -49,7 +49,7 @@ class TrainState:
             return self
         return replace(self, tensors={**self.tensors, **self.best})
 
-    def end_run(self, manifest: Manifest) -> TrainState:
+    def without_run(self, manifest: Manifest) -> TrainState:
         """Only the parameters stay; slots are zero again, as in a model that was just loaded."""
         slots = {
             tensor.name: np.zeros_like(self.tensors[tensor.name])

@@ -1,92 +1,33 @@
-"""The training loop: a generator of records. Screen, log file and tests read the same stream."""
+"""The training loop: a generator of records."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tod.dataset import Dataset
-from tod.engine import runtime_version
-from tod.errors import Interrupted, TrainingError, UsageError
-from tod.manifest import HistoryEntry, Run
+from tod.errors import DataError, Interrupted, TrainingError, UsageError
+from tod.manifest import Run
+from tod.records import (
+    CycleDone,
+    Evaluated,
+    FeaturesDone,
+    Notice,
+    Record,
+    Saved,
+    Started,
+    Stopped,
+)
 from tod.sampling import Split, batch_rows
 from tod.session import TrainSession
+from tod.state import TrainState
 
 SPLITS: tuple[Split, ...] = ("train", "test", "validation")
-
-
-@dataclass(frozen=True)
-class Started:
-    """What is about to happen. `first_cycle` is above 1 when a checkpoint is continued."""
-
-    model: str
-    backbone: str
-    classes: tuple[str, ...]
-    pictures: dict[str, int]
-    trainable_parameters: int
-    optimizer: str
-    run: Run
-    first_cycle: int
-    threads: int
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something a user should know that stops nothing."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class FeaturesDone:
-    """Progress of the one pass over the pictures."""
-
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class CycleDone:
-    cycle: int
-    cycles: int
-    loss: float
-    min_loss: float
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """Accuracy of a split; `max_accuracy` is the best one on it so far in this run."""
-
-    split: Split
-    cycle: int
-    accuracy: float
-    max_accuracy: float
-    correct: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Saved:
-    kind: str
-    path: str
-    cycle: int
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """Why training ended: "cycles", "target", "patience" or "interrupted"; which cycle is kept."""
-
-    reason: str
-    cycle: int
-    kept_cycle: int
-
-
-Record = Started | Notice | FeaturesDone | CycleDone | Evaluated | Saved | Stopped
 
 
 def train(
@@ -101,7 +42,7 @@ def train(
     patience: int | None = None,
     save_every: int | None = None,
     seed: int | None = None,
-    output: Path | None = None,
+    output: str | Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Record]:
     """Train the session's model; afterwards its state is the best one seen on the test split.
@@ -148,12 +89,13 @@ def train(
     }
     given = {name: value for name, value in settings.items() if value is not None}
     _check_settings(given)
+    output = None if output is None else Path(output)
     dataset = session.match(dataset, seed=seed or 0)
     run, notices = _plan(session, dataset, given)
-    session.state = replace(session.state, run=run)
     yield _started(session, dataset, run)
     yield from map(Notice, (*dataset.notices, *notices))
     yield from fill_features(session, dataset, SPLITS, should_stop)
+    session.state = replace(session.state, run=replace(run, pictures=_counts(session, dataset)))
     session.train()
     yield from _cycles(session, dataset, output, should_stop)
     session.eval()
@@ -165,7 +107,7 @@ def evaluate(
     dataset: Dataset,
     split: Split = "validation",
     *,
-    seed: int = 0,
+    seed: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Record]:
     """Accuracy of the session's model on one split, as records.
@@ -190,11 +132,9 @@ def fill_features(
     for done, total in session.store.fill(dataset, samples):
         yield FeaturesDone(done, total)
         if should_stop():
-            raise Interrupted("stopped while looking at the pictures; nothing was trained yet")
-    for sample in samples:
-        if sample.sha256 in session.store.unreadable:
-            reason = session.store.unreadable[sample.sha256]
-            yield Notice(f"{dataset.root / sample.path} was passed over: {reason}")
+            raise Interrupted("stopped while looking at the pictures; no cycle was run")
+    for path, reason in sorted(session.store.unreadable.items()):
+        yield Notice(f"{path} was passed over: {reason}")
 
 
 def _check_settings(given: Mapping[str, float]) -> None:
@@ -235,12 +175,19 @@ def _plan(
         patience=0,
         save_every=0,
         seed=0,
+        split_seed=dataset.seed,
+        pictures={},
         data_sha256="",
     )
-    run = replace(run, **given, data_sha256=dataset.digest())
-    if earlier is None:
-        return run, []
+    run = replace(run, **given, split_seed=dataset.seed, data_sha256=dataset.digest())
     notices = []
+    if not dataset.cropped and session.split_seed not in (None, dataset.seed):
+        notices.append(
+            f"the pictures are split with seed {dataset.seed}, but this model was trained on the "
+            f"split of seed {session.split_seed}: some test and validation pictures are known to it"
+        )
+    if earlier is None:
+        return run, notices
     exact = ("batch_size", "lr", "eval_every", "seed")
     pairs = [(name, getattr(earlier, name), getattr(run, name)) for name in exact]
     changed = [f"{name} {old} -> {new}" for name, old, new in pairs if old != new]
@@ -275,26 +222,25 @@ def _cycles(
     should_stop: Callable[[], bool],
 ) -> Iterator[Record]:
     """Cycle after cycle until `finished` gives a reason."""
-    features, labels = session.store.rows(dataset, dataset.split("train"))
-    session.score(features[:1], labels[:1], "train")  # an empty split is an error here and now
+    # Ordered by content: other file names make no other batches.
+    samples = sorted(dataset.split("train"), key=lambda sample: (sample.label, sample.sha256))
+    features, labels = session.store.rows(dataset, samples)
     while finished(session.run) is None:
         run = session.run
         rows = batch_rows(
             seed=run.seed, cycle=run.cycle + 1, batch_size=run.batch_size, rows=len(labels)
         )
-        before = session.state
-        loss = session.step_features(features[rows], labels[rows], lr=run.lr)
-        if not _finite(session, loss):
-            session.state = before
+        state, loss = session.next_state(features[rows], labels[rows], lr=run.lr)
+        if not _finite(session, state, loss):
             yield from _checkpoint(session, output)
             raise TrainingError(
                 f"cycle {run.cycle + 1}: the loss or a parameter is not finite; the state of cycle "
-                f"{run.cycle} is kept",
+                f"{run.cycle} is kept{_in_checkpoint(session, output)}",
                 hint=f"try a smaller learning rate than {run.lr:g} with --lr",
             )
         least = loss if run.min_loss is None else min(loss, run.min_loss)
         run = replace(run, cycle=run.cycle + 1, min_loss=least)
-        session.state = replace(session.state, run=run)
+        session.state = replace(state, run=run)
         yield CycleDone(run.cycle, run.cycles, loss, least)
         if run.eval_every and run.cycle % run.eval_every == 0:
             yield _test(session, dataset)
@@ -303,7 +249,11 @@ def _cycles(
         if should_stop() and finished(session.run) is None:
             yield from _checkpoint(session, output)
             yield Stopped("interrupted", run.cycle, run.cycle)
-            raise Interrupted(f"stopped after cycle {run.cycle} of {run.cycles}")
+            kept = _in_checkpoint(session, output)
+            raise Interrupted(
+                f"stopped after cycle {run.cycle} of {run.cycles}{kept}",
+                hint="give the checkpoint to -f to continue" if kept else "",
+            )
 
 
 def finished(run: Run) -> str | None:
@@ -340,44 +290,46 @@ def _evaluated(
 def _finish(session: TrainSession, dataset: Dataset, output: Path | None) -> Iterator[Record]:
     """Take the best state, score it on the validation split, write the trained model."""
     run = session.run
-    kept = run.cycle if run.best_accuracy is None else run.best_cycle
     reason = finished(run) or "cycles"
-    session.state = session.state.restore_best().end_run(session.manifest)
-    yield Stopped(reason, run.cycle, kept)
-    score = _evaluated(session, dataset, "validation", None)
-    yield replace(score, cycle=kept)
-    entry = HistoryEntry(
-        cycles=run.cycle,
-        kept_cycle=kept,
-        batch_size=run.batch_size,
-        lr=run.lr,
-        seed=run.seed,
-        stopped=reason,
-        pictures=dataset.counts(),
-        data_sha256=run.data_sha256,
-        test_accuracy=run.best_accuracy,
-        validation_accuracy=score.accuracy,
-        runtime=f"onnxruntime {runtime_version()}",
-    )
-    session.record(entry)
+    session.state = session.state.restore_best()
+    yield Stopped(reason, run.cycle, run.kept_cycle)
+    score = replace(_evaluated(session, dataset, "validation", None), cycle=run.kept_cycle)
+    yield score
+    session.end_run(reason, score.accuracy)
     if output is not None:
         session.save(output)
-        yield Saved("model", str(output), kept)
+        yield Saved("model", str(output), run.kept_cycle)
 
 
 def _checkpoint(session: TrainSession, output: Path | None) -> Iterator[Record]:
-    if output is None:
-        return
-    cycle = session.run.cycle
-    path = output.parent / f"{session.artifact.stem}_trained_{cycle}.tod"
-    session.save_checkpoint(path)
-    yield Saved("checkpoint", str(path), cycle)
+    if output is not None:
+        path = _checkpoint_path(session, output)
+        session.save_checkpoint(path)
+        yield Saved("checkpoint", str(path), session.run.cycle)
 
 
-def _finite(session: TrainSession, loss: float) -> bool:
-    if not math.isfinite(loss):
-        return False
-    return all(
-        bool(np.isfinite(session.state.tensors[tensor.name]).all())
-        for tensor in session.manifest.parameters
-    )
+def _checkpoint_path(session: TrainSession, output: Path) -> Path:
+    return output.parent / f"{session.artifact.stem}_trained_{session.run.cycle}.tod"
+
+
+def _in_checkpoint(session: TrainSession, output: Path | None) -> str:
+    return "" if output is None else f" in {_checkpoint_path(session, output)}"
+
+
+def _counts(session: TrainSession, dataset: Dataset) -> dict[str, int]:
+    """Readable pictures of each split.
+
+    Raises:
+        DataError: a split has none.
+    """
+    counts: dict[str, int] = {}
+    for split in SPLITS:
+        counts[split] = len(session.store.rows(dataset, dataset.split(split))[1])
+        if counts[split] == 0:
+            raise DataError(f"no picture of the {split} split can be read")
+    return counts
+
+
+def _finite(session: TrainSession, state: TrainState, loss: float) -> bool:
+    parameters = state.parameters(session.manifest).values()
+    return math.isfinite(loss) and all(bool(np.isfinite(p).all()) for p in parameters)

@@ -1,0 +1,77 @@
+"""What a run reports, record by record; terminal, log file and tests read the same stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tod.manifest import Run
+from tod.sampling import Split
+
+
+@dataclass(frozen=True)
+class Started:
+    """What is about to happen. `first_cycle` is above 1 when a checkpoint is continued."""
+
+    model: str
+    backbone: str
+    classes: tuple[str, ...]
+    pictures: dict[str, int]
+    trainable_parameters: int
+    optimizer: str
+    run: Run
+    first_cycle: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something a user should know that stops nothing."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class FeaturesDone:
+    """Progress of the one pass over the pictures."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class CycleDone:
+    cycle: int
+    cycles: int
+    loss: float
+    min_loss: float
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Accuracy of a split; `max_accuracy` is the best one on it so far in this run."""
+
+    split: Split
+    cycle: int
+    accuracy: float
+    max_accuracy: float
+    correct: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Saved:
+    kind: str
+    path: str
+    cycle: int
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Why training ended: "cycles", "target", "patience" or "interrupted"; which cycle is kept."""
+
+    reason: str
+    cycle: int
+    kept_cycle: int
+
+
+Record = Started | Notice | FeaturesDone | CycleDone | Evaluated | Saved | Stopped
