@@ -110,6 +110,16 @@ def test_a_continued_run_appends_to_its_log(tiny, pictures, tmp_path):
     assert log.read_text().count('"cycle_done"') == 1
 
 
+def test_a_folder_whose_name_is_no_text(tiny, tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    make_pictures(folder)
+    (folder / "red" / "3.png").write_bytes(b"rotten")
+    for options in (["--json"], []):
+        done = runner(tiny, folder, "-c", 2, *options)
+        assert done.returncode == 0, done.stderr
+        assert "3.png was passed over" in done.stdout + done.stderr
+
+
 def test_quiet(tiny, pictures):
     done = runner(tiny, pictures, "-c", 4, "-q")
     assert re.fullmatch(r"accuracy on validation data = [0-9.]+\n", done.stdout)

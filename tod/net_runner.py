@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -234,6 +235,8 @@ def guarded(command: typer.Typer) -> None:
     """Run a command line; every error ends as one message and its exit code, never a traceback."""
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # paths that are not UTF-8
     # Pillow's remarks on odd pictures: those that cannot be read are named by us.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:

@@ -5,6 +5,7 @@ Results go to stdout, notices to stderr.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -101,7 +102,11 @@ def to_json(record: Record) -> bytes:
     """
     name = type(record).__name__
     kind = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
-    return msgspec.json.encode({"record": kind, **asdict(record)})
+    fields = {"record": kind, **asdict(record)}
+    try:
+        return msgspec.json.encode(fields)
+    except UnicodeEncodeError:  # a path that is not UTF-8
+        return json.dumps(fields).encode()
 
 
 def result_line(record: Evaluated | CycleDone) -> str:
