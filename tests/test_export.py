@@ -268,6 +268,13 @@ def test_another_package_named_model_is_noticed(tmp_path):
     assert "another 'model' package hides TOD's own" in done.stderr
 
 
+def test_a_number_of_classes_is_kept(tmp_path, pictures):
+    made = export_backbone(tmp_path / "x.tod", tiny_backbone(), optimizer=SGD(0.1), class_count=4)
+    done = run("net_runner", "-f", made.path, "-d", pictures, "-c", 1)
+    assert done.returncode == 3
+    assert "was exported for 4 classes, the data has 3: blue, green, red" in done.stderr
+
+
 def test_class_names_may_be_any_text(tmp_path):
     names = ("b", "a", "é/ü", "x y")
     made = export_backbone(

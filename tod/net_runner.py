@@ -68,7 +68,7 @@ Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate (default: 
 Seed = Annotated[
     int | None,
     typer.Option(
-        help="Of batches, a new head, and the split of a plain folder (default: the model's, 0)."
+        help="Of batches, a new head, a plain folder's split (default: the model's split, else 0)."
     ),
 ]
 Log = Annotated[Path | None, typer.Option(help="Also write every record as a JSON line here.")]
