@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +16,10 @@ from benchmarks.data import machine, subset
 from model.export import export
 from model.optimizers import SGD
 from tod.features import FeatureStore
-from tod.training import CycleDone, Evaluated
+from tod.records import CycleDone, Evaluated
 
 SEEDS = range(5)
-RECIPES = {
+RECIPES: dict[str, dict[str, Any]] = {
     "default (pooled, lr 0.02)": {"optimizer": SGD(0.02, dampening=0.01)},
     "mindspore (logits, lr 0.0015)": {
         "optimizer": SGD(0.0015, dampening=0.01),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +19,10 @@ from model import backbones
 from model.export import export_backbone
 from model.optimizers import SGD, Adam, Optimizer
 from tod.features import FeatureStore
-from tod.training import Evaluated
+from tod.records import Evaluated
 
 SEEDS = range(10)
-INPUTS = {
+INPUTS: dict[str, dict[str, Any]] = {
     "mean 127 std 128, bicubic": {},
     "mean 127 std 128, bilinear": {"interpolation": "bilinear"},
     "ImageNet mean and std, bicubic": {
@@ -42,7 +43,10 @@ HEADS: list[tuple[Optimizer, float]] = [
 ]
 
 
-def accuracies(model: Path, tree: Path, store: FeatureStore | None) -> tuple[list, FeatureStore]:
+def accuracies(
+    model: Path, tree: Path, store: FeatureStore | None
+) -> tuple[list[float], FeatureStore | None]:
+    """Validation accuracy for each seed, and the features for the next call."""
     found = []
     for seed in SEEDS:
         session = tod.TrainSession.load(model)

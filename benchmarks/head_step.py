@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from benchmarks.data import machine
+from model.backbones import Features
 from model.export import export
 from model.optimizers import SGD
 from tod.sampling import batch_rows
@@ -25,6 +26,7 @@ from tod.session import TrainSession
 
 ROWS, CLASSES, BATCH = 600, 10, 32
 ROUNDS, CYCLES, PAIRS = 15, 200, 5
+KINDS: dict[Features, int] = {"pooled": 1280, "logits": 1000}
 
 
 def ours(model: Path, features: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
@@ -37,7 +39,7 @@ def ours(model: Path, features: np.ndarray, labels: np.ndarray) -> Callable[[], 
         nonlocal cycle
         cycle += 1
         rows = batch_rows(seed=0, cycle=cycle, batch_size=BATCH, rows=ROWS)
-        session.step_features(features[rows], labels[rows])
+        session.state, _ = session.next_state(features[rows], labels[rows], lr=0.05)
 
     return run
 
@@ -85,9 +87,9 @@ def main() -> None:
     and would take the cores from each other."""
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
-        for features_kind, count in (("pooled", 1280), ("logits", 1000)):
+        for kind, count in KINDS.items():
             model = Path(folder, "model.tod")
-            export(model, optimizer=SGD(0.05, dampening=0.01), features=features_kind)
+            export(model, optimizer=SGD(0.05, dampening=0.01), features=kind)
             pairs = []
             for _ in range(PAIRS):
                 pair = []

@@ -10,7 +10,7 @@ def linear(features: int, classes: int, *, std: float, seed: int = 0) -> nn.Line
     """`Linear(features, classes)` with weights N(0, std) and zero bias.
 
     The seed's example uses std 0.1. The default of `tod export` is 0.01, which on pooled features
-    is worth 0.4 to 1.3 points of accuracy after 60 cycles, see docs/performance.md.
+    is worth 0.6 to 1.2 points of accuracy after 60 cycles, see docs/performance.md.
 
     Args:
         features: F.

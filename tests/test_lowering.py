@@ -138,3 +138,12 @@ def test_checker_sees_a_broken_graph():
     model.graph.node[0].input[0] = "nobody"
     with pytest.raises(onnx.checker.ValidationError):
         onnx.checker.check_model(model, full_check=True)
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+def test_the_benchmark_of_a_cycle_runs(tiny_file, capsys, side):
+    """That it gives a figure; what the figure should be is not a test's business."""
+    from benchmarks.head_step import one_side
+
+    one_side(side, str(tiny_file), 8)
+    assert float(capsys.readouterr().out) > 0

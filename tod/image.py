@@ -15,7 +15,21 @@ from tod.errors import PictureError
 from tod.manifest import InputSpec
 
 SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".mpo", ".png", ".ppm", ".pgm", ".pbm", ".pnm"}
+    {
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".jfif",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".mpo",
+        ".png",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+    }
     | {".tif", ".tiff", ".webp"}
 )
 # MPO files (JPEGs of stereo cameras) are opened by the JPEG reader.
