@@ -22,7 +22,7 @@ from efficientnet_pytorch.utils import (
 from torch import nn
 
 from tod.dataset import near_names
-from tod.errors import DataError, UsageError
+from tod.errors import DataError, UsageError, first_line
 from tod.manifest import InputSpec, Weights
 
 Features = Literal["pooled", "logits"]
@@ -148,7 +148,7 @@ def _load_weights(net: EfficientNet, name: str, weights: str) -> Weights:
     except Exception as error:  # no network, a torn file, a page of HTML in its place
         raise UsageError(
             f"the weights {path.name} of {name} could not be downloaded or read: "
-            f"{_first_line(error)}",
+            f"{first_line(error)}",
             hint=f"get {url_map[name]} on a machine with internet and put it at {path}, "
             "or give it with --weights FILE; --backbone efficientnet-lite0 needs no download",
         ) from error
@@ -162,7 +162,7 @@ def _load_file(net: nn.Module, path: Path) -> None:
         raise UsageError(f"--weights {path}: no such file") from None
     except Exception as error:  # torch.load raises whatever unpickling raises
         raise DataError(
-            f"--weights {path}: not a readable file of weights: {_first_line(error)}",
+            f"--weights {path}: not a readable file of weights: {first_line(error)}",
             hint="give a file that torch.save wrote from a state dict",
         ) from error
     try:
@@ -173,10 +173,6 @@ def _load_file(net: nn.Module, path: Path) -> None:
             f"--weights {path}: it does not fit this backbone: {' '.join(lines[:3])[:400]}",
             hint="choose the backbone that the weights were made for with --backbone",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _sha256(path: Path) -> str:

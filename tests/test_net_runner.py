@@ -286,6 +286,7 @@ def test_an_output_that_closes_or_is_full_loses_nothing(tiny, pictures, sink):
     )  # fmt: skip
     assert done.returncode == 4
     assert "error: the output cannot be written: " in done.stderr
+    assert f"saved in {tiny.parent}" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
     assert len(list(tiny.parent.glob("tiny_trained_*.tod"))) == 1

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tod.errors import DeviceError
+from tod.errors import DeviceError, first_line
 from tod.state import Arrays
 
 # Graph name, then every input and output by name: what `net_runner -v` prints.
@@ -79,7 +79,7 @@ class Engine:
         try:
             results = dict(zip(outputs, session.run(None, feeds), strict=True))
         except Exception as error:  # onnxruntime's errors share no base class but this
-            raise DeviceError(f"{graph} failed in onnxruntime: {_first_line(error)}") from error
+            raise DeviceError(f"{graph} failed in onnxruntime: {first_line(error)}") from error
         if self._observe:
             self._observe(graph, feeds, results)
         return results
@@ -127,13 +127,9 @@ def _load(data: bytes, graph: str) -> Any:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class but this
         raise DeviceError(
-            f"onnxruntime {onnxruntime.__version__} cannot load {graph}: {_first_line(error)}",
+            f"onnxruntime {onnxruntime.__version__} cannot load {graph}: {first_line(error)}",
             hint="run 'tod verify' on the file; upgrade onnxruntime if its version is too old",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _version(text: str) -> tuple[int, ...]:

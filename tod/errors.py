@@ -34,6 +34,11 @@ class TodError(Exception):
         return f"{self.problem}\nhint: {self.hint}" if self.hint else self.problem
 
 
+def first_line(error: Exception) -> str:
+    """What another library said, short enough to stand in a message of ours."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 class UsageError(TodError):
     exit_code = 2
 

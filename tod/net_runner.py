@@ -169,8 +169,8 @@ def run(
                     raise
             if show.error is not None:
                 raise ArtifactError(
-                    f"the output cannot be written: {show.error.strerror}; training ended early",
-                    hint=f"a checkpoint is in {output.parent}",
+                    f"the output cannot be written: {show.error.strerror}",
+                    hint=f"what was trained so far is saved in {output.parent}" if cycles else "",
                 )
 
 
