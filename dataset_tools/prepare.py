@@ -86,8 +86,8 @@ def prepare(
     resize = resize_px if resize_px is not None else round(size_px * 256 / 224)
     if not 8 <= size_px <= resize <= 4096:
         raise UsageError(f"--size {size_px} --resize {resize}: wanted 8 <= size <= resize <= 4096")
-    if per_class is not None and per_class < 5:
-        raise UsageError(f"--per-class is {per_class}, at least 5 is wanted")
+    if per_class is not None and per_class < MIN_PICTURES:
+        raise UsageError(f"--per-class is {per_class}, at least {MIN_PICTURES} is wanted")
     spec = InputSpec(size_px, resize, "bicubic", "center", "rgb", (0, 0, 0), (1, 1, 1))
     recipe = Index(
         "tod-dataset", 1, size_px, resize, "bicubic", picture_format, seed, per_class,

@@ -159,7 +159,10 @@ def _load_file(net: nn.Module, path: Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UsageError(f"--weights {path}: no such file") from None
+        raise UsageError(
+            f"--weights {path}: no such file",
+            hint="give a file, or auto, or none",
+        ) from None
     except Exception as error:  # torch.load raises whatever unpickling raises
         raise DataError(
             f"--weights {path}: not a readable file of weights: {first_line(error)}",

@@ -142,6 +142,9 @@ def test_merge(tiny, trained, pictures, tmp_path):
     done = run("tod", "merge", tiny.with_name("tiny_trained_20.tod"), "-o", whole)
     assert done.returncode == 0, done.stderr
     assert artifact.read(whole).manifest.kind == "model"
+    again = run("tod", "merge", whole, "-o", tmp_path / "again.tod")
+    assert again.returncode == 2
+    assert "is no checkpoint: it is a whole model already" in again.stderr
     history = artifact.read(whole).manifest.history
     assert [(e.stopped, e.kept_cycle, e.split_seed) for e in history] == [("merged", 20, 0)]
     evaluated = run("tod", "eval", "-f", whole, "-d", pictures)

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from tod import net_runner, workstation
+from tod.errors import UsageError
 from tod.net_runner import (
     EPILOG,
     AsJson,
@@ -172,10 +173,11 @@ def merge(
     from tod.session import TrainSession
 
     session = TrainSession.load(checkpoint)
-    if session.manifest.run is not None:
-        session.state = session.state.restore_best()
-        session.end_run("merged")
+    if session.manifest.run is None:
+        raise UsageError(f"{checkpoint} is no checkpoint: it is a whole model already")
     net_runner.check_writable(output)
+    session.state = session.state.restore_best()
+    session.end_run("merged")
     session.save(output)
     print(f"saved model: {output}")
 

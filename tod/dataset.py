@@ -194,11 +194,11 @@ def find_pictures(root: Path) -> tuple[dict[str, list[Path]], list[str]]:
         pictures = [name for name in pictures if not name.startswith(".")]
         ignored += len(files) - len(pictures)
         undecodable = [name for name in pictures if not _is_text(name)]
-        notices += [f"{Path(folder, n)!a} was passed over: {_NOT_TEXT}" for n in undecodable]
+        notices += [f"{str(Path(folder, n))!a} was passed over: {_NOT_TEXT}" for n in undecodable]
         pictures = [name for name in pictures if _is_text(name)]
         name = Path(folder).relative_to(root).as_posix()
         if pictures and not _is_text(name):
-            raise DataError(f"{Path(folder)!a}: {_NOT_TEXT}", hint="rename the folder")
+            raise DataError(f"{folder!a}: {_NOT_TEXT}", hint="rename the folder")
         if pictures and name != ".":
             classes[name] = [Path(folder, p) for p in sorted(pictures, key=natural_key)]
         elif pictures:

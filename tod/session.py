@@ -111,7 +111,7 @@ class TrainSession:
         if self._state is None:
             raise UsageError(
                 "the classes of this model are still open",
-                hint="give data first (evaluate, train), or call session.bind([...])",
+                hint="train it first: tod train; in Python, session.bind([...]) chooses them",
             )
         return self._state
 

@@ -252,7 +252,7 @@ def _cycles(
             kept = _in_checkpoint(session, output)
             raise Interrupted(
                 f"stopped after cycle {run.cycle} of {run.cycles}{kept}",
-                hint="give the checkpoint to -f to continue" if kept else "",
+                hint="to continue, give the checkpoint to -f, and -c as before" if kept else "",
             )
 
 
