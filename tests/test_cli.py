@@ -55,9 +55,10 @@ def test_info(tiny, trained):
     fresh, after = run("tod", "info", tiny), run("tod", "info", trained)
     checkpoint = run("tod", "info", tiny.with_name("tiny_trained_20.tod"))
     assert "chosen on the device" in fresh.stdout
-    assert "9 per class trainable" in fresh.stdout
+    assert "head: 9 per class parameters; 408 frozen" in fresh.stdout
+    assert "8 numbers, 0.0 KiB for a picture" in fresh.stdout
     assert "3: blue, green, red" in after.stdout
-    assert "27 trainable, 408 frozen" in after.stdout
+    assert "head: 27 parameters; 408 frozen" in after.stdout
     assert "sgd, lr 0.1, momentum 0.9, dampening 0.01" in after.stdout
     assert "velocity.head.weight" in after.stdout
     assert "history" in after.stdout

@@ -11,9 +11,11 @@ import torch
 from efficientnet_pytorch import EfficientNet
 from efficientnet_pytorch.utils import url_map
 
-from model import backbones, verify
+from model import backbones, lowering, verify
 from model.export import export, export_backbone
+from model.network import with_head
 from model.optimizers import SGD, Adam
+from model.train_wrap import TrainWrap
 from tests.conftest import run, tiny_backbone
 from tod import artifact
 from tod.errors import DataError, TrainingError, UsageError
@@ -69,7 +71,7 @@ def test_lite0_knows_what_it_was_trained_for(test_data, lite0_file):
     from model.transfer_net import PixelsToFeatures
     from tod.image import load
 
-    net = PixelsToFeatures(base.module, base.input.mean, base.input.std).eval()
+    net = PixelsToFeatures(base.module, base.input).eval()
     files = sorted((test_data / "scenes" / "beach").iterdir())[:20]
     pixels = np.stack([load(file.read_bytes(), base.input) for file in files])
     with torch.no_grad():
@@ -94,30 +96,26 @@ def test_tiny_exports_agree_with_torch(tmp_path, optimizer, classes):
 @pytest.mark.parametrize("wrong", [1e-2, float("nan")])
 def test_a_difference_writes_nothing(tmp_path, monkeypatch, wrong):
     """Any difference counts, and one that is not a number counts most."""
-    found = verify.Differences(0, 0, wrong, 0)
+    found = verify.Differences(0, 0, wrong, 0, 0, 0)
     monkeypatch.setattr(verify, "compare", lambda *_: found)
     with pytest.raises(TrainingError, match="torch and onnxruntime disagree"):
         export_backbone(tmp_path / "x.tod", tiny_backbone(), optimizer=SGD(0.1))
     assert not (tmp_path / "x.tod").exists()
 
 
-def test_the_comparison_sees_a_wrong_optimizer(tmp_path):
+def test_the_comparison_sees_a_wrong_optimizer():
     """A graph lowered with another momentum than the reference has is off by far."""
-    from model import heads, lowering
-    from model.export import _graphs
-    from model.train_wrap import TrainWrap
-    from model.transfer_net import PixelsToFeatures, TransferNet
-
-    base = tiny_backbone()
-    to_features = PixelsToFeatures(base.module, base.input.mean, base.input.std).eval()
+    net = with_head(tiny_backbone(), "linear", std=0.1, seed=0)
 
     def wrap(optimizer, classes):
-        head = heads.linear(8, classes, std=0.1)
-        return TrainWrap(TransferNet(base.module, head), optimizer=optimizer)
+        return TrainWrap(net.build(classes), optimizer=optimizer, input_shape=(3, 16, 16))
 
-    graphs = _graphs(wrap(SGD(0.1, momentum=0.5), lowering.PROBE_CLASSES), to_features, base)
-    found = verify.compare(wrap(SGD(0.1), 5), to_features, graphs, 16)
-    assert found.parameters > 1e-2
+    probe = wrap(SGD(0.1, momentum=0.5), lowering.PROBE_CLASSES)
+    axes = lowering.class_axes(probe.net, net.build(lowering.OTHER_CLASSES))
+    models = lowering.all_graphs(probe, axes, net.input)
+    graphs = {name: model.SerializeToString() for name, model in models.items()}
+    found = verify.compare(wrap(SGD(0.1), 5), graphs, net.input)
+    assert found.gradients > 1e-2
     assert found.features < 1e-5
 
 
@@ -139,7 +137,7 @@ def test_b0_from_a_file(tmp_path, b0_weights):
     assert "agrees with torch" in done.stdout
     manifest = artifact.read(tmp_path / "b0.tod").manifest
     assert manifest.backbone.name == "efficientnet-b0"
-    assert manifest.backbone.features == "logits"
+    assert manifest.backbone.feature_shape == (1000,)
     assert manifest.backbone.weights.source == "file b0.pth"
     assert manifest.input.mean == (0.485, 0.456, 0.406)
     assert manifest.optimizer.lr == 0.0015
@@ -247,7 +245,11 @@ def test_random_weights_are_the_same_every_time():
         (["--lr", "0"], 2, "--lr is 0.0"),
         (["--momentum", "-1"], 2, "--momentum is -1.0, wanted 0 up to below 1"),
         (["--head-std", "-1"], 2, "--head-std is -1.0, wanted 0 or more"),
-        (["--optimizer", "adam", "--momentum", "0.5"], 2, "are settings of --optimizer sgd"),
+        (
+            ["--optimizer", "adam", "--momentum", "0.5"],
+            2,
+            "is a setting of --optimizer sgd and rmsprop",
+        ),
         (["--nesterov"], 2, "add --dampening 0"),
         (["--optimizer", "lion"], 2, "Invalid value"),
         (["-o", "no/folder/x.tod"], 4, "the folder does not exist"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.optimizers import SGD, STEP, Adam
+from model.optimizers import SGD, STEP, Adam, AdamW, RMSprop, clip
 from model.verify import torch_optimizer
 
 TABLE = [
@@ -17,6 +17,12 @@ TABLE = [
     Adam(),
     Adam(0.01, weight_decay=0.1),
     Adam(0.01, beta1=0.5, beta2=0.9, eps=1e-3),
+    AdamW(0.01),
+    AdamW(0.01, weight_decay=0.0),
+    AdamW(0.01, weight_decay=0.3),
+    RMSprop(0.001),
+    RMSprop(0.001, momentum=0.9),
+    RMSprop(0.001, momentum=0.5, alpha=0.9, weight_decay=0.1),
 ]
 
 
@@ -32,14 +38,14 @@ def problem():
 def ours(optimizer, steps):
     inputs, targets, parameters = problem()
     slots = optimizer.init(parameters)
-    lr = torch.tensor(optimizer.learning_rate)
+    rates = dict.fromkeys(parameters, torch.tensor(optimizer.learning_rate))
     for _ in range(steps):
         error = inputs @ parameters["w"] + parameters["b"] - targets
         gradients = {
             "w": inputs.T @ error * 2 / error.numel(),
             "b": error.sum(0) * 2 / error.numel(),
         }
-        parameters, slots = optimizer.update(gradients, slots, parameters, lr)
+        parameters, slots = optimizer.update(gradients, slots, parameters, rates, {"w", "b"})
     return parameters, slots
 
 
@@ -69,7 +75,11 @@ def test_is_repeatable(optimizer):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("optimizer", [SGD(0.1), SGD(0.1, nesterov=True), Adam(0.1)], ids=str)
+@pytest.mark.parametrize(
+    "optimizer",
+    [SGD(0.1), SGD(0.1, nesterov=True), Adam(0.1), AdamW(0.1, weight_decay=0.0)],
+    ids=str,
+)
 def test_reaches_the_minimum(optimizer):
     inputs, targets, _ = problem()
     found, _ = ours(optimizer, 800)
@@ -82,7 +92,32 @@ def test_the_first_velocity_is_the_gradient_in_spite_of_dampening():
     parameters = {"w": torch.zeros(1)}
     gradient = {"w": torch.ones(1)}
     slots = optimizer.init(parameters)
-    _, slots = optimizer.update(gradient, slots, parameters, torch.tensor(1.0))
+    _, slots = optimizer.update(gradient, slots, parameters, {"w": torch.tensor(1.0)}, ())
     assert slots["velocity.w"].item() == 1.0
-    _, slots = optimizer.update(gradient, slots, parameters, torch.tensor(1.0))
+    _, slots = optimizer.update(gradient, slots, parameters, {"w": torch.tensor(1.0)}, ())
     assert slots["velocity.w"].item() == pytest.approx(0.9 + 0.75)
+
+
+def test_decay_skips_what_is_not_named():
+    parameters = {"w": torch.ones(2), "b": torch.ones(2)}
+    rates = dict.fromkeys(parameters, torch.tensor(0.1))
+    still = {name: torch.zeros(2) for name in parameters}
+    for optimizer in (SGD(0.1, weight_decay=0.5), Adam(weight_decay=0.5), AdamW(), RMSprop()):
+        slots = optimizer.init(parameters)
+        after, _ = optimizer.update(still, slots, parameters, rates, {"w"})
+        assert torch.equal(after["b"], parameters["b"])
+        assert bool((after["w"] < 1).all()) == bool(optimizer.weight_decay)
+
+
+@pytest.mark.parametrize("most", [0.1, 100.0])
+def test_clipping_equals_torch(most):
+    generator = torch.Generator().manual_seed(0)
+    gradients = {
+        n: torch.randn(s, generator=generator) for n, s in {"a": (3, 4), "b": (5,)}.items()
+    }
+    theirs = [nn.Parameter(torch.zeros_like(g)) for g in gradients.values()]
+    for parameter, gradient in zip(theirs, gradients.values(), strict=True):
+        parameter.grad = gradient.clone()
+    nn.utils.clip_grad_norm_(theirs, most)
+    for parameter, found in zip(theirs, clip(gradients, most).values(), strict=True):
+        assert torch.allclose(found, parameter.grad, rtol=1e-6)

@@ -210,15 +210,15 @@ def _find_base(path: Path, manifest: Manifest) -> tuple[Path, dict[str, bytes]]:
 
 def _check_graph(manifest: Manifest, name: str, info: graph.GraphInfo, where: str) -> None:
     """The graph's inputs and outputs must be those that the manifest's table implies."""
-    trainable = [tensor.name for tensor in manifest.tensors]
-    parameters = [tensor.name for tensor in manifest.parameters]
+    changing = [tensor.name for tensor in manifest.tensors]
+    model = [tensor.name for tensor in manifest.model]
     wanted_in, wanted_out = {
         "features.onnx": (["pixels"], ["features"]),
         "train.onnx": (
-            ["features", "labels", "lr", *trainable],
-            ["loss", "logits", *(f"next.{tensor}" for tensor in trainable)],
+            [*manifest.train_inputs(), *changing],
+            ["loss", "logits", *(f"next.{tensor}" for tensor in changing)],
         ),
-        "predict.onnx": (["features", *parameters], ["logits"]),
+        "predict.onnx": (["features", *model], ["logits"]),
     }[name]
     for kind, wanted, found in (("in", wanted_in, info.inputs), ("out", wanted_out, info.outputs)):
         if set(wanted) != set(found):

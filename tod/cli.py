@@ -14,8 +14,9 @@ from typing import Annotated
 
 import typer
 
-from tod import net_runner, workstation
+from tod import net_runner
 from tod.errors import UsageError
+from tod.export_command import export
 from tod.net_runner import (
     EPILOG,
     AsJson,
@@ -28,6 +29,7 @@ from tod.net_runner import (
     Threads,
     Verbose,
 )
+from tod.prepare_command import prepare_dataset
 
 app = typer.Typer(
     add_completion=True,
@@ -53,8 +55,8 @@ def version(
         raise typer.Exit
 
 
-app.command("prepare-dataset", epilog=EPILOG)(workstation.prepare_dataset)
-app.command("export", epilog=EPILOG)(workstation.export)
+app.command("prepare-dataset", epilog=EPILOG)(prepare_dataset)
+app.command("export", epilog=EPILOG)(export)
 
 
 # The options of net_runner, one by one the same; only without -c this one trains.

@@ -10,7 +10,8 @@ import msgspec
 from tod.dataset import Dataset
 from tod.errors import UsageError
 from tod.report import percent, print_table
-from tod.session import Evaluation, TrainSession
+from tod.scoring import Evaluation
+from tod.session import TrainSession
 
 
 def compare_models(
@@ -58,11 +59,11 @@ def _print(paths: Sequence[Path], results: Sequence[Evaluation]) -> None:
     names = sorted(results[0].by_class)
     rows = []
     for name in names:
-        shares = [r.by_class[name][0] / max(r.by_class[name][1], 1) for r in results]
+        shares = [r.by_class[name] for r in results]
         rows.append([name, *map(percent, shares), _points(shares)])
     total = [r.accuracy for r in results]
-    rows.append([f"all {results[0].total} pictures", *map(percent, total), _points(total)])
-    columns = ["validation accuracy", *(path.name for path in paths), "change"]
+    rows.append([f"all {results[0].pictures} pictures", *map(percent, total), _points(total)])
+    columns = [f"validation {results[0].metric}", *(path.name for path in paths), "change"]
     print_table("", columns, rows)
 
 

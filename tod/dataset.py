@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 import hashlib
+import math
 import os
 import re
 from collections import Counter
@@ -19,6 +21,7 @@ from tod.image import SUFFIXES
 from tod.sampling import FRACTIONS, Split, assign_splits
 
 INDEX_NAME = "dataset.json"
+TARGETS_NAME = "targets.csv"
 JOURNAL_NAME = "dataset.journal"
 MIN_PICTURES = 5
 _NOT_TEXT = "its name is not valid UTF-8"
@@ -61,12 +64,16 @@ class Index:
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture. `path` is relative to the dataset's folder, with "/" between its parts."""
+    """One picture. `path` is relative to the dataset's folder, with "/" between its parts.
+
+    `targets` holds one number for each class, where the answers are numbers or several classes.
+    """
 
     path: str
     label: int
     split: Split
     sha256: str
+    targets: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,12 +98,15 @@ class Dataset:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, seed: int = 0) -> Dataset:
-        """Open a prepared dataset (with dataset.json) or any tree of class folders.
+        """Open a prepared dataset (with dataset.json), a folder with targets.csv, or any tree of
+        class folders.
 
         Args:
-            path: the folder. Without dataset.json every folder in it that holds pictures is a
+            path: the folder. With targets.csv (a header `file,NAME,NAME...`, then a line for each
+                picture) the classes are the named columns, and a picture's answer is its line of
+                numbers. Without it and dataset.json every folder in it that holds pictures is a
                 class, named by its path below the folder.
-            seed: of the split of a plain tree; a prepared dataset brings its own split.
+            seed: of the split; a prepared dataset brings its own.
 
         Raises:
             DataError: no folder, no class, or a class with fewer than 5 different pictures.
@@ -113,7 +123,14 @@ class Dataset:
                 f"{root}: preparing this dataset was interrupted",
                 hint="run the same 'tod prepare-dataset' command again; it does what is missing",
             )
+        if (root / TARGETS_NAME).is_file():
+            return _from_targets(root, seed)
         return _from_tree(root, seed)
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether answers are numbers for every class, instead of one class."""
+        return any(sample.targets is not None for sample in self.samples)
 
     def split(self, name: Split) -> tuple[Sample, ...]:
         """The samples of one split."""
@@ -126,7 +143,9 @@ class Dataset:
 
     def digest(self) -> str:
         """SHA-256 over classes, contents and splits: equal for equal data, whatever its place."""
-        lines = sorted(f"{self.classes[s.label]}\t{s.sha256}\t{s.split}" for s in self.samples)
+        lines = sorted(
+            f"{s.targets or self.classes[s.label]}\t{s.sha256}\t{s.split}" for s in self.samples
+        )
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
     def matched(self, class_names: Sequence[str]) -> Dataset:
@@ -144,10 +163,39 @@ class Dataset:
                 hint="rename the folders, or start from a model that has no classes bound yet",
             )
         position = {name: index for index, name in enumerate(class_names)}
+        columns = [self.classes.index(name) for name in class_names]
         samples = tuple(
-            replace(sample, label=position[self.classes[sample.label]]) for sample in self.samples
+            replace(
+                sample,
+                label=position[self.classes[sample.label]],
+                targets=sample.targets and tuple(sample.targets[i] for i in columns),
+            )
+            for sample in self.samples
         )
         return replace(self, classes=tuple(class_names), samples=samples)
+
+    def with_targets(self) -> Dataset:
+        """Class folders as answers to "is it this?", one for each class: a picture that lies in
+        several folders belongs to all of them."""
+        if self.has_targets:
+            return self
+        labels: dict[str, set[int]] = {}
+        for sample in self.samples:
+            labels.setdefault(sample.sha256, set()).add(sample.label)
+        first = {sample.sha256: sample for sample in reversed(self.samples)}
+        samples = tuple(
+            replace(
+                s, targets=tuple(float(i in labels[s.sha256]) for i in range(len(self.classes)))
+            )
+            for s in self.samples
+            if s is first[s.sha256]
+        )
+        return replace(self, samples=samples)
+
+    def only(self, class_names: Sequence[str]) -> Dataset:
+        """The pictures of some of the classes."""
+        kept = {self.classes.index(name) for name in class_names}
+        return replace(self, samples=tuple(s for s in self.samples if s.label in kept))
 
 
 def read_index(path: Path) -> Index:
@@ -308,6 +356,65 @@ def _from_tree(root: Path, seed: int) -> Dataset:
     )
     check_splits(root, names, samples)
     return Dataset(root, names, samples, seed=seed, notices=tuple(notices))
+
+
+def _from_targets(root: Path, seed: int) -> Dataset:
+    path = root / TARGETS_NAME
+    names, rows, problems = _read_targets(path)
+    files, contents, notices = [], [], []
+    for file, numbers in rows:
+        try:
+            contents.append(hashlib.sha256((root / file).read_bytes()).hexdigest())
+            files.append((file, numbers))
+        except OSError as error:
+            notices.append(f"{root / file} was passed over: {error.strerror}")
+    notices += problems
+    if len(set(contents)) < MIN_PICTURES:
+        raise DataError(
+            f"{path}: {len(set(contents))} different pictures can be read; at least "
+            f"{MIN_PICTURES} are needed",
+            hint="; ".join(notices[:3]) or "add lines",
+        )
+    splits = assign_splits([0] * len(files), contents, seed)
+    samples = tuple(
+        Sample(file, 0, split, content, numbers)
+        for (file, numbers), content, split in zip(files, contents, splits, strict=True)
+    )
+    return Dataset(root, names, samples, seed=seed, notices=tuple(notices))
+
+
+def _read_targets(
+    path: Path,
+) -> tuple[tuple[str, ...], list[tuple[str, tuple[float, ...]]], list[str]]:
+    """Column names, file and numbers of each good line, and what is wrong with the others."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            lines = list(csv.reader(stream, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: it is not a readable CSV file: {error}") from error
+    header = [name.strip() for name in lines[0]] if lines else []
+    if len(header) < 2 or header[0] != "file" or len(set(header)) != len(header) or "" in header:
+        raise DataError(
+            f"{path}: its first line is {header}, wanted file and then a name for each number",
+            hint="for example: file,weight,height",
+        )
+    rows, problems = [], []
+    for number, line in enumerate(lines[1:], start=2):
+        if not any(line):
+            continue
+        try:
+            values = tuple(float(text) for text in line[1:])
+            wrong = len(line) != len(header) or not all(map(math.isfinite, values))
+        except ValueError:
+            wrong = True
+        if wrong or _escapes(line[0]):
+            problems.append(
+                f"{path} line {number} was passed over: wanted a file below {path.parent} and "
+                f"{len(header) - 1} numbers"
+            )
+        else:
+            rows.append((line[0], values))
+    return tuple(header[1:]), rows, problems
 
 
 def _is_text(name: str) -> bool:

@@ -35,29 +35,23 @@ def describe(artifact: Artifact, *, as_json: bool) -> None:
 
 def _pairs(artifact: Artifact) -> list[tuple[str, str]]:
     m = artifact.manifest
-    trainable = sum(int(np.prod([a for a in t.shape if isinstance(a, int)])) for t in m.parameters)
-    per_class = any(manifest.CLASSES_AXIS in t.shape for t in m.parameters)
-    if per_class and m.class_count is not None:
-        trainable = sum(int(np.prod(t.resolve(m.class_count))) for t in m.parameters)
-    counted = f"{trainable:,}" + (" per class" if per_class and m.class_count is None else "")
     names = ", ".join(m.class_names) if m.class_names else "chosen on the device"
     hyper = ", ".join(f"{k} {v:g}" for k, v in m.optimizer.hyperparameters.items())
     pairs = [
         ("kind", m.kind + (f" of {m.base}" if m.base else "")),
         ("classes", f"{m.class_count}: {names}" if m.class_count else names),
-        ("backbone", f"{m.backbone.name}, {m.backbone.features} {m.backbone.feature_shape}"),
+        ("backbone", m.backbone.name),
+        ("head", m.head),
         (
             "weights",
             f"{m.backbone.weights.source}; licence: {m.backbone.weights.licence or 'none'}",
         ),
-        ("parameters", f"{counted} trainable, {m.backbone.parameters:,} frozen"),
-        (
-            "input",
-            f"{m.input.size_px} px, centre of {m.input.resize_px} px, {m.input.interpolation}",
-        ),
-        ("loss", m.loss),
-        ("optimizer", f"{m.optimizer.name}, lr {m.optimizer.lr:g}, {hyper}"),
-        ("batch size", str(m.batch_size)),
+        *boundary_pairs(m),
+        ("input", _input(m.input)),
+        ("loss", _loss(m.loss)),
+        ("optimizer", f"{m.optimizer.name}, lr {m.optimizer.lr:g}, {hyper}{_more(m.optimizer)}"),
+        ("schedule", str(m.optimizer.schedule)),
+        ("batch size", f"{m.batch_size}" + (f" x {m.accumulate}" if m.accumulate else "")),
         (
             "runs on",
             f"onnxruntime {m.min_onnxruntime} or newer (opset {m.opset}, IR {m.ir_version})",
@@ -68,6 +62,52 @@ def _pairs(artifact: Artifact) -> list[tuple[str, str]]:
         best = f", best test accuracy {_ratio(m.run.best_accuracy)} at cycle {m.run.best_cycle}"
         pairs.append(("run", f"cycle {m.run.cycle} of {m.run.cycles}, seed {m.run.seed}{best}"))
     return pairs
+
+
+def boundary_pairs(m: manifest.Manifest) -> list[tuple[str, str]]:
+    """Where the frozen part ends and what that costs."""
+    shape = m.backbone.feature_shape
+    kib = 4 * int(np.prod(shape)) / 1024
+    fixed = [t for t in m.parameters if manifest.CLASSES_AXIS not in t.shape]
+    trainable = sum(int(np.prod(t.resolve(1))) for t in fixed)
+    rows = [t for t in m.parameters if manifest.CLASSES_AXIS in t.shape]
+    if m.class_count is not None:
+        trainable += sum(int(np.prod(t.resolve(m.class_count))) for t in rows)
+        counted = f"{trainable:,}"
+    else:
+        each = sum(int(np.prod(t.resolve(1))) for t in rows)
+        counted = " and ".join(
+            [f"{trainable:,}"] * bool(trainable) + [f"{each:,} per class"] * bool(each)
+        )
+    return [
+        ("trainable", f"{m.trainable}: {counted} parameters; {m.backbone.parameters:,} frozen"),
+        (
+            "boundary",
+            f"after {m.backbone.boundary}: {' x '.join(map(str, shape))} numbers, {kib:,.1f} KiB "
+            "for a picture",
+        ),
+        ("memory", f"about {m.step_bytes / 1e6:,.1f} MB for a step of {m.batch_size} pictures"),
+    ]
+
+
+def _input(spec: manifest.InputSpec) -> str:
+    crop = f", centre of {spec.resize_px} px" if spec.crop == "center" else ", the whole picture"
+    return f"{spec.size_px} px{crop}, {spec.interpolation}, {spec.colour}"
+
+
+def _loss(loss: manifest.Loss) -> str:
+    smoothing = f", label smoothing {loss.label_smoothing:g}" if loss.label_smoothing else ""
+    weights = loss.class_weights
+    if isinstance(weights, tuple):
+        weights = " ".join(f"{weight:g}" for weight in weights)  # type: ignore[assignment]
+    return loss.name + smoothing + (f", class weights {weights}" if weights else "")
+
+
+def _more(optimizer: manifest.Optimizer) -> str:
+    share = optimizer.backbone_lr
+    below = f", backbone {optimizer.lr * share:g}" if share != 1 else ""
+    clip = f", gradients clipped to {optimizer.clip_norm:g}" if optimizer.clip_norm else ""
+    return below + clip + (", decay of biases and norms" if optimizer.decay_all else "")
 
 
 def _ratio(value: float | None) -> str:

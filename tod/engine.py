@@ -1,7 +1,7 @@
 """Run the three graphs: arrays in, arrays out. The only user of onnxruntime.
 
 Knows graph and tensor names; knows no files, pictures or classes.
-Axes: N pictures, B batch, C classes, S side in pixels, F features.
+Axes: N pictures, B batch, C classes, S side in pixels.
 """
 
 from __future__ import annotations
@@ -23,47 +23,50 @@ Observer = Callable[[str, Arrays, Arrays], None]
 class Engine:
     """The graphs of one artifact in onnxruntime, each loaded when it is first used.
 
-    Every run uses one thread. Callers run `features` for several batches at once (see
-    `tod.features`); a step of a head is too short to be shared out: with two threads on two cores
-    it takes 1.3 to 1.7 times as long at batch 32 (docs/performance.md).
+    `features.onnx` runs in one thread: callers run several batches at once (see `tod.features`).
 
     Args:
         graphs: ONNX bytes by name.
+        threads: for a step and a prediction. A head's step is too short to be shared out: with
+            two threads on two cores it takes 1.3 to 1.7 times as long at batch 32; one with
+            convolutions takes half as long (docs/performance.md).
         observe: called after each run.
     """
 
-    def __init__(self, graphs: Mapping[str, bytes], *, observe: Observer | None = None) -> None:
+    def __init__(
+        self, graphs: Mapping[str, bytes], *, threads: int = 1, observe: Observer | None = None
+    ) -> None:
         self._graphs = graphs
+        self._threads = threads
         self._observe = observe
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
 
-    def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:  # [N, S, S, 3] -> [N, F]
-        """The frozen part. May be called from several threads at once."""
+    def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The frozen part, [N, S, S, 3] -> [N, ...]. May be called from several threads at once."""
         outputs = self.run("features.onnx", {"pixels": pixels})
         features: NDArray[np.float32] = outputs["features"]
         return features
 
     def step(
-        self,
-        tensors: Arrays,
-        features: NDArray[np.float32],  # [B, F]
-        labels: NDArray[np.int64],  # [B]
-        lr: float,
+        self, tensors: Arrays, inputs: Arrays
     ) -> tuple[dict[str, NDArray[Any]], float, NDArray[np.float32]]:
         """One training step.
+
+        Args:
+            tensors: all that it changes.
+            inputs: the other inputs of `train.onnx`, see `Manifest.train_inputs`.
 
         Returns:
             The next value of every tensor; the loss before the step; the logits [B, C].
         """
-        feeds = {**tensors, "features": features, "labels": labels, "lr": np.array(lr, np.float32)}
-        outputs = self.run("train.onnx", feeds)
+        outputs = self.run("train.onnx", {**tensors, **inputs})
         # onnxruntime gives a 0-d output back as a 0-d array; np.asarray keeps it one.
         after = {name: np.asarray(outputs[f"next.{name}"]) for name in tensors}
         return after, float(outputs["loss"]), outputs["logits"]
 
     def predict(self, parameters: Arrays, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits [B, C] of features [B, F]."""
+        """Logits [B, C] of features [B, ...]."""
         logits: NDArray[np.float32] = self.run(
             "predict.onnx", {**parameters, "features": features}
         )["logits"]
@@ -87,7 +90,8 @@ class Engine:
     def _session(self, graph: str) -> tuple[Any, list[str]]:
         with self._lock:
             if graph not in self._sessions:
-                session = _load(self._graphs[graph], graph)
+                threads = 1 if graph == "features.onnx" else self._threads
+                session = _load(self._graphs[graph], graph, threads)
                 self._sessions[graph] = (session, [output.name for output in session.get_outputs()])
             entry: tuple[Any, list[str]] = self._sessions[graph]
             return entry
@@ -110,7 +114,7 @@ def check_runtime(minimum: str) -> None:
         )
 
 
-def _load(data: bytes, graph: str) -> Any:
+def _load(data: bytes, graph: str, threads: int) -> Any:
     # Loading onnxruntime takes longer than `--help` may.
     try:
         import onnxruntime
@@ -119,7 +123,7 @@ def _load(data: bytes, graph: str) -> Any:
             f"onnxruntime cannot be loaded: {error}", hint="pip install onnxruntime"
         ) from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Whatever goes wrong is raised; a second copy of it on the terminal helps nobody.
     options.log_severity_level = 4

@@ -2,7 +2,7 @@
 
 A picture file is read, decoded, resized and run through `features.onnx` the first time that it is
 asked for; after that its feature row is remembered by the hash of its content.
-Axes: N pictures, F features (one axis or more).
+Axes: N pictures, C classes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,12 +73,15 @@ class FeatureStore:
 
     def rows(
         self, dataset: Dataset, samples: Sequence[Sample]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Features [N, F] and labels [N] of samples that `fill` has seen and could read."""
+    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """Features [N, ...] of samples that `fill` has seen and could read, and their answers:
+        labels int64 [N], or targets float32 [N, C]."""
         readable = [s for s in samples if (s.sha256, dataset.cropped) in self._rows]
         if not readable:
             return np.empty((0, 1), np.float32), np.empty(0, np.int64)
         features = np.stack([self._rows[s.sha256, dataset.cropped] for s in readable])
+        if readable[0].targets is not None:
+            return features, np.array([s.targets for s in readable], np.float32)
         return features, np.array([s.label for s in readable], np.int64)
 
     def _missing(self, dataset: Dataset, samples: Sequence[Sample]) -> list[Sample]:
@@ -105,7 +109,7 @@ class FeatureStore:
 
 
 def picture_features(engine: Engine, spec: InputSpec, pictures: Pictures) -> NDArray[np.float32]:
-    """Features [N, F] of pixels or of picture files, without remembering them.
+    """Features [N, ...] of pixels or of picture files, without remembering them.
 
     Raises:
         UsageError: an array that is not uint8 [N, S, S, 3], or no picture at all.

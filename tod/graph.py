@@ -163,17 +163,20 @@ def join_inference(
     predict: bytes,
     parameters: Mapping[str, NDArray[Any]],
     metadata: Mapping[str, str],
+    *,
+    activation: str | None = "Softmax",
 ) -> bytes:
     """One ordinary ONNX file: `pixels` uint8 [N, S, S, 3] -> `probabilities` float32 [N, C].
 
     The nodes of both graphs stand one after the other, joined at the tensor `features`; the
-    parameters become constants and a softmax ends it. Export keeps the names of the two apart.
+    parameters become constants. Export keeps the names of the two apart.
 
     Args:
         features: `features.onnx`.
         predict: `predict.onnx`.
         parameters: value by name for every input of `predict` but `features`.
         metadata: entries for the file's `metadata_props`.
+        activation: "Softmax" or "Sigmoid"; None leaves the numbers as they are, named `values`.
     """
     model = _parse(features, "features.onnx")
     tail = _parse(predict, "predict.onnx").graph
@@ -185,13 +188,15 @@ def join_inference(
         value = np.asarray(value, dtype=np.dtype("<f4"), order="C")
         tensor = graph.initializer.add(name=name, data_type=1, raw_data=value.tobytes())
         tensor.dims.extend(value.shape)
-    softmax = graph.node.add(name="probabilities", op_type="Softmax")
-    softmax.input.append("logits")
-    softmax.output.append("probabilities")
-    softmax.attribute.add(name="axis", i=-1, type=_ATTRIBUTE_INT)
+    name = "values" if activation is None else "probabilities"
+    last = graph.node.add(name=name, op_type=activation or "Identity")
+    last.input.append("logits")
+    last.output.append(name)
+    if activation == "Softmax":
+        last.attribute.add(name="axis", i=-1, type=_ATTRIBUTE_INT)
     del graph.output[:]
     graph.output.extend(tail.output)
-    graph.output[0].name = "probabilities"
+    graph.output[0].name = name
     for key, value_text in sorted(metadata.items()):
         model.metadata_props.add(key=key, value=value_text)
     return bytes(model.SerializeToString(deterministic=True))

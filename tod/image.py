@@ -95,13 +95,14 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 
 
 def fit(pixels: NDArray[np.uint8], spec: InputSpec, *, cropped: bool = False) -> NDArray[np.uint8]:
-    """Shorter side to `resize_px`, centre crop to `size_px`: [H, W, 3] -> [S, S, 3]."""
+    """Shorter side to `resize_px`, centre crop to `size_px`: [H, W, 3] -> [S, S, 3]; or, with the
+    crop "none", the whole picture to S x S."""
     side = spec.size_px
     if pixels.shape[:2] == (side, side):
         return pixels
     image = Image.fromarray(pixels)
     resample = _FILTERS[spec.interpolation]
-    if cropped:
+    if cropped or spec.crop == "none":
         return np.array(image.resize((side, side), resample))
     width, height = image.size
     scale = spec.resize_px / min(width, height)

@@ -1,21 +1,24 @@
 """Everything that a .tod file declares about itself, as frozen records.
 
 Knows JSON and nothing else: no files, no arrays, no runtime. docs/format.md explains the fields.
-Axes in tensor shapes: an int is fixed; the text "classes" is the number of classes.
+Axes in tensor shapes: an int is fixed; the text "classes" is the number of classes, or of
+outputs where the answers are numbers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import msgspec
 
 from tod.errors import ArtifactError
+from tod.schedule import Schedule
 
 SCHEMA = 1
 GRAPHS = ("features.onnx", "train.onnx", "predict.onnx")
 CLASSES_AXIS = "classes"
+LossName = Literal["softmax_cross_entropy", "binary_cross_entropy", "mean_squared_error"]
 _MAX_JSON_BYTES = 16 << 20
 
 
@@ -23,15 +26,18 @@ _MAX_JSON_BYTES = 16 << 20
 class InputSpec:
     """How a picture becomes the array that `features.onnx` takes: uint8 [N, size_px, size_px, 3].
 
-    The shorter side is resized to `resize_px`, then the centre `size_px` x `size_px` is cut out.
-    `mean` and `std` (per channel, of values 0..1) tell what the graph itself then applies.
+    With the crop "center" the shorter side is resized to `resize_px`, then the centre `size_px` x
+    `size_px` is cut out; with "none" the whole picture is brought to `size_px` x `size_px`. Pixels
+    are always RGB. What follows tells what the graph itself does: `colour` is the channel order
+    that the network was trained with, `mean` and `std` (in that order, of values 0..1) are its
+    normalisation.
     """
 
     size_px: int
     resize_px: int
     interpolation: Literal["bicubic", "bilinear"]
-    crop: Literal["center"]
-    colour: Literal["rgb"]
+    crop: Literal["center", "none"]
+    colour: Literal["rgb", "bgr"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -47,8 +53,11 @@ class Weights:
 
 @dataclass(frozen=True)
 class Backbone:
+    """`boundary` is the layer whose output, of `feature_shape` for a picture, is kept: all up to
+    it is frozen. `parameters` counts the numbers that do not train."""
+
     name: str
-    features: Literal["pooled", "logits"]
+    boundary: str
     feature_shape: tuple[int, ...]
     parameters: int
     weights: Weights
@@ -56,22 +65,25 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Init:
-    """How a tensor with a class axis is made on the device: N(0, std), or zeros for std 0."""
+    """How new rows along a class axis are made on the device: N(mean, std)."""
 
     std: float = 0.0
+    mean: float = 0.0
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One trainable parameter or one optimizer slot, an input of `train.onnx` by this name.
+    """A tensor that a training step changes, an input of `train.onnx` by this name.
 
-    The graph's output `next.<name>` is its value after the step.
+    The graph's output `next.<name>` is its value after the step. Roles: "parameter" and
+    "statistic" (BatchNorm's, where they are brought up to date) make the model; "slot" is what the
+    optimizer remembers; "accumulator" adds up gradients within a cycle and is never stored.
     """
 
     name: str
     shape: tuple[int | str, ...]
     dtype: Literal["float32", "int64"]
-    role: Literal["parameter", "slot"]
+    role: Literal["parameter", "statistic", "slot", "accumulator"]
     init: Init
 
     def resolve(self, classes: int) -> tuple[int, ...]:
@@ -80,10 +92,35 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """The uniform noise, 0 <= x < 1, of one dropout: an input of `train.onnx`, [B, *shape]."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """`class_weights`: None, "auto" (from the train split), or one for each class."""
+
+    name: LossName
+    label_smoothing: float = 0.0
+    class_weights: Literal["auto"] | tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Optimizer:
+    """`backbone_lr` is the learning rate of the backbone's parameters as a share of `lr`;
+    `clip_norm` the largest global norm of the gradients; with `decay_all` weight decay works on
+    biases and norms as well."""
+
     name: str
     lr: float
     hyperparameters: dict[str, float | bool]
+    schedule: Schedule = Schedule()
+    backbone_lr: float = 1.0
+    clip_norm: float | None = None
+    decay_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,8 +133,9 @@ class Member:
 class Run:
     """The settings and the position of one training run: all that a resumed run needs.
 
-    `best_accuracy` is None until the test split was evaluated; `stale` counts evaluations since
-    it last rose. `pictures` counts those that could be read, by split.
+    A cycle takes `accumulate` batches. `best_accuracy` is None until the test split was evaluated;
+    `stale` counts evaluations since it last rose. `pictures` counts those that could be read, by
+    split.
     """
 
     cycles: int
@@ -111,6 +149,8 @@ class Run:
     split_seed: int
     pictures: dict[str, int]
     data_sha256: str
+    schedule: Schedule = Schedule()
+    accumulate: int = 1
     cycle: int = 0
     min_loss: float | None = None
     best_accuracy: float | None = None
@@ -139,6 +179,8 @@ class HistoryEntry:
     test_accuracy: float | None
     validation_accuracy: float | None
     runtime: str
+    schedule: str = "constant"
+    accumulate: int = 1
 
 
 @dataclass(frozen=True)
@@ -148,11 +190,16 @@ class Manifest:
     kind: Literal["model", "checkpoint"]
     built_with: dict[str, str]
     backbone: Backbone
+    head: str
+    trainable: str
     input: InputSpec
-    loss: Literal["softmax_cross_entropy"]
+    loss: Loss
     optimizer: Optimizer
     batch_size: int
+    accumulate: int | None
+    step_bytes: int
     tensors: tuple[Tensor, ...]
+    noise: tuple[Noise, ...]
     opset: int
     ir_version: int
     min_onnxruntime: str
@@ -165,7 +212,25 @@ class Manifest:
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
+        """What the gradient moves."""
         return tuple(tensor for tensor in self.tensors if tensor.role == "parameter")
+
+    @property
+    def model(self) -> tuple[Tensor, ...]:
+        """What `predict.onnx` takes: parameters and statistics."""
+        return tuple(t for t in self.tensors if t.role in ("parameter", "statistic"))
+
+    def train_inputs(self) -> tuple[str, ...]:
+        """The inputs of `train.onnx` besides the tensors."""
+        names = ["features", "labels", "lr"]
+        names += ["class_weights"] if self.loss.class_weights is not None else []
+        names += ["apply"] if self.accumulate is not None else []
+        return (*names, *(noise.name for noise in self.noise))
+
+
+def with_classes(manifest: Manifest, names: tuple[str, ...]) -> Manifest:
+    """The same with bound classes."""
+    return replace(manifest, class_names=names, class_count=len(names))
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -222,10 +287,20 @@ def _problems(manifest: Manifest) -> list[str]:
             found.append("class_count differs from the number of class_names")
         if len(set(manifest.class_names)) != len(manifest.class_names):
             found.append("two classes have the same name")
-    if manifest.class_count is not None and manifest.class_count < 2:
-        found.append(f"{manifest.class_count} classes; at least 2 are needed")
+    least = 2 if manifest.loss.name == "softmax_cross_entropy" else 1
+    if manifest.class_count is not None and manifest.class_count < least:
+        found.append(f"{manifest.class_count} classes; at least {least} are needed")
     if not 1 <= manifest.input.size_px <= manifest.input.resize_px <= 4096:
         found.append(f"input {manifest.input.size_px} px of {manifest.input.resize_px} px")
+    noise = [axis for entry in manifest.noise for axis in entry.shape]
+    for axis in (*manifest.backbone.feature_shape, *noise):
+        if not 0 < axis <= 1 << 28:
+            found.append(f"an input has the axis {axis}")
+    if manifest.accumulate is not None and manifest.accumulate < 1:
+        found.append(f"it adds up {manifest.accumulate} batches")
+    weights = manifest.loss.class_weights
+    if isinstance(weights, tuple) and len(weights) != manifest.class_count:
+        found.append(f"{len(weights)} class weights for {manifest.class_count} classes")
     if manifest.batch_size < 1:
         found.append(f"batch size {manifest.batch_size}")
     if manifest.base is not None and ("/" in manifest.base or "\0" in manifest.base):

@@ -9,17 +9,25 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tod.errors import ArtifactError, Interrupted, TodError, UsageError
+from tod.schedule import EXAMPLES as SCHEDULES
 
 EPILOG = (
     "Exit codes: 0 done, 2 usage, 3 data, 4 artifact, 5 this device cannot run it, "
     "6 training failed, 130 interrupted."
 )
+
+
+class InitKind(str, Enum):
+    imprint = "imprint"
+    ridge = "ridge"
+
 
 Model = Annotated[
     Path, typer.Option("-f", "--model", help="A .tod file: exported, checkpoint or trained.")
@@ -71,6 +79,28 @@ Seed = Annotated[
         help="Of batches, a new head, a plain folder's split (default: the model's split, else 0)."
     ),
 ]
+Accumulate = Annotated[
+    int | None,
+    typer.Option(
+        help="Batches in a cycle, whose mean gradient makes one step (default: the model's)."
+    ),
+]
+LrSchedule = Annotated[
+    str | None,
+    typer.Option("--schedule", help=f"Of the learning rate (default: the model's): {SCHEDULES}."),
+]
+Init = Annotated[
+    InitKind | None,
+    typer.Option(
+        "--init", help="Set the head from the pictures before the first cycle, in closed form."
+    ),
+]
+AddClasses = Annotated[
+    bool,
+    typer.Option(
+        "--add-classes", help="Folders that the model does not know become new classes of it."
+    ),
+]
 Log = Annotated[Path | None, typer.Option(help="Also write every record as a JSON line here.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only the final accuracy.")]
@@ -93,14 +123,22 @@ def net_runner(
     target_accuracy: Target = None,
     patience: Patience = None,
     lr: Lr = None,
+    schedule: LrSchedule = None,
+    accumulate: Accumulate = None,
+    init: Init = None,
+    add_classes: AddClasses = False,
     seed: Seed = None,
     log: Log = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Evaluate a model on this device, or train it with -c.
+    """Evaluate a model on this device, or train it with -c or --init.
 
     Example: net_runner -f transfer_learning.tod -d dataset -c 60 -s 20
+
+    Example: net_runner -f transfer_learning.tod -d dataset --init ridge
+
+    Example: net_runner -f my_trained.tod -d more_classes -c 60 --add-classes
     """
     options = locals()
     run(**options | {"cycles": cycles or 0})
@@ -116,6 +154,8 @@ def run(
     output: Path | None = None,
     inference: Path | None = None,
     seed: int | None = None,
+    init: InitKind | None = None,
+    add_classes: bool = False,
     log: Path | None = None,
     as_json: bool = False,
     quiet: bool = False,
@@ -124,7 +164,8 @@ def run(
     """The whole job of `net_runner`, `tod train` and `tod eval`.
 
     Args:
-        cycles: 0 only evaluates; None trains as long as the checkpoint or the default says.
+        cycles: 0 only evaluates, unless `init` sets the head; None trains as long as the checkpoint
+            or the default says.
         settings: those of `tod.train`.
     """
     with stop_requests() as should_stop:
@@ -140,22 +181,25 @@ def run(
         observe = print_tensors(sys.stderr if as_json else sys.stdout) if verbose else None
         session = TrainSession.load(model, threads=threads, observe=observe)
         output = output or model.parent / f"{session.artifact.stem}_trained.tod"
-        check_writable(log, inference, output if cycles != 0 else None)
-        if inference is not None and cycles == 0 and session.classes is None:
+        only_evaluate = cycles == 0 and init is None
+        check_writable(log, inference, None if only_evaluate else output)
+        if inference is not None and only_evaluate and session.classes is None:
             raise UsageError("-i: this model was never trained", hint="train it with -c")
         split_seed = next(s for s in (seed, session.split_seed, 0) if s is not None)
         dataset = Dataset.open(data, seed=split_seed)
-        continues = session.manifest.kind == "checkpoint" and cycles != 0
+        continues = session.manifest.kind == "checkpoint" and not only_evaluate
         with Report(as_json=as_json, quiet=quiet, log=log, append=continues) as report:
             show = _Careful(report.show)
-            if cycles == 0:
+            if only_evaluate:
                 unused = [name for name, value in settings.items() if value is not None]
+                unused += ["add_classes"] if add_classes else []
                 if unused:
                     show(Notice(f"nothing is trained without -c: {', '.join(unused)} not used"))
                 records = evaluate(session, dataset, seed=seed, should_stop=should_stop)
             else:
                 records = train(
                     session, dataset, cycles=cycles, seed=seed, output=output,
+                    init=None if init is None else init.value, with_new_classes=add_classes,
                     should_stop=lambda: should_stop() or show.error is not None, **settings,
                 )  # fmt: skip
             try:

@@ -16,12 +16,16 @@ from tod.session import TrainSession
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest classes of one picture, best first, and the time from file to answer."""
+    """The likeliest classes of one picture, best first, and the time from file to answer.
+
+    Of a model that was trained on numbers: all of them, in `values`, and no probabilities.
+    """
 
     picture: str
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
     time_ms: float
+    values: tuple[float, ...] = ()
 
 
 def predict_file(session: TrainSession, path: Path, *, top: int = 1) -> Prediction:
@@ -33,8 +37,10 @@ def predict_file(session: TrainSession, path: Path, *, top: int = 1) -> Predicti
     start = time.perf_counter()
     probabilities = session.predict([path])[0]
     time_ms = (time.perf_counter() - start) * 1e3
-    best = probabilities.argsort()[::-1][:top]
     names = session.classes or ()
+    if session.manifest.loss.name == "mean_squared_error":
+        return Prediction(str(path), names, (), time_ms, tuple(map(float, probabilities)))
+    best = probabilities.argsort()[::-1][:top]
     return Prediction(
         str(path),
         tuple(names[i] for i in best),
@@ -65,12 +71,20 @@ def predict_files(session: TrainSession, paths: Sequence[Path], *, top: int, as_
             (
                 p.picture if i == 0 else "",
                 name,
-                percent(share),
+                shown,
                 f"{p.time_ms:.1f}" if i == 0 else "",
             )
             for p in found
-            for i, (name, share) in enumerate(zip(p.classes, p.probabilities, strict=True))
+            for i, (name, shown) in enumerate(_answers(p))
         ]
-        print_table("", ("picture", "class", "probability", "ms"), rows)
+        kind = "value" if found[0].values else "probability"
+        print_table("", ("picture", "class", kind, "ms"), rows)
     if unreadable:
         raise PictureError("; ".join(unreadable))
+
+
+def _answers(prediction: Prediction) -> list[tuple[str, str]]:
+    """Each name with what is to be shown for it."""
+    shown = [percent(share) for share in prediction.probabilities]
+    shown += [f"{value:.6g}" for value in prediction.values]
+    return list(zip(prediction.classes, shown, strict=True))

@@ -48,7 +48,10 @@ class CycleDone:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Accuracy of a split; `max_accuracy` is the best one on it so far in this run."""
+    """Accuracy of a split; `max_accuracy` is the best one on it so far in this run.
+
+    `metric` is "accuracy" or, for measured quantities, "R2"; see `tod.scoring`.
+    """
 
     split: Split
     cycle: int
@@ -56,6 +59,17 @@ class Evaluated:
     max_accuracy: float
     correct: int
     total: int
+    metric: str = "accuracy"
+
+
+@dataclass(frozen=True)
+class OldClasses:
+    """Accuracy on the validation pictures of the classes that the model knew before new ones were
+    added: by the model as it came, and by the trained one with all its classes to choose from."""
+
+    before: float
+    after: float
+    pictures: int
 
 
 @dataclass(frozen=True)
@@ -74,4 +88,4 @@ class Stopped:
     kept_cycle: int
 
 
-Record = Started | Notice | FeaturesDone | CycleDone | Evaluated | Saved | Stopped
+Record = Started | Notice | FeaturesDone | CycleDone | Evaluated | OldClasses | Saved | Stopped

@@ -27,6 +27,7 @@ from tod.records import (
     Evaluated,
     FeaturesDone,
     Notice,
+    OldClasses,
     Record,
     Saved,
     Started,
@@ -113,8 +114,9 @@ def result_line(record: Evaluated | CycleDone) -> str:
     """The line that MindSpore Lite's net_runner prints, with numbers as C++ streams print them."""
     if isinstance(record, CycleDone):
         return f"{record.cycle}: Loss is {record.loss:.6g} [min={record.min_loss:.6g}]"
-    line = f"accuracy on {record.split} data = {record.accuracy:.6g}"
-    return f"{line} max accuracy = {record.max_accuracy:.6g}" if record.split == "test" else line
+    name = record.metric
+    line = f"{name} on {record.split} data = {record.accuracy:.6g}"
+    return f"{line} max {name} = {record.max_accuracy:.6g}" if record.split == "test" else line
 
 
 def print_tensors(file: IO[str]) -> Callable[[str, Any, Any], None]:
@@ -202,6 +204,8 @@ def _progress(console: Console, *extra: str) -> Progress:
 def _plain(record: Record) -> None:
     if isinstance(record, CycleDone | Evaluated):
         print(result_line(record), flush=True)
+    elif isinstance(record, OldClasses):
+        print(_sentence(record), flush=True)
     elif not isinstance(record, FeaturesDone) or record.done == record.total:
         print(_sentence(record), file=sys.stderr, flush=True)
 
@@ -253,18 +257,24 @@ def _sentence(record: Record) -> str:
     if isinstance(record, Started):
         pictures = ", ".join(f"{count} {split}" for split, count in record.pictures.items())
         run = record.run
+        times = f" x {run.accumulate}" if run.accumulate > 1 else ""
         start = f", continuing at cycle {record.first_cycle}" if record.first_cycle > 1 else ""
         return (
             f"{record.model}: {record.backbone}, {len(record.classes)} classes, "
             f"{record.trainable_parameters} trainable parameters, "
-            f"{record.optimizer} lr {run.lr:g}, "
-            f"batch {run.batch_size}, {run.cycles} cycles{start}, seed {run.seed}, "
+            f"{record.optimizer} lr {run.lr:g} {run.schedule}, "
+            f"batch {run.batch_size}{times}, {run.cycles} cycles{start}, seed {run.seed}, "
             f"{record.threads} threads; pictures: {pictures}"
         )
     if isinstance(record, Notice):
         return f"notice: {record.text}"
     if isinstance(record, FeaturesDone):
         return f"looked at {record.done} of {record.total} pictures"
+    if isinstance(record, OldClasses):
+        return (
+            f"accuracy on the {record.pictures} validation pictures of the old classes: "
+            f"{record.before:.6g} before, {record.after:.6g} after"
+        )
     if isinstance(record, Saved):
         return f"saved {record.kind} of cycle {record.cycle}: {record.path}"
     if isinstance(record, Stopped):

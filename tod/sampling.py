@@ -82,6 +82,23 @@ def batch_rows(*, seed: int, cycle: int, batch_size: int, rows: int) -> NDArray[
     return np.concatenate(parts)
 
 
+def uniform_noise(
+    *, seed: int, cycle: int, batch: int, index: int, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """The noise of one dropout: 0 <= x < 1, float32 with 24 random bits.
+
+    Args:
+        seed: of the run.
+        cycle: 1 for the first cycle.
+        batch: which batch of the cycle, from 0.
+        index: which dropout, from 0.
+        shape: of the result.
+    """
+    stream = np.random.Philox(np.random.SeedSequence([seed, cycle, batch, index]))
+    raw = stream.random_raw(int(np.prod(shape))) >> np.uint64(40)
+    return (raw.astype(np.float32) * np.float32(2**-24)).reshape(shape)
+
+
 @lru_cache(maxsize=2)
 def _deal(seed: int, deal: int, rows: int) -> NDArray[np.int64]:
     """One random order of all rows."""

@@ -1,20 +1,22 @@
 """TrainSession: one artifact, its state and its features; what a program on the device uses.
 
-Axes: N pictures, B batch, C classes, S side in pixels, F features.
+Axes: N pictures, B batch, C classes, S side in pixels, F features where they are one row.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tod import artifact as artifacts
 from tod.artifact import Artifact
+from tod.closed_form import imprint, ridge
 from tod.dataset import Dataset
 from tod.engine import Engine, Observer, check_runtime, runtime_version
 from tod.errors import ArtifactError, DataError, UsageError
@@ -23,28 +25,13 @@ from tod.files import write_whole
 from tod.graph import join_inference
 from tod.machine import available_cores
 from tod.manifest import HistoryEntry, Manifest, Run
-from tod.sampling import Split
-from tod.state import TrainState, from_arrays, initial, to_arrays
+from tod.sampling import Split, uniform_noise
+from tod.scoring import Answers, Evaluation, answers_of, score
+from tod.state import TrainState, add_classes, from_arrays, initial, to_arrays
 
-_ROWS_AT_ONCE = 1024
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How many pictures of a split the model names rightly.
-
-    `by_class` holds, for each class name, the pictures named rightly and all of them.
-    """
-
-    split: Split
-    correct: int
-    total: int
-    by_class: dict[str, tuple[int, int]]
-
-    @property
-    def accuracy(self) -> float:
-        """Share of right answers, 0 to 1."""
-        return self.correct / self.total
+# A prediction takes so many rows at once that their features stay below this.
+_PREDICT_BYTES = 8 << 20
+InitName = Literal["imprint", "ridge"]
 
 
 class TrainSession:
@@ -60,13 +47,16 @@ class TrainSession:
         self.artifact = artifact
         self.manifest: Manifest = artifact.manifest
         self.threads = threads
-        self.engine = Engine(artifact.graphs, observe=observe)
+        # Features with more than one axis mean convolutions, or the like, in the step.
+        deep = len(self.manifest.backbone.feature_shape) > 1
+        self.engine = Engine(artifact.graphs, threads=threads if deep else 1, observe=observe)
         # Printed in order, an observed run is one picture batch after the other.
         workers = 1 if observe else threads
         self.store = FeatureStore(self.engine, artifact.manifest.input, workers=workers)
         self._state: TrainState | None = None
         self._training = False
         self._head_is_new = False
+        self._class_weights: NDArray[np.float32] | None = None
         if self.manifest.kind == "checkpoint":
             self._state = from_arrays(self.manifest, artifact.state)
         elif self.manifest.class_names is not None:
@@ -163,11 +153,90 @@ class TrainSession:
             seed: of the head that is made for open classes (0). A head that was made here and
                 has not been used since is made again when a seed is given.
         """
+        dataset = self._as_wanted(dataset)
         names = self.manifest.class_names
         if names is None or (self._head_is_new and seed is not None):
             self.bind(names or dataset.classes, seed=seed or 0)
             self._head_is_new = True
         return dataset.matched(self.manifest.class_names or ())
+
+    def _as_wanted(self, dataset: Dataset) -> Dataset:
+        """The dataset with the kind of answers that the loss takes."""
+        loss = self.manifest.loss.name
+        if loss == "binary_cross_entropy":
+            return dataset.with_targets()
+        if dataset.has_targets != (loss == "mean_squared_error"):
+            found = "numbers (targets.csv)" if dataset.has_targets else "classes"
+            raise DataError(
+                f"{dataset.root}: its answers are {found}; this model trains with {loss}",
+                hint="export with --loss mse for numbers, bce for several classes per picture, "
+                "cross-entropy for one",
+            )
+        return dataset
+
+    def add_classes(self, names: Sequence[str], *, seed: int = 0) -> None:
+        """Add classes behind those that the model has.
+
+        What the model knows stays as it is, slots included; rows for the new classes are made as
+        the head's rule says.
+
+        Args:
+            names: new class names.
+            seed: of the new rows.
+
+        Raises:
+            UsageError: a name is known already, or the head has no rows for classes.
+        """
+        known = self.classes or ()
+        if taken := set(names) & set(known):
+            raise UsageError(f"the model knows these classes already: {', '.join(sorted(taken))}")
+        if isinstance(self.manifest.loss.class_weights, tuple):
+            raise UsageError("this model was exported with a fixed weight for each class")
+        state = add_classes(
+            self.manifest, self.state, before=len(known), added=len(names), seed=seed
+        )
+        together = (*known, *names)
+        self.manifest = replace(
+            self.manifest, class_names=together, class_count=len(together), kind="model", run=None
+        )
+        self.state = state
+
+    def init_head(
+        self, kind: InitName, features: NDArray[np.float32], labels: NDArray[np.int64]
+    ) -> None:
+        """Set a linear head in closed form, see `tod.closed_form`.
+
+        Args:
+            kind: "imprint" or "ridge".
+            features: [N, F].
+            labels: [N].
+
+        Raises:
+            UsageError: the head is not linear on the cached features, or answers are not classes.
+        """
+        count = len(self.classes or ())
+        shapes = {t.name: t.resolve(count) for t in self.manifest.parameters}
+        width = self.manifest.backbone.feature_shape
+        wanted = {"head.weight": (count, *width), "head.bias": (count,)}
+        if shapes != wanted or self.manifest.loss.name != "softmax_cross_entropy":
+            raise UsageError(
+                f"--init {kind} needs a linear head on cached features and one class per picture",
+                hint="export with the defaults: --head linear --trainable head",
+            )
+        weight, bias = {"imprint": imprint, "ridge": ridge}[kind](features, labels, count)
+        tensors = {**self.state.tensors, "head.weight": weight, "head.bias": bias}
+        self.state = replace(self.state, tensors=tensors)
+
+    def weigh_classes(self, labels: NDArray[np.int64]) -> None:
+        """Settle the weights of the classes, where the loss has them: "auto" makes each class count
+        the same, weight = N / (C * pictures of the class)."""
+        asked = self.manifest.loss.class_weights
+        if asked == "auto":
+            counts = np.bincount(labels, minlength=len(self.classes or ()))
+            weights = len(labels) / (len(counts) * np.maximum(counts, 1))
+            self._class_weights = weights.astype(np.float32)
+        elif asked is not None:
+            self._class_weights = np.array(asked, np.float32)
 
     def train(self) -> TrainSession:
         """Switch to training: `step` is allowed."""
@@ -180,17 +249,13 @@ class TrainSession:
         return self
 
     def step(
-        self,
-        pictures: Pictures,
-        labels: Sequence[int] | NDArray[np.int64],
-        *,
-        lr: float | None = None,
+        self, pictures: Pictures, labels: Sequence[Any] | Answers, *, lr: float | None = None
     ) -> float:
         """One training step; `state` is the next one afterwards.
 
         Args:
             pictures: uint8 [B, S, S, 3], or B picture files.
-            labels: [B], indices into `classes`.
+            labels: [B], indices into `classes`; or [B, C] numbers, as the loss takes them.
             lr: learning rate; the artifact's by default.
 
         Returns:
@@ -200,24 +265,71 @@ class TrainSession:
             raise UsageError("the session is in evaluation mode", hint="call session.train() first")
         rate = self.manifest.optimizer.lr if lr is None else lr
         features = picture_features(self.engine, self.manifest.input, pictures)
-        self.state, loss = self.next_state(features, np.asarray(labels, np.int64), lr=rate)
+        steps = int(self.state.tensors["optimizer.step"])
+        whole = self.manifest.loss.name == "softmax_cross_entropy"
+        answers = np.asarray(labels, np.int64 if whole else np.float32)
+        self.state, loss = self.next_state([(features, answers)], lr=rate, seed=0, cycle=steps + 1)
         return loss
 
     def next_state(
-        self, features: NDArray[np.float32], labels: NDArray[np.int64], *, lr: float
+        self,
+        batches: Sequence[tuple[NDArray[np.float32], Answers]],
+        *,
+        lr: float,
+        seed: int,
+        cycle: int,
     ) -> tuple[TrainState, float]:
-        """The state after one step on features [B, F], and the loss before it; changes nothing."""
+        """The state after one update from the mean gradient of all batches; changes nothing.
+
+        Args:
+            batches: features [B, ...] and answers [B] or [B, C] of each.
+            lr: learning rate.
+            seed: of the noise for dropout.
+            cycle: of the run; another cycle, other noise.
+
+        Returns:
+            The next state, and the mean loss before the update.
+        """
         state = self.state
+        if len(batches) > 1 and self.manifest.accumulate is None:
+            raise UsageError(
+                "this model cannot add up batches", hint="export it with --accumulate N"
+            )
+        tensors, losses = state.tensors, []
+        for index, (features, answers) in enumerate(batches):
+            inputs = self._inputs(features, answers, lr)
+            if self.manifest.accumulate is not None:
+                inputs["apply"] = np.array(index == len(batches) - 1, np.float32)
+            for place, noise in enumerate(self.manifest.noise):
+                shape = (len(features), *noise.shape)
+                inputs[noise.name] = uniform_noise(
+                    seed=seed, cycle=cycle, batch=index, index=place, shape=shape
+                )
+            tensors, loss, _ = self.engine.step(tensors, inputs)
+            losses.append(loss)
+        return replace(state, tensors=tensors), float(np.mean(losses))
+
+    def _inputs(
+        self, features: NDArray[np.float32], answers: Answers, lr: float
+    ) -> dict[str, NDArray[Any]]:
         count = len(self.classes or ())
-        if labels.shape != features.shape[:1] or labels.min() < 0 or labels.max() >= count:
+        if self.manifest.loss.name != "softmax_cross_entropy":
+            if answers.shape != (len(features), count):
+                raise UsageError(f"wanted answers [{len(features)}, {count}], one per class")
+        elif answers.shape != features.shape[:1] or answers.min() < 0 or answers.max() >= count:
             raise UsageError(f"wanted {len(features)} labels, each a class index below {count}")
-        tensors, loss, _ = self.engine.step(state.tensors, features, labels, lr)
-        return replace(state, tensors=tensors), loss
+        inputs = {"features": features, "labels": answers, "lr": np.array(lr, np.float32)}
+        if self.manifest.loss.class_weights is not None:
+            weights = self._class_weights
+            inputs["class_weights"] = np.ones(count, np.float32) if weights is None else weights
+        return inputs
 
     def predict(self, pictures: Pictures) -> NDArray[np.float32]:  # [N, C]
-        """Class probabilities of pixels uint8 [N, S, S, 3] or of picture files."""
+        """Class probabilities, or the quantities themselves where the model was trained on
+        numbers, of pixels uint8 [N, S, S, 3] or of picture files."""
         self.state  # noqa: B018 - open classes are an error before any picture is looked at
-        return softmax(self._logits(picture_features(self.engine, self.manifest.input, pictures)))
+        features = picture_features(self.engine, self.manifest.input, pictures)
+        return answers_of(self.manifest.loss.name, self._logits(features))
 
     def evaluate(self, dataset: Dataset, split: Split = "validation") -> Evaluation:
         """Accuracy on one split of a dataset; every readable picture counts, and
@@ -232,18 +344,12 @@ class TrainSession:
             pass
         return self.score(*self.store.rows(dataset, samples), split)
 
-    def score(
-        self, features: NDArray[np.float32], labels: NDArray[np.int64], split: Split
-    ) -> Evaluation:
-        """Accuracy on features [N, F] with labels [N]."""
-        if len(labels) == 0:
+    def score(self, features: NDArray[np.float32], answers: Answers, split: Split) -> Evaluation:
+        """How good the present parameters are on features [N, ...] with answers."""
+        name = self.manifest.loss.name
+        if len(answers) == 0:
             raise DataError(f"no picture of the {split} split can be read")
-        right = self._logits(features).argmax(axis=1) == labels
-        by_class = {
-            name: (int(right[labels == label].sum()), int((labels == label).sum()))
-            for label, name in enumerate(self.classes or ())
-        }
-        return Evaluation(split, int(right.sum()), len(labels), by_class)
+        return score(name, self._logits(features), answers, split, self.classes or ())
 
     def end_run(self, stopped: str, validation_accuracy: float | None = None) -> None:
         """Add the run that is under way to the history. Only the parameters stay: slots are zero
@@ -267,6 +373,8 @@ class TrainSession:
             test_accuracy=run.best_accuracy,
             validation_accuracy=validation_accuracy,
             runtime=f"onnxruntime {runtime_version()}",
+            schedule=str(run.schedule),
+            accumulate=run.accumulate,
         )
         history = (*self.manifest.history, entry)
         self.manifest = replace(self.manifest, history=history, run=None)
@@ -286,11 +394,14 @@ class TrainSession:
         base = source.name if source else self.manifest.base
         manifest = replace(self.manifest, kind="checkpoint", base=base, run=self.run)
         slim = source is not None and source.parent.resolve() == path.parent.resolve()
-        copy = replace(self.artifact, path=path, manifest=manifest, state=to_arrays(self.state))
+        arrays = to_arrays(manifest, self.state)
+        copy = replace(self.artifact, path=path, manifest=manifest, state=arrays)
         artifacts.write(copy, slim=slim)
 
     def save_inference(self, path: str | Path) -> None:
-        """Write one ordinary ONNX file: pixels in, probabilities out, classes in its metadata."""
+        """Write one ordinary ONNX file: pixels in, answers out, classes in its metadata. Its output
+        is `probabilities`, or `values` of a model that was trained on numbers."""
+        last = {"mean_squared_error": None, "binary_cross_entropy": "Sigmoid"}
         data = join_inference(
             self.artifact.graphs["features.onnx"],
             self.artifact.graphs["predict.onnx"],
@@ -299,6 +410,7 @@ class TrainSession:
                 "classes": json.dumps(self.classes, ensure_ascii=False),
                 "input": json.dumps(asdict(self.manifest.input)),
             },
+            activation=last.get(self.manifest.loss.name, "Softmax"),
         )
         try:
             write_whole(Path(path), data)
@@ -307,14 +419,9 @@ class TrainSession:
 
     def _logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         parameters = self.state.parameters(self.manifest)
-        starts = range(0, len(features), _ROWS_AT_ONCE)
+        row_bytes = 4 * int(np.prod(self.manifest.backbone.feature_shape))
+        count = max(1, min(1024, _PREDICT_BYTES // row_bytes))
+        starts = range(0, len(features), count)
         return np.concatenate(
-            [self.engine.predict(parameters, features[i : i + _ROWS_AT_ONCE]) for i in starts]
+            [self.engine.predict(parameters, features[i : i + count]) for i in starts]
         )
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:  # [N, C] -> [N, C]
-    """Probabilities; the maximum is taken off first so that nothing overflows."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float32] = shifted / shifted.sum(axis=1, keepdims=True)
-    return probabilities

