@@ -1,5 +1,5 @@
 # make demo     the whole job on handwritten digits, or on yours: make demo DATA=~/pictures
-# make test     lint, types and tests
+# make test     lint, types and tests, also with the oldest onnxruntime that a device may have
 # make bench    the figures of docs/performance.md
 # make clean    remove what these made
 
@@ -7,16 +7,22 @@ PYTHON ?= python3
 DATA ?= digits
 VENV := .venv
 DEVICE := .venv-device
+OLD := .venv-old-runtime
+# The last one for Python 3.10.
+OLD_RUNTIME := 1.23.2
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SETUP := pyproject.toml constraints.txt
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test test-old-runtime lint types bench clean
 
 demo: $(VENV)/demo-ready
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sh scripts/demo.sh "$(DATA)"
 
-test: lint types $(DEVICE)/ready
+test: lint types $(DEVICE)/ready $(OLD)/ready
 	$(VENV)/bin/python -m pytest
+
+test-old-runtime: $(VENV)/test-ready $(OLD)/ready
+	$(VENV)/bin/python -m pytest tests/test_old_runtime.py
 
 lint: $(VENV)/test-ready
 	$(VENV)/bin/ruff check .
@@ -29,7 +35,7 @@ bench: $(VENV)/test-ready
 	$(VENV)/bin/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(DEVICE) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEVICE) $(OLD) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/demo-ready: $(SETUP)
 	$(PYTHON) -m venv $(VENV)
@@ -45,4 +51,11 @@ $(VENV)/test-ready: $(SETUP)
 $(DEVICE)/ready: $(SETUP)
 	$(PYTHON) -m venv $(DEVICE)
 	$(DEVICE)/bin/python $(PIP) --editable .
+	touch $@
+
+$(OLD)/ready: $(SETUP)
+	$(PYTHON) -m venv $(OLD)
+	grep -v '^onnxruntime' constraints.txt > $(OLD)/constraints.txt
+	$(OLD)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint $(OLD)/constraints.txt --editable . onnxruntime==$(OLD_RUNTIME)
 	touch $@

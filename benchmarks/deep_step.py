@@ -28,7 +28,7 @@ from model.train_wrap import TrainWrap
 from tod.machine import available_cores
 from tod.session import TrainSession
 
-CLASSES, BATCH, STEPS, PAIRS, DEPTH = 10, 32, 15, 5, "last:2"
+CLASSES, BATCH, STEPS, PAIRS, DEPTH = 10, 32, 9, 3, "last:2"
 
 
 def ours(model: Path) -> Callable[[], None]:

@@ -107,7 +107,8 @@ def _input(path: Path, given: Any) -> InputSpec:
     if not isinstance(given, dict) or not set(given) <= known:
         raise UsageError(f"{path}: INPUT is {given!r}, wanted a dict with some of {sorted(known)}")
     settings = {**_INPUT, **given}
-    settings.setdefault("resize_px", round(settings["size_px"] * 256 / 224))
+    if isinstance(settings["size_px"], int):
+        settings.setdefault("resize_px", round(settings["size_px"] * 256 / 224))
     try:
         spec = msgspec.convert(settings, InputSpec)
     except msgspec.ValidationError as error:

@@ -58,7 +58,7 @@ class Differences:
         loss: of all steps.
         gradients: of any slot, in the middle one of the steps; they sum gradients up. In a few
             steps a ReLU is on for one side and off for the other.
-        parameters: of any parameter or statistic after any step.
+        parameters: of any parameter or statistic, likewise.
         logits: of the evaluation after the steps.
     """
 
@@ -114,8 +114,8 @@ def compare(wrap: TrainWrap, graphs: Mapping[str, bytes], spec: InputSpec) -> Di
         evaluation = copy.deepcopy(wrap.split.evaluation)
         evaluation.load_state_dict(reference.tail.state_dict(), strict=False)
         wanted_logits = evaluation(torch.from_numpy(ours)).numpy()
-    loss_apart, _, parameters = np.max(steps, axis=0)
-    gradients = np.median(steps, axis=0)[1]
+    loss_apart = np.max(steps, axis=0)[0]
+    _, gradients, parameters = np.median(steps, axis=0)
     return Differences(
         features=relative(ours, torch.cat(parts).numpy()),
         split=split,

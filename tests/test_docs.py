@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from tests.conftest import make_pictures
+from tests.conftest import make_pictures, run
 from tests.test_cli import COMMANDS
 from tod import graph, manifest
 from tod.dataset import Index
@@ -81,7 +81,7 @@ def test_every_command_of_the_readme_runs_in_order(folder):
 
 def test_the_python_of_the_readme_runs(folder):
     """After the commands above, in the same folder; ten lines, as promised."""
-    (code,) = blocks("python")
+    _, code = blocks("python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -89,6 +89,26 @@ def test_the_python_of_the_readme_runs(folder):
     assert accuracies[1] > accuracies[0]
     assert "CycleDone(cycle=1" in done.stdout
     assert (folder / "my_model.tod").is_file()
+
+
+def test_the_own_network_of_the_readme_runs(folder):
+    """Fifteen lines from a file to a trained model."""
+    code, _ = blocks("python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    (folder / "my_net.py").write_text(code)
+    done = run("tod", "export", "my_net.py", "-o", "own.tod", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    done = run("net_runner", "-f", "own.tod", "-d", "pictures", "-c", "20", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy on validation data" in done.stdout
+
+
+def test_the_settings_page_names_every_option_of_export():
+    """docs/networks.md and the help speak of the same things."""
+    help_text = run("tod", "export", "--help", env={**os.environ, "COLUMNS": "200"}).stdout
+    page = (ROOT / "docs" / "networks.md").read_text()
+    for option in set(re.findall(r"--[a-z]+(?:-[a-z]+)*", page)) - {"--init", "--add-classes"}:
+        assert option in help_text, option
 
 
 def test_the_table_lists_every_command():

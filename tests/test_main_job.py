@@ -11,6 +11,7 @@ from model.optimizers import SGD
 from tests.conftest import run
 from tod.dataset import Dataset, read_index
 from tod.features import FeatureStore, picture_features
+from tod.records import Evaluated
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,34 @@ def test_places_validation(test_data, lite0_file):
         run, store = run_seed(lite0_file, tree, seed, store)
         found.append(run["validation, target 1.0"])
     assert np.mean(found) >= 0.76
+
+
+def trained(model, tree, **settings):
+    """Validation accuracy with the defaults, split and training of seed 0."""
+    session = tod.TrainSession.load(model)
+    records = list(tod.train(session, tod.Dataset.open(tree), target_accuracy=1, **settings))
+    return [record for record in records if isinstance(record, Evaluated)][-1].accuracy
+
+
+def test_real_torchvision_weights(scenes, test_data, tmp_path):
+    """MobileNetV2 with its ImageNet weights."""
+    weights = test_data / "weights" / "mobilenet_v2-imagenet.pth"
+    export(
+        tmp_path / "m.tod", backbone="torchvision:mobilenet_v2", weights=str(weights),
+        optimizer=SGD(0.02, dampening=0.01),
+    )  # fmt: skip
+    assert trained(tmp_path / "m.tod", scenes, cycles=60) >= 0.95
+
+
+@pytest.mark.parametrize(("kind", "least"), [("imprint", 0.90), ("ridge", 0.95)])
+def test_heads_without_a_single_cycle(scenes, lite0_file, kind, least):
+    assert trained(lite0_file, scenes, cycles=0, init=kind) >= least
+
+
+def test_the_last_two_blocks(scenes, tmp_path):
+    """Not worse than the head alone by more than a point; three seeds: docs/performance.md."""
+    export(tmp_path / "d.tod", optimizer=SGD(0.02, dampening=0.01), trainable="last:2")
+    assert trained(tmp_path / "d.tod", scenes, cycles=60) >= 0.95
 
 
 def test_mindspore_recipe(scenes, tmp_path):
