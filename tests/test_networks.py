@@ -63,7 +63,7 @@ def test_it_exports_agrees_and_trains(tmp_path, name):
     losses = []
     for cycle in range(20):
         session.state, loss = session.next_state(
-            [(features, labels)], lr=0.0001, seed=0, cycle=cycle + 1
+            [(features, labels)], lr=1e-6, seed=0, cycle=cycle + 1
         )
         losses.append(loss)
     assert min(losses[1:]) < losses[0]
