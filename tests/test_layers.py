@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Read from top to bottom: a module imports only from those above it.
 LAYERS = [
     "errors", "files", "machine", "schedule", "manifest", "graph", "sampling", "scoring",
-    "closed_form", "records", "image", "dataset",
+    "closed_form", "records", "image", "contents", "cache", "dataset",
     "state", "artifact", "engine", "features", "session", "training", "__init__", "report",
     "predict", "compare", "describe", "verify", "net_runner", "prepare_command",
     "export_command", "cli",

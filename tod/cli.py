@@ -15,15 +15,17 @@ from typing import Annotated
 import typer
 
 from tod import net_runner
-from tod.errors import UsageError
+from tod.errors import DataError, UsageError
 from tod.export_command import export
 from tod.net_runner import (
     EPILOG,
     AsJson,
+    CacheDir,
     Data,
     Inference,
     Log,
     Model,
+    NoCache,
     Quiet,
     Seed,
     Threads,
@@ -81,6 +83,8 @@ def evaluate(
     threads: Threads = None,
     inference: Inference = None,
     seed: Seed = None,
+    cache_dir: CacheDir = None,
+    no_cache: NoCache = False,
     log: Log = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -91,7 +95,7 @@ def evaluate(
     """
     net_runner.run(
         model, data, cycles=0, verbose=verbose, threads=threads, inference=inference, seed=seed,
-        log=log, as_json=as_json, quiet=quiet,
+        cache_dir=cache_dir, no_cache=no_cache, log=log, as_json=as_json, quiet=quiet,
     )  # fmt: skip
 
 
@@ -122,6 +126,8 @@ def compare(
     data: Data,
     threads: Threads = None,
     seed: Seed = None,
+    cache_dir: CacheDir = None,
+    no_cache: NoCache = False,
     as_json: AsJson = False,
 ) -> None:
     """Accuracy of several models on the same validation pictures, class by class.
@@ -130,7 +136,8 @@ def compare(
     """
     from tod.compare import compare_models
 
-    compare_models(models, data, threads=threads, seed=seed, as_json=as_json)
+    cache = net_runner.cache_choice(cache_dir, no_cache)
+    compare_models(models, data, threads=threads, seed=seed, cache=cache, as_json=as_json)
 
 
 @app.command(epilog=EPILOG)
@@ -146,6 +153,44 @@ def info(
     from tod.describe import describe
 
     describe(artifact.read(file), as_json=as_json)
+
+
+cache_app = typer.Typer(
+    no_args_is_help=True, help="The features of pictures that were looked at, kept on disk."
+)
+app.add_typer(cache_app, name="cache")
+CacheFolder = Annotated[
+    Path, typer.Argument(help="A dataset, the folder of a model, or what --cache-dir named.")
+]
+
+
+@cache_app.command("info", epilog=EPILOG)
+def cache_info(
+    folder: CacheFolder,
+    as_json: AsJson = False,
+) -> None:
+    """Which features are kept, and what room they take.
+
+    Example: tod cache info dataset
+    """
+    from tod.describe import describe_cache
+
+    describe_cache(folder, as_json=as_json)
+
+
+@cache_app.command("clear", epilog=EPILOG)
+def cache_clear(folder: CacheFolder) -> None:
+    """Remove the features that are kept; the next run looks at the pictures anew.
+
+    Example: tod cache clear dataset
+    """
+    from tod.cache import cache_folder, clear
+
+    place = cache_folder(folder)
+    try:
+        print(f"{place}: {clear(place):,} bytes removed")
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be removed: {error.strerror}") from error
 
 
 @app.command(epilog=EPILOG)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from tod.cache import choose_folder
 from tod.dataset import Dataset
 from tod.errors import UsageError
 from tod.report import percent, print_table
@@ -15,7 +16,13 @@ from tod.session import TrainSession
 
 
 def compare_models(
-    paths: Sequence[Path], data: Path, *, threads: int | None, seed: int | None, as_json: bool
+    paths: Sequence[Path],
+    data: Path,
+    *,
+    threads: int | None,
+    seed: int | None,
+    cache: Path | bool,
+    as_json: bool,
 ) -> None:
     """Evaluate every model on the validation split and print a table, class by class.
 
@@ -29,7 +36,7 @@ def compare_models(
         raise UsageError(
             "wanted two models or more", hint="tod compare BEFORE.tod AFTER.tod -d DATA"
         )
-    sessions = [TrainSession.load(path, threads=threads) for path in paths]
+    sessions = [TrainSession.load(path, threads=threads, cache=cache) for path in paths]
     seeds = {s.split_seed for s in sessions if s.split_seed is not None}
     prepared = (data / "dataset.json").is_file()
     if len(seeds) > 1 and seed is None and not prepared:
@@ -38,7 +45,8 @@ def compare_models(
             hint="prepare the data with 'tod prepare-dataset', which fixes the split",
         )
     chosen = seed if seed is not None else min(seeds, default=0)
-    dataset = Dataset.open(data, seed=chosen)
+    folder = choose_folder(data, paths[0], cache)
+    dataset = Dataset.open(data, seed=chosen, cache=folder or False)
     results: list[Evaluation] = []
     for session in sessions:
         session.match(dataset, seed=chosen)

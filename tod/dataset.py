@@ -16,6 +16,8 @@ from typing import Literal
 
 import msgspec
 
+from tod.cache import FOLDER
+from tod.contents import Contents
 from tod.errors import DataError
 from tod.image import SUFFIXES
 from tod.sampling import FRACTIONS, Split, assign_splits
@@ -34,7 +36,7 @@ class IndexedClass:
     folder: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class IndexedFile:
     """One prepared picture. `file` lies in the dataset, `source` in what it was made from."""
 
@@ -62,7 +64,7 @@ class Index:
     files: tuple[IndexedFile, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One picture. `path` is relative to the dataset's folder, with "/" between its parts.
 
@@ -97,7 +99,9 @@ class Dataset:
     notices: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, seed: int = 0) -> Dataset:
+    def open(
+        cls, path: str | os.PathLike[str], *, seed: int = 0, cache: Path | bool = True
+    ) -> Dataset:
         """Open a prepared dataset (with dataset.json), a folder with targets.csv, or any tree of
         class folders.
 
@@ -107,6 +111,8 @@ class Dataset:
                 numbers. Without it and dataset.json every folder in it that holds pictures is a
                 class, named by its path below the folder.
             seed: of the split; a prepared dataset brings its own.
+            cache: the folder that remembers what untouched files hold (`tod.contents`): the
+                dataset's own for True, none for False. Nothing is written there.
 
         Raises:
             DataError: no folder, no class, or a class with fewer than 5 different pictures.
@@ -123,9 +129,10 @@ class Dataset:
                 f"{root}: preparing this dataset was interrupted",
                 hint="run the same 'tod prepare-dataset' command again; it does what is missing",
             )
+        contents = Contents(root, (root / FOLDER if cache is True else cache) or None)
         if (root / TARGETS_NAME).is_file():
-            return _from_targets(root, seed)
-        return _from_tree(root, seed)
+            return _from_targets(root, seed, contents)
+        return _from_tree(root, seed, contents)
 
     @property
     def has_targets(self) -> bool:
@@ -336,49 +343,50 @@ def _from_index(root: Path, index: Index) -> Dataset:
     return Dataset(root, names, tuple(samples), seed=index.seed, cropped=True)
 
 
-def _from_tree(root: Path, seed: int) -> Dataset:
+def _from_tree(root: Path, seed: int, contents: Contents) -> Dataset:
     classes, notices = find_pictures(root)
     names = tuple(classes)
-    files, contents = [], []
+    files, hashes = [], []
     for label, paths in enumerate(classes.values()):
         for path in paths:
+            file = path.relative_to(root).as_posix()
             try:
-                contents.append(hashlib.sha256(path.read_bytes()).hexdigest())
-                files.append((label, path))
+                hashes.append(contents.sha256(file))
+                files.append((label, file))
             except OSError as error:
                 notices.append(f"{path} was passed over: {error.strerror}")
     labels = [label for label, _ in files]
-    check_classes(root, names, labels, contents)
-    splits = assign_splits(labels, contents, seed)
+    check_classes(root, names, labels, hashes)
+    splits = assign_splits(labels, hashes, seed)
     samples = tuple(
-        Sample(path.relative_to(root).as_posix(), label, split, content)
-        for (label, path), content, split in zip(files, contents, splits, strict=True)
+        Sample(file, label, split, content)
+        for (label, file), content, split in zip(files, hashes, splits, strict=True)
     )
     check_splits(root, names, samples)
     return Dataset(root, names, samples, seed=seed, notices=tuple(notices))
 
 
-def _from_targets(root: Path, seed: int) -> Dataset:
+def _from_targets(root: Path, seed: int, contents: Contents) -> Dataset:
     path = root / TARGETS_NAME
     names, rows, problems = _read_targets(path)
-    files, contents, notices = [], [], []
+    files, hashes, notices = [], [], []
     for file, numbers in rows:
         try:
-            contents.append(hashlib.sha256((root / file).read_bytes()).hexdigest())
+            hashes.append(contents.sha256(file))
             files.append((file, numbers))
         except OSError as error:
             notices.append(f"{root / file} was passed over: {error.strerror}")
     notices += problems
-    if len(set(contents)) < MIN_PICTURES:
+    if len(set(hashes)) < MIN_PICTURES:
         raise DataError(
-            f"{path}: {len(set(contents))} different pictures can be read; at least "
+            f"{path}: {len(set(hashes))} different pictures can be read; at least "
             f"{MIN_PICTURES} are needed",
             hint="; ".join(notices[:3]) or "add lines",
         )
-    splits = assign_splits([0] * len(files), contents, seed)
+    splits = assign_splits([0] * len(files), hashes, seed)
     samples = tuple(
         Sample(file, 0, split, content, numbers)
-        for (file, numbers), content, split in zip(files, contents, splits, strict=True)
+        for (file, numbers), content, split in zip(files, hashes, splits, strict=True)
     )
     return Dataset(root, names, samples, seed=seed, notices=tuple(notices))
 

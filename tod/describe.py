@@ -1,11 +1,16 @@
-"""`tod info`: what a .tod file is."""
+"""`tod info` and `tod cache info`: what a .tod file is, and what a cache keeps."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+
+import msgspec
 import numpy as np
 
 from tod import manifest
 from tod.artifact import Artifact
+from tod.cache import cache_files, cache_folder
 from tod.report import print_pairs, print_table
 
 
@@ -31,6 +36,33 @@ def describe(artifact: Artifact, *, as_json: bool) -> None:
     if history:
         columns = ("cycles", "kept", "lr", "seed", "ended by", "test", "validation")
         print_table("history", columns, history)
+
+
+def describe_cache(folder: Path, *, as_json: bool) -> None:
+    """Print which features a cache folder keeps."""
+    place = cache_folder(folder)
+    files = cache_files(place)
+    if as_json:
+        rows = [{**asdict(file), "path": str(file.path)} for file in files]
+        print(msgspec.json.encode(rows).decode())
+        return
+    total_bytes = sum(file.file_bytes for file in files)
+    table = [
+        (
+            file.path.name,
+            f"{file.rows:,}",
+            f"{file.file_bytes:,}",
+            " x ".join(map(str, file.origin["shape"])) if file.origin else "not readable",
+            str(file.origin.get("graph", ""))[:16],
+            str(file.origin.get("runtime", "")),
+        )
+        for file in files
+    ]
+    print_table(
+        f"{place}: {len(files)} files, {total_bytes:,} bytes",
+        ("file", "pictures", "bytes", "features", "features.onnx", "computed with"),
+        table,
+    )
 
 
 def _pairs(artifact: Artifact) -> list[tuple[str, str]]:

@@ -1,31 +1,67 @@
 """The frozen part of the network, once per picture.
 
 A picture file is read, decoded, resized and run through `features.onnx` the first time that it is
-asked for; after that its feature row is remembered by the hash of its content.
+asked for; after that its feature row is found in the cache by the hash of its content.
 Axes: N pictures, C classes.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tod.cache import FeatureCache
+from tod.contents import Contents
 from tod.dataset import Dataset, Sample
-from tod.engine import Engine
+from tod.engine import Engine, runtime_version
 from tod.errors import PictureError, UsageError
-from tod.image import load
-from tod.manifest import InputSpec
+from tod.image import decoder_version, load
+from tod.machine import processor
+from tod.manifest import InputSpec, Manifest
 
-# Measured: 4 to 8 pictures at once are as fast per picture as 32 and need a third of the memory.
-_BATCH = 8
+# Measured, docs/performance.md: as fast per picture as 8 or 32, and a fraction of the memory.
+_BATCH = 4
 Pictures = NDArray[np.uint8] | Sequence[str | Path] | str | Path  # uint8 [N, S, S, 3], or files
-_Rows = dict[tuple[str, bool], NDArray[np.float32]]
+
+
+class Features:
+    """Feature rows [N, ...] that are read when they are asked for: rows[numbers], rows[a:b]."""
+
+    def __init__(self, cache: FeatureCache, places: NDArray[np.int64]) -> None:
+        self._cache = cache
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, which: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        return self._cache.take(self._places[which])
+
+
+@dataclass(frozen=True)
+class _Shelf:
+    """The pictures of one folder: their rows, their hashes, and which contents could be read in
+    this run."""
+
+    cache: FeatureCache
+    contents: Contents
+    readable: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    readable: list[str]  # hashes, of files that hold what the dataset says
+    computed: list[str]  # those of them whose rows follow
+    rows: NDArray[np.float32] | None
 
 
 class FeatureStore:
@@ -36,17 +72,29 @@ class FeatureStore:
 
     Args:
         engine: runs `features.onnx`.
-        spec: how pictures are brought to size.
+        manifest: of the artifact.
         workers: how many threads.
+        folder_for: the folder that keeps the features of a dataset; None keeps them in memory.
     """
 
-    def __init__(self, engine: Engine, spec: InputSpec, *, workers: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        manifest: Manifest,
+        *,
+        workers: int,
+        folder_for: Callable[[Dataset], Path | None] = lambda _: None,
+    ) -> None:
         self._engine = engine
-        self._spec = spec
+        self._manifest = manifest
         self._workers = workers
-        self._rows: _Rows = {}
+        self._folder_for = folder_for
+        self._shelves: dict[tuple[Path, bool], _Shelf] = {}
+        self._caches: dict[tuple[Path | None, bool], FeatureCache] = {}
         self.unreadable: dict[Path, str] = {}
         """File -> reason, of the pictures that the last `fill` could not read."""
+        self.notices: list[str] = []
+        """What a user should know about the cache that the last `fill` used."""
 
     def fill(self, dataset: Dataset, samples: Sequence[Sample]) -> Iterator[tuple[int, int]]:
         """Compute the rows that are missing.
@@ -56,56 +104,121 @@ class FeatureStore:
             Whoever stops iterating stops the work, and what was computed is kept.
         """
         self.unreadable = {}
+        shelf = self._shelf(dataset)
         done = 0
         # Once more where a picture cannot be read but has a twin with the same content.
-        while missing := self._missing(dataset, samples):
-            batches = [missing[i : i + _BATCH] for i in range(0, len(missing), _BATCH)]
+        while missing := self._missing(dataset, shelf, samples):
             total = done + len(missing)
+            batches = (missing[i : i + _BATCH] for i in range(0, len(missing), _BATCH))
             with ThreadPoolExecutor(self._workers) as pool:
-                futures = [pool.submit(self._batch, dataset, batch) for batch in batches]
+                look_at = partial(self._look_at, dataset, shelf)
+                start = partial(pool.submit, look_at)
+                # So many at once, not all: what waits takes memory as well.
+                running = deque(map(start, islice(batches, 8 * self._workers)))
                 try:
-                    for batch, future in zip(batches, futures, strict=True):
-                        self._rows.update(future.result())
-                        done += len(batch)
+                    while running:
+                        _keep(shelf, running.popleft())
+                        running.extend(map(start, islice(batches, 1)))
+                        done = min(done + _BATCH, total)
                         yield done, total
                 finally:
                     pool.shutdown(cancel_futures=True)
+                    for batch in running:
+                        if not batch.cancelled():
+                            _keep(shelf, batch)
+                    shelf.contents.save()
+        self.notices, shelf.cache.notices = shelf.cache.notices, []
 
-    def rows(
-        self, dataset: Dataset, samples: Sequence[Sample]
-    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    def rows(self, dataset: Dataset, samples: Sequence[Sample]) -> tuple[Features, NDArray[Any]]:
         """Features [N, ...] of samples that `fill` has seen and could read, and their answers:
         labels int64 [N], or targets float32 [N, C]."""
-        readable = [s for s in samples if (s.sha256, dataset.cropped) in self._rows]
-        if not readable:
-            return np.empty((0, 1), np.float32), np.empty(0, np.int64)
-        features = np.stack([self._rows[s.sha256, dataset.cropped] for s in readable])
-        if readable[0].targets is not None:
+        shelf = self._shelf(dataset)
+        readable = [s for s in samples if s.sha256 in shelf.readable]
+        features = Features(shelf.cache, shelf.cache.places([s.sha256 for s in readable]))
+        if readable and readable[0].targets is not None:
             return features, np.array([s.targets for s in readable], np.float32)
         return features, np.array([s.label for s in readable], np.int64)
 
-    def _missing(self, dataset: Dataset, samples: Sequence[Sample]) -> list[Sample]:
-        """One sample for each content that has no row yet and may still be read."""
+    def _shelf(self, dataset: Dataset) -> _Shelf:
+        folder = self._folder_for(dataset)
+        key = (dataset.root, dataset.cropped)
+        if key not in self._shelves:
+            cache = self._cache(folder, dataset.cropped)
+            self._shelves[key] = _Shelf(cache, Contents(dataset.root, folder))
+        return self._shelves[key]
+
+    def _cache(self, folder: Path | None, cropped: bool) -> FeatureCache:
+        shape = self._manifest.backbone.feature_shape
+        if (folder, cropped) not in self._caches:
+            origin = {
+                "graph": self._manifest.members["features.onnx"].sha256,
+                "input": asdict(self._manifest.input),
+                "cropped": cropped,
+                "shape": shape,
+                "runtime": f"onnxruntime {runtime_version()}, {processor()}",
+                "decoder": decoder_version(),
+            }
+            cache = FeatureCache(shape, folder=folder, origin=origin)
+            self._caches[folder, cropped] = cache
+        return self._caches[folder, cropped]
+
+    def _missing(self, dataset: Dataset, shelf: _Shelf, samples: Sequence[Sample]) -> list[Sample]:
+        """One sample for each content that was not seen in this run and may still be read; those
+        whose file has not changed since their row was computed are taken as seen."""
         by_content = {
             s.sha256: s
             for s in samples
-            if (s.sha256, dataset.cropped) not in self._rows
-            and dataset.root / s.path not in self.unreadable
+            if s.sha256 not in shelf.readable and dataset.root / s.path not in self.unreadable
         }
-        return list(by_content.values())
+        missing = []
+        for sample in by_content.values():
+            if sample.sha256 in shelf.cache and _unchanged(shelf, sample):
+                shelf.readable.add(sample.sha256)
+            else:
+                missing.append(sample)
+        return missing
 
-    def _batch(self, dataset: Dataset, samples: Sequence[Sample]) -> _Rows:
-        pixels, readable = [], []
+    def _look_at(self, dataset: Dataset, shelf: _Shelf, samples: Sequence[Sample]) -> _Batch:
+        """Read some pictures and compute the rows that are not in the cache."""
+        spec = self._manifest.input
+        pixels = np.empty((len(samples), spec.size_px, spec.size_px, 3), np.uint8)
+        readable: list[str] = []
+        computed: list[str] = []
         for sample in samples:
             try:
-                pixels.append(_pixels(dataset, sample, self._spec))
-                readable.append(sample)
+                data = _read(shelf.contents, sample)
+                if sample.sha256 not in shelf.cache:
+                    pixels[len(computed)] = load(data, spec, cropped=dataset.cropped)
+                    computed.append(sample.sha256)
+                readable.append(sample.sha256)
             except PictureError as error:
                 self.unreadable[dataset.root / sample.path] = error.problem
-        if not readable:
-            return {}
-        features = self._engine.features(np.stack(pixels))
-        return {(s.sha256, dataset.cropped): row for s, row in zip(readable, features, strict=True)}
+        rows = self._engine.features(pixels[: len(computed)]) if computed else None
+        return _Batch(readable, computed, rows)
+
+
+def _keep(shelf: _Shelf, batch: Future[_Batch]) -> None:
+    result = batch.result()
+    if result.rows is not None:
+        shelf.cache.add(result.computed, result.rows)
+    shelf.readable.update(result.readable)
+
+
+def _unchanged(shelf: _Shelf, sample: Sample) -> bool:
+    try:
+        return shelf.contents.known(sample.path) == sample.sha256
+    except OSError:
+        return False
+
+
+def _read(contents: Contents, sample: Sample) -> bytes:
+    try:
+        data, sha256 = contents.read(sample.path)
+    except OSError as error:
+        raise PictureError(f"cannot be read: {error.strerror}") from error
+    if sha256 != sample.sha256:
+        raise PictureError("its content has changed since the dataset was opened or prepared")
+    return data
 
 
 def picture_features(engine: Engine, spec: InputSpec, pictures: Pictures) -> NDArray[np.float32]:
@@ -139,13 +252,3 @@ def _file_pixels(path: Path, spec: InputSpec) -> NDArray[np.uint8]:
         raise PictureError(f"{path}: cannot be read: {error.strerror}") from error
     except PictureError as error:
         raise PictureError(f"{path}: {error.problem}") from error
-
-
-def _pixels(dataset: Dataset, sample: Sample, spec: InputSpec) -> NDArray[np.uint8]:
-    try:
-        data = (dataset.root / sample.path).read_bytes()
-    except OSError as error:
-        raise PictureError(f"cannot be read: {error.strerror}") from error
-    if hashlib.sha256(data).hexdigest() != sample.sha256:
-        raise PictureError("its content has changed since the dataset was opened or prepared")
-    return load(data, spec, cropped=dataset.cropped)

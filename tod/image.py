@@ -5,9 +5,11 @@ Every picture ends as sRGB, upright, opaque on white. Axes: S the side in pixels
 
 from __future__ import annotations
 
+import contextlib
 import io
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
@@ -32,9 +34,14 @@ SUFFIXES = frozenset(
     }
     | {".tif", ".tiff", ".webp"}
 )
+# Raised when the pixels of any picture change: features of before are then no longer good.
+_PIXELS_VERSION = 1
 # MPO files (JPEGs of stereo cameras) are opened by the JPEG reader.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_PIXELS = 89_478_485  # Pillow's own limit: a quarter of a GiB at 3 bytes a pixel
+# A JPEG is decoded at a reduced scale where that leaves so many times the wanted side: measured,
+# see docs/performance.md.
+_DRAFT = 2
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _SAVE_OPTIONS: dict[str, dict[str, int | str]] = {
     "bmp": {},
@@ -44,10 +51,16 @@ _SAVE_OPTIONS: dict[str, dict[str, int | str]] = {
 }
 
 
+def decoder_version() -> str:
+    """What the pixels of a picture depend on beside its file."""
+    return f"Pillow {PIL.__version__}, pixels {_PIXELS_VERSION}"
+
+
 def load(data: bytes, spec: InputSpec, *, cropped: bool = False) -> NDArray[np.uint8]:
     """Decode a picture and bring it to the size that a model wants.
 
-    A picture of exactly S x S pixels is taken as it is: it was prepared for this model.
+    A picture of exactly S x S pixels is taken as it is: it was prepared for this model. A JPEG
+    several times as large as wanted is decoded at a half, a quarter or an eighth of its size.
 
     Args:
         data: the picture file's bytes.
@@ -60,7 +73,9 @@ def load(data: bytes, spec: InputSpec, *, cropped: bool = False) -> NDArray[np.u
     Raises:
         PictureError: the reason why it cannot be read.
     """
-    return fit(decode(data), spec, cropped=cropped)
+    side = spec.size_px if cropped or spec.crop == "none" else spec.resize_px
+    image = _decode(data, least_px=_DRAFT * side)
+    return np.asarray(_fit(image, spec, cropped=cropped))
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
@@ -73,6 +88,25 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     Raises:
         PictureError: not a picture, damaged, too large, or of a kind without a defined meaning.
     """
+    return np.asarray(_decode(data))
+
+
+def fit(pixels: NDArray[np.uint8], spec: InputSpec, *, cropped: bool = False) -> NDArray[np.uint8]:
+    """Shorter side to `resize_px`, centre crop to `size_px`: [H, W, 3] -> [S, S, 3]; or, with the
+    crop "none", the whole picture to S x S."""
+    return np.asarray(_fit(Image.fromarray(pixels), spec, cropped=cropped))
+
+
+def encode(pixels: NDArray[np.uint8], format_name: str) -> bytes:
+    """Picture file for [H, W, 3] pixels: "bmp" (24-bit), "png" or "jpeg" (quality 95, 4:4:4)."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format_name, **_SAVE_OPTIONS[format_name])
+    return buffer.getvalue()
+
+
+def _decode(data: bytes, least_px: int | None = None) -> Image.Image:
+    """A picture file -> mode RGB. A JPEG may be decoded smaller, but not below `least_px` on
+    either side."""
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             # Pillow refuses twice as many by itself and only warns of these.
@@ -80,8 +114,11 @@ def decode(data: bytes) -> NDArray[np.uint8]:
                 raise PictureError("it has too many pixels")
             if image.mode == "I" and image.format == "TIFF":
                 raise PictureError("32-bit integer pixels have no defined black and white")
+            if least_px is not None:
+                image.draft(image.mode, (least_px, least_px))
             image.load()
-            return np.array(_to_srgb(_upright(image)), dtype=np.uint8)
+            _turn_upright(image)
+            return _to_srgb(image)
     except PictureError:
         raise
     except UnidentifiedImageError as error:
@@ -94,16 +131,13 @@ def decode(data: bytes) -> NDArray[np.uint8]:
         raise PictureError(f"it cannot be decoded: {error or type(error).__name__}") from error
 
 
-def fit(pixels: NDArray[np.uint8], spec: InputSpec, *, cropped: bool = False) -> NDArray[np.uint8]:
-    """Shorter side to `resize_px`, centre crop to `size_px`: [H, W, 3] -> [S, S, 3]; or, with the
-    crop "none", the whole picture to S x S."""
+def _fit(image: Image.Image, spec: InputSpec, *, cropped: bool) -> Image.Image:
     side = spec.size_px
-    if pixels.shape[:2] == (side, side):
-        return pixels
-    image = Image.fromarray(pixels)
+    if image.size == (side, side):
+        return image
     resample = _FILTERS[spec.interpolation]
     if cropped or spec.crop == "none":
-        return np.array(image.resize((side, side), resample))
+        return image.resize((side, side), resample)
     width, height = image.size
     scale = spec.resize_px / min(width, height)
     size = (max(side, round(width * scale)), max(side, round(height * scale)))
@@ -112,22 +146,13 @@ def fit(pixels: NDArray[np.uint8], spec: InputSpec, *, cropped: bool = False) ->
     if size != image.size:
         image = image.resize(size, resample)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    return np.array(image.crop((left, top, left + side, top + side)))
+    return image.crop((left, top, left + side, top + side))
 
 
-def encode(pixels: NDArray[np.uint8], format_name: str) -> bytes:
-    """Picture file for [H, W, 3] pixels: "bmp" (24-bit), "png" or "jpeg" (quality 95, 4:4:4)."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format_name, **_SAVE_OPTIONS[format_name])
-    return buffer.getvalue()
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        # Damaged EXIF data says nothing about the pixels; they stay as they are stored.
-        return image
+def _turn_upright(image: Image.Image) -> None:
+    # Damaged EXIF data says nothing about the pixels; they stay as they are stored.
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
@@ -151,7 +176,8 @@ def _to_srgb(image: Image.Image) -> Image.Image:
             # The profile is damaged or made for another mode: the plain conversion is what any
             # viewer shows then.
             pass
-    return image.convert("RGB")
+    # Of a picture that is RGB already, convert would make a copy.
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _convert_profile(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:

@@ -1,9 +1,11 @@
-"""What this machine has: cores and optional packages."""
+"""What this machine has: processor, cores and optional packages."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import platform
+from pathlib import Path
 
 from tod.errors import DeviceError
 
@@ -13,6 +15,20 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Architecture and name of the processor, as far as the system tells."""
+    told: dict[str, str] = {}
+    try:
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            told.setdefault(key.strip(), value.strip())
+    except OSError:
+        pass
+    # An ARM core has numbers in place of a name.
+    named = [told[key] for key in ("model name", "CPU implementer", "CPU part") if key in told]
+    return " ".join([platform.machine(), *(named or [platform.processor()])]).strip()
 
 
 def require(module: str, extra: str) -> None:

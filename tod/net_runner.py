@@ -101,6 +101,13 @@ AddClasses = Annotated[
         "--add-classes", help="Folders that the model does not know become new classes of it."
     ),
 ]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(help="Keep the pictures' features here (default: .tod-cache in the data folder)."),
+]
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Look at every picture anew and keep nothing.")
+]
 Log = Annotated[Path | None, typer.Option(help="Also write every record as a JSON line here.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only the final accuracy.")]
@@ -128,6 +135,8 @@ def net_runner(
     init: Init = None,
     add_classes: AddClasses = False,
     seed: Seed = None,
+    cache_dir: CacheDir = None,
+    no_cache: NoCache = False,
     log: Log = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -156,6 +165,8 @@ def run(
     seed: int | None = None,
     init: InitKind | None = None,
     add_classes: bool = False,
+    cache_dir: Path | None = None,
+    no_cache: bool = False,
     log: Path | None = None,
     as_json: bool = False,
     quiet: bool = False,
@@ -170,6 +181,7 @@ def run(
     """
     with stop_requests() as should_stop:
         # numpy, Pillow and onnxruntime load here, so that --help need not wait for them.
+        from tod.cache import choose_folder
         from tod.dataset import Dataset
         from tod.records import Notice, Saved
         from tod.report import Report, print_tensors
@@ -179,14 +191,17 @@ def run(
         if as_json and quiet:
             raise UsageError("--json and --quiet exclude each other")
         observe = print_tensors(sys.stderr if as_json else sys.stdout) if verbose else None
-        session = TrainSession.load(model, threads=threads, observe=observe)
+        # Whoever wants to see what goes through the graphs wants to see the pictures go through.
+        cache = cache_choice(cache_dir, no_cache or verbose)
+        session = TrainSession.load(model, threads=threads, observe=observe, cache=cache)
         output = output or model.parent / f"{session.artifact.stem}_trained.tod"
         only_evaluate = cycles == 0 and init is None
         check_writable(log, inference, None if only_evaluate else output)
         if inference is not None and only_evaluate and session.classes is None:
             raise UsageError("-i: this model was never trained", hint="train it with -c")
         split_seed = next(s for s in (seed, session.split_seed, 0) if s is not None)
-        dataset = Dataset.open(data, seed=split_seed)
+        folder = choose_folder(data, model, cache)
+        dataset = Dataset.open(data, seed=split_seed, cache=folder or False)
         continues = session.manifest.kind == "checkpoint" and not only_evaluate
         with Report(as_json=as_json, quiet=quiet, log=log, append=continues) as report:
             show = _Careful(report.show)
@@ -216,6 +231,13 @@ def run(
                     f"the output cannot be written: {show.error.strerror}",
                     hint=f"what was trained so far is saved in {output.parent}" if cycles else "",
                 )
+
+
+def cache_choice(cache_dir: Path | None, no_cache: bool) -> Path | bool:
+    """What --cache-dir and --no-cache mean for `TrainSession.load`."""
+    if cache_dir is not None and no_cache:
+        raise UsageError("--cache-dir means nothing with --no-cache or --verbose")
+    return cache_dir or not no_cache
 
 
 class _Careful:

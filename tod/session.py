@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from tod import artifact as artifacts
 from tod.artifact import Artifact
+from tod.cache import choose_folder
 from tod.closed_form import imprint, ridge
 from tod.dataset import Dataset
 from tod.engine import Engine, Observer, check_runtime, runtime_version
 from tod.errors import ArtifactError, DataError, UsageError
-from tod.features import FeatureStore, Pictures, picture_features
+from tod.features import Features, FeatureStore, Pictures, picture_features
 from tod.files import write_whole
 from tod.graph import join_inference
 from tod.machine import available_cores
@@ -43,7 +44,14 @@ class TrainSession:
         store: the features of the pictures seen so far.
     """
 
-    def __init__(self, artifact: Artifact, *, threads: int, observe: Observer | None) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        threads: int,
+        observe: Observer | None,
+        cache: Path | bool,
+    ) -> None:
         self.artifact = artifact
         self.manifest: Manifest = artifact.manifest
         self.threads = threads
@@ -52,7 +60,12 @@ class TrainSession:
         self.engine = Engine(artifact.graphs, threads=threads if deep else 1, observe=observe)
         # Printed in order, an observed run is one picture batch after the other.
         workers = 1 if observe else threads
-        self.store = FeatureStore(self.engine, artifact.manifest.input, workers=workers)
+        self.store = FeatureStore(
+            self.engine,
+            artifact.manifest,
+            workers=workers,
+            folder_for=lambda dataset: choose_folder(dataset.root, artifact.path, cache),
+        )
         self._state: TrainState | None = None
         self._training = False
         self._head_is_new = False
@@ -64,7 +77,12 @@ class TrainSession:
 
     @classmethod
     def load(
-        cls, path: str | Path, *, threads: int | None = None, observe: Observer | None = None
+        cls,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        observe: Observer | None = None,
+        cache: Path | bool = True,
     ) -> TrainSession:
         """Open and verify a .tod file: a fresh export, a checkpoint or a trained model.
 
@@ -72,6 +90,8 @@ class TrainSession:
             path: the file.
             threads: pictures looked at side by side; as many as there are cores by default.
             observe: called with name, inputs and outputs after each run of a graph.
+            cache: the folder that keeps the features of pictures; True chooses it as
+                `tod.cache.choose_folder` says, False keeps them in memory.
 
         Raises:
             ArtifactError: it is missing, damaged or not a .tod file.
@@ -81,7 +101,7 @@ class TrainSession:
             raise UsageError(f"threads is {threads}, at least 1 is wanted")
         artifact = artifacts.read(path)
         check_runtime(artifact.manifest.min_onnxruntime)
-        return cls(artifact, threads=threads or available_cores(), observe=observe)
+        return cls(artifact, threads=threads or available_cores(), observe=observe, cache=cache)
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -344,7 +364,9 @@ class TrainSession:
             pass
         return self.score(*self.store.rows(dataset, samples), split)
 
-    def score(self, features: NDArray[np.float32], answers: Answers, split: Split) -> Evaluation:
+    def score(
+        self, features: NDArray[np.float32] | Features, answers: Answers, split: Split
+    ) -> Evaluation:
         """How good the present parameters are on features [N, ...] with answers."""
         name = self.manifest.loss.name
         if len(answers) == 0:
@@ -417,7 +439,7 @@ class TrainSession:
         except OSError as error:
             raise ArtifactError(f"{path}: cannot be written: {error.strerror or error}") from error
 
-    def _logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _logits(self, features: NDArray[np.float32] | Features) -> NDArray[np.float32]:
         parameters = self.state.parameters(self.manifest)
         row_bytes = 4 * int(np.prod(self.manifest.backbone.feature_shape))
         count = max(1, min(1024, _PREDICT_BYTES // row_bytes))

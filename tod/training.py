@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tod.dataset import Dataset, Sample
 from tod.errors import DataError, Interrupted, TrainingError, UsageError
+from tod.features import Features
 from tod.manifest import Run
 from tod.records import (
     CycleDone,
@@ -119,7 +120,8 @@ def train(
     if init is not None:
         if run.cycle:
             raise UsageError("--init sets the head before the first cycle; this run is under way")
-        session.init_head(init, *rows)
+        features, labels = rows
+        session.init_head(init, features[:], labels)
         yield _test(session, dataset)
     session.train()
     yield from _cycles(session, dataset, rows, output, should_stop)
@@ -158,6 +160,7 @@ def fill_features(
         yield FeaturesDone(done, total)
         if should_stop():
             raise Interrupted("stopped while looking at the pictures; no cycle was run")
+    yield from map(Notice, session.store.notices)
     for path, reason in sorted(session.store.unreadable.items()):
         yield Notice(f"{path} was passed over: {reason}")
 
@@ -197,9 +200,7 @@ def _relabelled(dataset: Dataset, class_names: Sequence[str]) -> tuple[Sample, .
     return tuple(replace(s, label=place[dataset.classes[s.label]]) for s in dataset.samples)
 
 
-def _train_rows(
-    session: TrainSession, dataset: Dataset
-) -> tuple[NDArray[np.float32], NDArray[Any]]:
+def _train_rows(session: TrainSession, dataset: Dataset) -> tuple[Features, NDArray[Any]]:
     """Features and answers of the train split, ordered by content: other file names make no other
     batches."""
     samples = sorted(dataset.split("train"), key=lambda sample: (sample.label, sample.sha256))
@@ -297,7 +298,7 @@ def _started(session: TrainSession, dataset: Dataset, run: Run) -> Started:
 def _cycles(
     session: TrainSession,
     dataset: Dataset,
-    rows: tuple[NDArray[np.float32], NDArray[Any]],
+    rows: tuple[Features, NDArray[Any]],
     output: Path | None,
     should_stop: Callable[[], bool],
 ) -> Iterator[Record]:

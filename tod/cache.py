@@ -1,0 +1,347 @@
+"""Feature rows by the hash of their picture, in a file that is mapped into memory.
+
+docs/format.md describes the file. Knows hashes and rows of numbers; knows no pictures, no datasets,
+no runtime. Axes: N pictures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tod.contents import CONTENTS
+from tod.errors import UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows; without locks nothing is kept on disk
+    fcntl = None  # type: ignore[assignment]
+
+FOLDER = ".tod-cache"
+_ROWS = "features-*.rows"
+_MAGIC = b"tod-rows 1\n"
+_HEADER_BYTES = 4096  # a page, so that what follows can be mapped
+# Pages that were looked at count as the process's memory until they are given back.
+_KEPT_BYTES = 8 << 20
+
+
+class FeatureCache:
+    """Rows of float32, found by the SHA-256 of their picture.
+
+    Several processes may use one file at once: rows are only ever added, each with a check sum,
+    under a lock. Where no file can be written, an unnamed one in memory takes its place.
+
+    Args:
+        shape: of one row.
+        folder: where the file lies; None for memory.
+        origin: what the numbers depend on beside the picture; another origin, another file.
+
+    Attributes:
+        notices: what a user should know about the file.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], *, folder: Path | None, origin: Mapping[str, Any]
+    ) -> None:
+        self.notices: list[str] = []
+        self._record = _record(shape)
+        self._places: dict[str, int] = {}
+        self._map: NDArray[Any] | None = None
+        self._pages: mmap.mmap | None = None
+        self._taken_bytes = 0
+        about = msgspec.json.encode(dict(sorted(origin.items())))
+        self._header = (_MAGIC + about).ljust(_HEADER_BYTES)
+        self._descriptor = -1
+        if folder is not None:
+            path = folder / f"features-{hashlib.sha256(about).hexdigest()[:16]}.rows"
+            try:
+                self._open(path)
+            except OSError as error:
+                self._to_memory(error)
+        else:
+            self._descriptor = _unnamed(self._header)
+
+    def __contains__(self, sha256: str) -> bool:
+        return sha256 in self._places
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", -1) >= 0:
+            os.close(self._descriptor)
+
+    def add(self, hashes: Sequence[str], rows: NDArray[np.float32]) -> None:
+        """Keep the rows [N, ...] of N pictures, on disk at once: a killed process loses none."""
+        records = np.zeros(len(hashes), self._record)
+        records["sha256"] = np.frombuffer(b"".join(map(bytes.fromhex, hashes)), "V32")
+        records["row"] = rows
+        records["crc32"] = [_check_sum(record) for record in records]
+        try:
+            first = self._append(records.tobytes())
+        except OSError as error:
+            self._to_memory(error)
+            first = self._append(records.tobytes())
+        for place, sha256 in enumerate(hashes, start=first):
+            self._places.setdefault(sha256, place)
+
+    def places(self, hashes: Sequence[str]) -> NDArray[np.int64]:
+        """Where the rows of these pictures are, for `take`."""
+        return np.array([self._places[sha256] for sha256 in hashes], np.int64)
+
+    def take(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Copies of rows, [N, ...]."""
+        rows: NDArray[np.float32] = self._records(int(places.max(initial=-1)) + 1)["row"][places]
+        self._taken_bytes += rows.nbytes
+        if self._taken_bytes > _KEPT_BYTES:
+            self._give_back()
+        return rows
+
+    def _open(self, path: Path) -> None:
+        """Open or make the file, and look at every row in it.
+
+        Raises:
+            OSError: it cannot be written or locked.
+        """
+        if fcntl is None:
+            raise OSError("this system has no file locks")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while not self._is_ready(path):
+            pass
+        count, rest = divmod(self._size_bytes() - _HEADER_BYTES, self._record.itemsize)
+        damaged = self._look_at(count)
+        if damaged or rest:
+            self.notices.append(
+                f"{path}: {damaged + bool(rest)} rows are damaged or cut off; they are computed "
+                "again"
+            )
+
+    def _is_ready(self, path: Path) -> bool:
+        """Whether the file that is opened here is the one at `path` and has our header; what is in
+        the way is removed."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        with self._locked(), contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._descriptor), os.stat(path)):
+                found = os.pread(self._descriptor, _HEADER_BYTES, 0)
+                if not found:
+                    _write_all(self._descriptor, self._header, 0)
+                elif found != self._header:
+                    text = f"{path} is damaged or of another program; it is made again"
+                    self.notices.append(text)
+                    # Not cut to nothing: another process may have it mapped.
+                    path.unlink()
+                    return False
+                return True
+        return False  # another process has removed it between two of our calls
+
+    def _look_at(self, count: int) -> int:
+        """Note the place of every good record.
+
+        Returns:
+            How many are not good; they are blanked, so that it is said only once.
+        """
+        damaged = []
+        records = self._records(count)
+        for place, record in enumerate(records):
+            key = record["sha256"].tobytes()
+            if key == bytes(32):
+                continue
+            if record["crc32"] == _check_sum(record):
+                self._places.setdefault(key.hex(), place)
+            else:
+                damaged.append(place)
+            self._taken_bytes += self._record.itemsize
+            if self._taken_bytes > _KEPT_BYTES:
+                self._give_back()
+        for place in damaged:
+            start = _HEADER_BYTES + place * self._record.itemsize
+            _write_all(self._descriptor, bytes(32), start)
+        return len(damaged)
+
+    def _append(self, data: bytes) -> int:
+        """Add records at the end of the file; returns the place of the first."""
+        with self._locked():
+            # What a process left behind that was killed while it wrote is no whole record.
+            count = (self._size_bytes() - _HEADER_BYTES) // self._record.itemsize
+            end = _HEADER_BYTES + count * self._record.itemsize
+            try:
+                _write_all(self._descriptor, data, end)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._descriptor, end)
+                raise
+        return count
+
+    def _records(self, count: int) -> NDArray[Any]:
+        """The first `count` records or more, mapped."""
+        if self._map is None or len(self._map) < count:
+            whole = (self._size_bytes() - _HEADER_BYTES) // self._record.itemsize
+            if whole == 0:
+                return np.empty(0, self._record)
+            length = _HEADER_BYTES + whole * self._record.itemsize
+            self._pages = mmap.mmap(self._descriptor, length, prot=mmap.PROT_READ)
+            self._map = np.frombuffer(self._pages, self._record, whole, _HEADER_BYTES)
+        return self._map
+
+    def _give_back(self) -> None:
+        self._taken_bytes = 0
+        if self._pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._pages.madvise(mmap.MADV_DONTNEED)
+
+    def _to_memory(self, error: OSError) -> None:
+        """Go on with an unnamed file in memory that holds the same rows."""
+        self.notices.append(
+            f"features cannot be kept on disk ({error.strerror or error}); this run keeps them in "
+            "memory"
+        )
+        before = self._descriptor
+        self._descriptor, self._map, self._pages = _unnamed(self._header), None, None
+        if before >= 0:
+            for start in range(_HEADER_BYTES, os.fstat(before).st_size, _KEPT_BYTES):
+                _write_all(self._descriptor, os.pread(before, _KEPT_BYTES, start), start)
+            os.close(before)
+
+    def _size_bytes(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        if fcntl is None:
+            yield
+            return
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+
+def choose_folder(dataset: Path, model: Path, wanted: Path | bool = True) -> Path | None:
+    """Where a dataset's features are kept.
+
+    Args:
+        dataset: its folder.
+        model: the .tod file.
+        wanted: a folder, which is made; True for `.tod-cache` in the dataset, or beside the model
+            where that cannot be written; False for none.
+
+    Returns:
+        The folder, or None for memory.
+
+    Raises:
+        UsageError: the folder that was asked for cannot be written.
+    """
+    if isinstance(wanted, Path):
+        try:
+            wanted.mkdir(parents=True, exist_ok=True)
+            problem = "" if _writable(wanted) else "it is read-only"
+        except OSError as error:
+            problem = error.strerror or str(error)
+        if problem:
+            raise UsageError(
+                f"the cache folder {wanted} cannot be used: {problem}",
+                hint="name another with --cache-dir, or use --no-cache",
+            )
+        return wanted
+    for place in (dataset, model.parent) if wanted else ():
+        folder = place / FOLDER
+        if _writable(folder) if folder.is_dir() else _writable(place):
+            return folder
+    return None
+
+
+@dataclass(frozen=True)
+class CacheFile:
+    """One file of a cache folder. `origin` says what its rows depend on; empty if not readable."""
+
+    path: Path
+    file_bytes: int
+    rows: int
+    origin: dict[str, Any]
+
+
+def cache_folder(folder: Path) -> Path:
+    """The cache folder of a dataset or of a model's folder; or `folder`, if it is one itself."""
+    return folder / FOLDER if (folder / FOLDER).is_dir() else folder
+
+
+def cache_files(folder: Path) -> tuple[CacheFile, ...]:
+    """The files of features in a cache folder."""
+    return tuple(_cache_file(path) for path in sorted(folder.glob(_ROWS)))
+
+
+def clear(folder: Path) -> int:
+    """Remove everything that TOD keeps in a cache folder, and the folder if nothing else is in it.
+
+    A process that works with these files is not disturbed.
+
+    Returns:
+        How many bytes that were.
+
+    Raises:
+        OSError: something cannot be removed.
+    """
+    removed_bytes = 0
+    for pattern in (_ROWS, CONTENTS, ".*.part"):
+        for path in folder.glob(pattern):
+            removed_bytes += path.stat().st_size
+            path.unlink()
+    with contextlib.suppress(OSError):  # it holds something of the user's
+        folder.rmdir()
+    return removed_bytes
+
+
+def _cache_file(path: Path) -> CacheFile:
+    size_bytes = path.stat().st_size
+    try:
+        with open(path, "rb") as file:
+            header = file.read(_HEADER_BYTES)
+        origin = msgspec.json.decode(header.removeprefix(_MAGIC), type=dict[str, Any])
+        record_bytes = _record(origin["shape"]).itemsize
+    except (OSError, msgspec.MsgspecError, KeyError, TypeError, ValueError):
+        return CacheFile(path, size_bytes, 0, {})
+    rows = max(0, size_bytes - _HEADER_BYTES) // record_bytes
+    return CacheFile(path, size_bytes, rows, origin)
+
+
+def _record(shape: Sequence[int]) -> np.dtype[Any]:
+    return np.dtype(
+        [("sha256", "V32"), ("crc32", "<u4"), ("", "V28"), ("row", "<f4", tuple(shape))]
+    )
+
+
+def _writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _check_sum(record: Any) -> int:
+    return zlib.crc32(record["row"], zlib.crc32(record["sha256"]))
+
+
+def _write_all(descriptor: int, data: bytes, start: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, start)
+        view, start = view[written:], start + written
+
+
+def _unnamed(header: bytes) -> int:
+    """A file without a name that holds the header; it goes with the process."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("tod-rows")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    _write_all(descriptor, header, 0)
+    return descriptor
