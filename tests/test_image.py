@@ -192,3 +192,16 @@ def test_odd_pictures_are_decoded_or_refused(test_data):
     }
     assert wrong == {}
     assert decoded > 600
+
+
+def test_a_large_jpeg_is_decoded_at_a_reduced_scale():
+    """Twice as large as wanted is left; the pixels are those of the whole picture, nearly."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 255, (40, 60, 3), np.uint8))
+    photo = coarse.resize((2400, 1600), Image.Resampling.BICUBIC)
+    data = file_of(photo, "JPEG", quality=95)
+    assert decode(data).shape == (1600, 2400, 3)
+    whole = fit(decode(data), SPEC).astype(int)
+    assert np.abs(load(data, SPEC).astype(int) - whole).mean() < 1
+    smaller = file_of(photo.resize((1530, 1020)), "JPEG")
+    assert np.array_equal(load(smaller, SPEC), fit(decode(smaller), SPEC))
