@@ -62,14 +62,14 @@ def main(model: str, dataset: str, cycles: int = 60) -> None:
     streams = [np.random.Philox(np.random.SeedSequence([0, deal])) for deal in deals]
     order = np.concatenate([np.argsort(s.random_raw(len(inputs)), kind="stable") for s in streams])
     outputs, lr = [f"next.{name}" for name in state], np.array(manifest["optimizer"]["lr"], "f")
-    best, kept = -1.0, state
+    best, kept = -1.0, None
     for cycle in range(1, cycles + 1):
         drawn = order[(cycle - 1) * batch : cycle * batch]
         feeds = {"features": inputs[drawn], "labels": answers[drawn], "lr": lr}
         state = dict(zip(state, step.run(outputs, {**feeds, **state}), strict=True))
         if cycle % TEST_EVERY == 0 and (accuracy := evaluate("test", state)) >= best:
             best, kept = accuracy, state
-    evaluate("validation", kept)
+    evaluate("validation", kept or state)
 
 
 if __name__ == "__main__":

@@ -19,39 +19,39 @@ from benchmarks.whole_job import export, net_runner
 LARGE = 20000
 
 
-def cold_and_warm(model: Path, dataset: Path, *options: object) -> str:
-    """Seconds and peak memory of a run without features in the cache and of the same with them."""
+def cold_and_warm(job: list[object]) -> list[float]:
+    """Seconds, then peak MB: of a run without features in the cache and of the same with them."""
     with tempfile.TemporaryDirectory() as cache:
-        job = net_runner(model, dataset, "--cache-dir", cache, *options)
-        both = [run(job) for _ in range(2)]
-    seconds = " | ".join(f"{done.seconds:.2f}" for done in both)
-    return f"{seconds} | " + " | ".join(f"{done.peak_mb:.0f}" for done in both)
+        cold, warm = (run([*job, "--cache-dir", cache]) for _ in range(2))
+    return [cold.seconds, warm.seconds, cold.peak_mb, warm.peak_mb]
 
 
 def head(what: str) -> None:
     print(f"\n| {what} | cold s | warm s | cold peak MB | warm peak MB |\n|---|---|---|---|---|")
 
 
+def row(name: int, rounds: list[list[float]]) -> None:
+    """Medians over rounds."""
+    cells = [statistics.median(column) for column in zip(*rounds, strict=True)]
+    print(f"| {name} | {' | '.join(f'{cell:.4g}' for cell in cells)} |", flush=True)
+
+
+def by_option(what: str, job: list[object], option: str, values: list[int], rounds: int) -> None:
+    """A table of one option's values, in turn in every round."""
+    head(what)
+    found: dict[int, list[list[float]]] = {value: [] for value in values}
+    for _ in range(rounds):
+        for value in values:
+            found[value].append(cold_and_warm([*job, option, value]))
+    for value in values:
+        row(value, found[value])
+
+
 def by_pictures(model: Path, counts: list[int]) -> None:
-    head("pictures, 60 cycles")
+    head("pictures, 60 cycles, one round")
     for count in counts:
         with prepared(count, size_px=224 if count < LARGE else 128) as dataset:
-            print(f"| {count} | {cold_and_warm(model, dataset, '-c', 60)} |", flush=True)
-
-
-def by_cycles(model: Path, dataset: Path, counts: list[int], rounds: int) -> None:
-    head("cycles, 1000 pictures")
-    for _ in range(rounds):
-        for count in counts:
-            print(f"| {count} | {cold_and_warm(model, dataset, '-c', count)} |", flush=True)
-
-
-def by_threads(model: Path, dataset: Path, counts: list[int], rounds: int) -> None:
-    head("threads, 1000 pictures, 60 cycles")
-    for _ in range(rounds):
-        for count in counts:
-            row = cold_and_warm(model, dataset, "-c", 60, "-t", count)
-            print(f"| {count} | {row} |", flush=True)
+            row(count, [cold_and_warm(net_runner(model, dataset, "-c", 60))])
 
 
 def starts(model: Path, dataset: Path, rounds: int) -> None:
@@ -81,8 +81,9 @@ def main() -> None:
         model = export(Path(folder), "efficientnet-lite0", Path(folder), int8=False)
         with prepared(1000) as dataset:
             starts(model, dataset, options.rounds)
-            by_threads(model, dataset, options.threads, options.rounds)
-            by_cycles(model, dataset, options.cycles, options.rounds)
+            job, rounds = net_runner(model, dataset), options.rounds
+            by_option("threads", [*job, "-c", 60], "-t", options.threads, rounds)
+            by_option("cycles", job, "-c", options.cycles, rounds)
         by_pictures(model, options.pictures)
 
 

@@ -66,6 +66,8 @@ def main() -> None:
     parser.add_argument("--cycles", type=int, default=60)
     options = parser.parse_args()
     sides = sorted(options.sides, key=SIDES.index)
+    if "warm" in sides and "cold" not in sides:
+        parser.error("warm takes the features that cold has left in the cache: choose both")
     found: dict[str, list[Done]] = {side: [] for side in sides}
     with tempfile.TemporaryDirectory() as place, prepared(options.pictures) as dataset:
         folder = Path(place)

@@ -45,6 +45,16 @@ def test_the_yardstick_does_the_same_work(tiny, dataset, ours, capsys):
     assert accuracies(capsys.readouterr().out) == ours
 
 
+def test_without_a_test_the_last_cycle_is_validated(tiny, dataset, capsys):
+    options = ["-c", 6, "--target-accuracy", 1]
+    done = run("net_runner", "-f", tiny, "-d", dataset, *options, check=True)
+    bare_work.main(str(tiny), str(dataset), 6)
+    manifest, backbone = artifact.read(tiny).manifest, tiny_backbone().module
+    torch_job.train("plain", manifest, backbone, Dataset.open(dataset), 6)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("accuracy on")]
+    assert lines * 2 == capsys.readouterr().out.splitlines()
+
+
 @pytest.mark.parametrize("way", ["plain", "best"])
 def test_torch_does_the_same_work(tiny, dataset, ours, way, capsys):
     manifest, backbone = artifact.read(tiny).manifest, tiny_backbone().module
