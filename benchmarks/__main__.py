@@ -1,7 +1,21 @@
-"""All benchmarks, one after the other: `python -m benchmarks`."""
+"""All benchmarks, one after the other: `python -m benchmarks`. It takes hours.
 
-from benchmarks import accuracy, choices, deep_step, depth, head_step, networks
+`bare_work` and `torch_job` are the other sides of `whole_job`, which chooses between them.
+"""
 
-for benchmark in (head_step, deep_step, accuracy, depth, choices, networks):
+from benchmarks import (
+    accuracy,
+    choices,
+    deep_step,
+    depth,
+    head_step,
+    networks,
+    prepare,
+    scaling,
+    whole_job,
+)
+
+SPEED = (head_step, deep_step, prepare, whole_job, scaling)
+for benchmark in (*SPEED, accuracy, depth, choices, networks):
     print(f"\n== {benchmark.__name__}")
     benchmark.main()
