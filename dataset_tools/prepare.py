@@ -19,6 +19,7 @@ from typing import IO, Literal
 import msgspec
 
 from dataset_tools.sources import Picture, Source
+from tod import image
 from tod.dataset import (
     INDEX_NAME,
     JOURNAL_NAME,
@@ -33,7 +34,6 @@ from tod.dataset import (
 )
 from tod.errors import DataError, Interrupted, PictureError, UsageError
 from tod.files import write_whole
-from tod.image import encode, load
 from tod.machine import available_cores
 from tod.manifest import InputSpec
 from tod.sampling import assign_splits, shuffle_key
@@ -283,7 +283,7 @@ def _make(
     before = known.get(picture.origin)
     if before is not None and before.source_sha256 == source_sha256 and _holds(path, before.sha256):
         return before, False
-    made = encode(load(data, spec, cropped=picture.cropped), picture_format)
+    made = image.prepare(data, spec, picture_format, cropped=picture.cropped)
     path.parent.mkdir(exist_ok=True)
     write_whole(path, made, durable=False)
     made_sha256 = hashlib.sha256(made).hexdigest()

@@ -73,9 +73,7 @@ def load(data: bytes, spec: InputSpec, *, cropped: bool = False) -> NDArray[np.u
     Raises:
         PictureError: the reason why it cannot be read.
     """
-    side = spec.size_px if cropped or spec.crop == "none" else spec.resize_px
-    image = _decode(data, least_px=_DRAFT * side)
-    return np.asarray(_fit(image, spec, cropped=cropped))
+    return np.asarray(_load(data, spec, cropped=cropped))
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
@@ -99,8 +97,26 @@ def fit(pixels: NDArray[np.uint8], spec: InputSpec, *, cropped: bool = False) ->
 
 def encode(pixels: NDArray[np.uint8], format_name: str) -> bytes:
     """Picture file for [H, W, 3] pixels: "bmp" (24-bit), "png" or "jpeg" (quality 95, 4:4:4)."""
+    return _encode(Image.fromarray(pixels), format_name)
+
+
+def prepare(data: bytes, spec: InputSpec, format_name: str, *, cropped: bool = False) -> bytes:
+    """What `encode` makes of what `load` gives, without the way through an array.
+
+    Raises:
+        PictureError: the reason why the picture cannot be read.
+    """
+    return _encode(_load(data, spec, cropped=cropped), format_name)
+
+
+def _load(data: bytes, spec: InputSpec, *, cropped: bool) -> Image.Image:
+    side = spec.size_px if cropped or spec.crop == "none" else spec.resize_px
+    return _fit(_decode(data, least_px=_DRAFT * side), spec, cropped=cropped)
+
+
+def _encode(image: Image.Image, format_name: str) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format_name, **_SAVE_OPTIONS[format_name])
+    image.save(buffer, format_name, **_SAVE_OPTIONS[format_name])
     return buffer.getvalue()
 
 
