@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     "errors", "files", "machine", "timing", "isolated", "schedule", "manifest", "graph",
     "sampling", "scoring", "closed_form", "records", "image", "dataset",
-    "state", "artifact", "engine", "features", "session", "training", "__init__",
-    "report", "predict", "compare", "describe",
+    "state", "artifact", "engine", "features", "session", "training", "__init__", "figures",
+    "measurements", "benchmark", "report", "benchmark_report", "predict", "compare", "describe",
     "verify", "net_runner", "prepare_command", "export_command", "cli",
 ]  # fmt: skip
 ONLY_IN = {

@@ -23,7 +23,7 @@ from tod.image import load
 from tod.manifest import InputSpec
 
 # Measured: 4 to 8 pictures at once are as fast per picture as 32 and need a third of the memory.
-_BATCH = 8
+BATCH = 8
 Pictures = NDArray[np.uint8] | Sequence[str | Path] | str | Path  # uint8 [N, S, S, 3], or files
 _Rows = dict[tuple[str, bool], NDArray[np.float32]]
 
@@ -59,7 +59,7 @@ class FeatureStore:
         done = 0
         # Once more where a picture cannot be read but has a twin with the same content.
         while missing := self._missing(dataset, samples):
-            batches = [missing[i : i + _BATCH] for i in range(0, len(missing), _BATCH)]
+            batches = [missing[i : i + BATCH] for i in range(0, len(missing), BATCH)]
             total = done + len(missing)
             with ThreadPoolExecutor(self._workers) as pool:
                 futures = [pool.submit(self._batch, dataset, batch) for batch in batches]
@@ -128,7 +128,7 @@ def picture_features(engine: Engine, spec: InputSpec, pictures: Pictures) -> NDA
             f"{list(pictures.shape)}",
             hint="give picture files instead; they are brought to size",
         )
-    parts = [engine.features(pictures[i : i + _BATCH]) for i in range(0, len(pictures), _BATCH)]
+    parts = [engine.features(pictures[i : i + BATCH]) for i in range(0, len(pictures), BATCH)]
     return np.concatenate(parts)
 
 
