@@ -84,13 +84,9 @@ def machine() -> str:
     import platform
 
     from tod.engine import runtime_version
-    from tod.machine import available_cores
+    from tod.machine import available_cores, processor
 
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor()
     return (
-        f"{name}, {available_cores()} cores, onnxruntime {runtime_version()}, "
+        f"{processor()}, {available_cores()} cores, onnxruntime {runtime_version()}, "
         f"Python {platform.python_version()}"
     )

@@ -65,7 +65,9 @@ def test_no_module_of_the_workstation_is_loaded(tiny, pictures, python):
     assert done.stdout.splitlines()[-1] == "set()"
 
 
-@pytest.mark.parametrize("command", [["info"], ["verify"]])
+@pytest.mark.parametrize(
+    "command", [["info"], ["verify"], ["benchmark", "--batch", "1", "--seconds", "0.02"]]
+)
 def test_looking_at_a_file(tiny, command):
     done = device("tod", *command, tiny)
     assert done.returncode == 0, done.stderr
@@ -89,7 +91,9 @@ def test_pictures_can_be_prepared_on_a_device(pictures, tmp_path):
     assert "60 pictures of 3 classes" in done.stdout
 
 
-@pytest.mark.parametrize("command", [["tod"], ["tod", "train"], ["tod", "export"], ["net_runner"]])
+@pytest.mark.parametrize(
+    "command", [["tod"], ["tod", "train"], ["tod", "benchmark"], ["tod", "export"], ["net_runner"]]
+)
 def test_help_needs_nothing_heavy(command):
     """--help loads neither NumPy nor a runtime, so it answers at once."""
     heavy = ["onnxruntime", "torch", "PIL", "numpy"]

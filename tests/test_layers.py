@@ -10,11 +10,11 @@ import tod
 ROOT = Path(__file__).resolve().parent.parent
 # Read from top to bottom: a module imports only from those above it.
 LAYERS = [
-    "errors", "files", "machine", "schedule", "manifest", "graph", "sampling", "scoring",
-    "closed_form", "records", "image", "contents", "cache", "dataset",
-    "state", "artifact", "engine", "features", "session", "training", "__init__", "report",
-    "predict", "compare", "describe", "verify", "net_runner", "prepare_command",
-    "export_command", "cli",
+    "errors", "files", "machine", "timing", "isolated", "schedule", "manifest", "graph",
+    "sampling", "scoring", "closed_form", "records", "image", "contents", "cache", "dataset",
+    "state", "artifact", "engine", "features", "session", "training", "__init__", "figures",
+    "measurements", "benchmark", "report", "benchmark_report", "predict", "compare", "describe",
+    "verify", "net_runner", "prepare_command", "export_command", "cli",
 ]  # fmt: skip
 ONLY_IN = {
     "PIL": {"tod/image.py"},

@@ -133,7 +133,7 @@ def test_verbose_prints_every_graph(tiny, pictures):
     weights = next(line for line in done.stdout.splitlines() if "in  head.weight [3, 8]:" in line)
     assert len(weights.split(": ")[1].split()) == 10
     assert re.search(r"  out loss \[\]: [0-9.]+$", done.stdout, re.M)
-    assert re.search(r"  in  pixels \[4, 16, 16, 3\]: \d+ ", done.stdout)
+    assert re.search(r"  in  pixels \[2, 16, 16, 3\]: \d+ ", done.stdout)
 
 
 def test_inference_file_is_ordinary_onnx(tiny, pictures, tmp_path):

@@ -82,7 +82,7 @@ def test_a_continued_run_is_bit_equal_with_everything_on(deep_file, pictures, tm
     data = tod.Dataset.open(pictures)
     whole = tod.TrainSession.load(model)
     lines = list(train(whole, data, **settings, output=tmp_path / "whole.tod"))
-    calls = iter([False] * (15 + cut - 1) + [True])  # 60 pictures are 15 batches
+    calls = iter([False] * (30 + cut - 1) + [True])  # 60 pictures are 30 batches
     first = tod.TrainSession.load(model, cache=False)
     with pytest.raises(Interrupted):
         list(
@@ -160,7 +160,7 @@ def test_a_model_without_accumulators_says_so(tiny, pictures):
 def test_old_rows_and_slots_stay_and_new_ones_follow_the_rule(tiny, pictures, tmp_path):
     data = tod.Dataset.open(pictures)
     session = tod.TrainSession.load(tiny, cache=False)
-    calls = iter([False] * 19 + [True])
+    calls = iter([False] * 34 + [True])
     with pytest.raises(Interrupted):
         list(train(session, data, cycles=40, target_accuracy=1, output=tiny.with_name("t.tod"),
                    should_stop=lambda: next(calls)))  # fmt: skip

@@ -139,7 +139,7 @@ def test_a_continued_run_is_bit_equal(tiny, pictures, cut):
     """Losses, accuracies, saved bytes: as if it had never stopped."""
     settings = {"cycles": 24, "eval_every": 5, "target_accuracy": 1, "seed": 5}
     _, whole = finish(tiny, pictures, **settings, output=tiny.with_name("whole.tod"))
-    calls = iter([False] * 15 + [False] * (cut - 1) + [True])  # 60 pictures are 15 batches
+    calls = iter([False] * 30 + [False] * (cut - 1) + [True])  # 60 pictures are 30 batches
     with pytest.raises(Interrupted):
         finish(
             tiny,

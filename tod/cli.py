@@ -141,6 +141,57 @@ def compare(
 
 
 @app.command(epilog=EPILOG)
+def benchmark(
+    models: Annotated[list[Path], typer.Argument(help="A .tod file, or two to compare.")],
+    data: Annotated[
+        Path | None, typer.Option("-d", "--data", help="Also the whole job on these pictures.")
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Batch sizes of the backbone.")] = "1,2,4,8",
+    threads: Annotated[
+        str | None, typer.Option("-t", "--threads", help="Numbers of threads (default: 1,cores).")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Of each measurement.")] = 1.0,
+    sustained: Annotated[
+        float | None, typer.Option(help="Seconds without a pause: does it get slower?")
+    ] = None,
+    cycles: Annotated[int, typer.Option("-c", "--cycles", help="Of the whole job.")] = 60,
+    profile: Annotated[bool, typer.Option("--profile", help="Also time by operator.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """What a model costs here: loading, backbone, head cycle, whole job, memory.
+
+    Example: tod benchmark transfer_learning.tod -d dataset
+
+    Example: tod benchmark transfer_learning.tod --batch 4,8 --threads 2 --sustained 60 --profile
+
+    Example: tod benchmark before.tod after.tod --json
+    """
+    with net_runner.stop_requests() as should_stop:
+        from tod.benchmark import Plan
+        from tod.benchmark_report import benchmark_files
+
+        plan = Plan(
+            batches=_numbers("--batch", batch),
+            threads=() if threads is None else _numbers("--threads", threads),
+            seconds=seconds,
+            sustained_seconds=sustained,
+            cycles=cycles,
+            profile=profile,
+        )
+        benchmark_files(models, plan, data=data, as_json=as_json, should_stop=should_stop)
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise UsageError(
+            f"{option} is {text!r}, whole numbers with commas between them are wanted",
+            hint=f"e.g. {option} 1,2",
+        ) from None
+
+
+@app.command(epilog=EPILOG)
 def info(
     file: Annotated[Path, typer.Argument(help="A .tod file.")],
     as_json: Annotated[bool, typer.Option("--json", help="The manifest as JSON.")] = False,

@@ -54,7 +54,7 @@ def describe_cache(folder: Path, *, as_json: bool) -> None:
             f"{file.file_bytes:,}",
             " x ".join(map(str, file.origin["shape"])) if file.origin else "not readable",
             str(file.origin.get("graph", ""))[:16],
-            str(file.origin.get("runtime", "")),
+            f"{file.origin.get('runtime', '')}, {file.origin.get('processor', '')}",
         )
         for file in files
     ]

@@ -14,6 +14,8 @@ Exit code 0 is success; 1 is an error in TOD itself (please report it).
 
 from __future__ import annotations
 
+import functools
+
 
 class TodError(Exception):
     """An error that a user can act on.
@@ -29,6 +31,10 @@ class TodError(Exception):
         super().__init__(problem, hint)
         self.problem = problem
         self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The keyword would get lost on the way out of another process.
+        return functools.partial(type(self), self.problem, hint=self.hint), ()
 
     def __str__(self) -> str:
         return f"{self.problem}\nhint: {self.hint}" if self.hint else self.problem

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,11 @@ from tod.dataset import Dataset, Sample
 from tod.engine import Engine, runtime_version
 from tod.errors import PictureError, UsageError
 from tod.image import decoder_version, load
-from tod.machine import processor
+from tod.machine import instructions, processor
 from tod.manifest import InputSpec, Manifest
 
 # Measured, docs/performance.md: the fastest per picture, with a third of the memory that 8 take.
-_BATCH = 2
+BATCH = 2
 Pictures = NDArray[np.uint8] | Sequence[str | Path] | str | Path  # uint8 [N, S, S, 3], or files
 
 
@@ -109,7 +110,7 @@ class FeatureStore:
         # Once more where a picture cannot be read but has a twin with the same content.
         while missing := self._missing(dataset, shelf, samples):
             total = done + len(missing)
-            batches = (missing[i : i + _BATCH] for i in range(0, len(missing), _BATCH))
+            batches = (missing[i : i + BATCH] for i in range(0, len(missing), BATCH))
             with ThreadPoolExecutor(self._workers) as pool:
                 look_at = partial(self._look_at, dataset, shelf)
                 start = partial(pool.submit, look_at)
@@ -119,7 +120,7 @@ class FeatureStore:
                     while running:
                         _keep(shelf, running.popleft())
                         running.extend(map(start, islice(batches, 1)))
-                        done = min(done + _BATCH, total)
+                        done = min(done + BATCH, total)
                         yield done, total
                 finally:
                     pool.shutdown(cancel_futures=True)
@@ -155,7 +156,9 @@ class FeatureStore:
                 "input": asdict(self._manifest.input),
                 "cropped": cropped,
                 "shape": shape,
-                "runtime": f"onnxruntime {runtime_version()}, {processor()}",
+                "runtime": f"onnxruntime {runtime_version()}",
+                "processor": processor(),
+                "instructions": sha256(" ".join(instructions()).encode()).hexdigest()[:16],
                 "decoder": decoder_version(),
             }
             cache = FeatureCache(shape, folder=folder, origin=origin)
@@ -241,7 +244,7 @@ def picture_features(engine: Engine, spec: InputSpec, pictures: Pictures) -> NDA
             f"{list(pictures.shape)}",
             hint="give picture files instead; they are brought to size",
         )
-    parts = [engine.features(pictures[i : i + _BATCH]) for i in range(0, len(pictures), _BATCH)]
+    parts = [engine.features(pictures[i : i + BATCH]) for i in range(0, len(pictures), BATCH)]
     return np.concatenate(parts)
 
 

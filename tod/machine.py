@@ -1,13 +1,28 @@
-"""What this machine has: processor, cores and optional packages."""
+"""What this machine has: cores, processor, clock, temperature, memory, optional packages.
+
+Sensors are files below `root`, which is "/" except in tests; what a machine does not report is
+None.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import platform
+import re
+import sys
 from pathlib import Path
 
 from tod.errors import DeviceError
+
+_ROOT = Path("/")
+# What tells one kind of core from another: x86 has the first four, Arm the others.
+_CORE_KEYS = (
+    "model name", "cpu family", "model", "stepping",
+    "CPU implementer", "CPU part", "CPU variant", "CPU revision",
+)  # fmt: skip
+# Sensors that are not connected say 0, or numbers that would melt the board.
+_PLAUSIBLE_CELSIUS = (1, 150)
 
 
 def available_cores() -> int:
@@ -17,18 +32,53 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Architecture and name of the processor, as far as the system tells."""
-    told: dict[str, str] = {}
+def processor(root: Path = _ROOT) -> str:
+    """Board, kinds of cores and instruction set in one line: what speed and rounding depend on."""
+    kinds: dict[str, None] = {}
+    for core in re.split(r"\n\s*\n", _read(root / "proc/cpuinfo")):
+        fields = dict(re.findall(r"^(.*?)\s*:[ \t]*(.*)$", core, re.M))
+        said = [f"{k.split()[-1]} {fields[k]}" for k in _CORE_KEYS if k in fields]
+        kinds[", ".join(said).removeprefix("name ")] = None
+    board = _read(root / "proc/device-tree/model").strip("\0\n ")
+    known = [board] * bool(board) + [" + ".join(kind for kind in kinds if kind)]
+    name = ", ".join(text for text in known if text) or platform.processor() or "unknown"
+    return f"{name} ({platform.machine()})"
+
+
+def instructions(root: Path = _ROOT) -> tuple[str, ...]:
+    """Instruction sets that the first core offers; a hypervisor may hide some of its processor's,
+    and a runtime then computes in another order."""
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", _read(root / "proc/cpuinfo"), re.M)
+    return tuple(sorted(found[1].split())) if found else ()
+
+
+def governor(root: Path = _ROOT) -> str | None:
+    """How the kernel sets the cores' clocks, e.g. "schedutil"."""
+    cores = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")
+    found = {_read(file).strip() for file in cores} - {""}
+    return ", ".join(sorted(found)) or None
+
+
+def temperature_celsius(root: Path = _ROOT) -> float | None:
+    """Of the hottest sensor that the kernel knows."""
+    texts = [_read(file).strip() for file in (root / "sys/class/thermal").glob("*/temp")]
+    found = [int(text) / 1000 for text in texts if re.fullmatch(r"-?\d+", text)]
+    low, high = _PLAUSIBLE_CELSIUS
+    return max((celsius for celsius in found if low <= celsius <= high), default=None)
+
+
+def peak_memory_mb(root: Path = _ROOT) -> float | None:
+    """The most memory that this process has held so far, in units of 10^6 bytes: resident pages,
+    so the parts of libraries and of files that it has touched are counted."""
+    status = re.search(r"^VmHWM:\s*(\d+) kB", _read(root / "proc/self/status"), re.M)
+    if status:
+        return int(status[1]) * 1024 / 1e6
     try:
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            told.setdefault(key.strip(), value.strip())
-    except OSError:
-        pass
-    # An ARM core has numbers in place of a name.
-    named = [told[key] for key in ("model name", "CPU implementer", "CPU part") if key in told]
-    return " ".join([platform.machine(), *(named or [platform.processor()])]).strip()
+        import resource
+    except ImportError:  # Windows
+        return None
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def require(module: str, extra: str) -> None:
@@ -38,3 +88,11 @@ def require(module: str, extra: str) -> None:
             f"this command needs the package '{module}', which is not installed here",
             hint=f"pip install 'tod[{extra}]'",
         )
+
+
+def _read(file: Path) -> str:
+    """A small file's text; empty where it is absent, forbidden or a sensor that fails."""
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""

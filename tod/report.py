@@ -17,6 +17,7 @@ from typing import IO, Any, Protocol
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -39,6 +40,13 @@ _REASONS = {
     "target": "the test accuracy is above the target",
     "patience": "the test accuracy has not risen for too long",
     "interrupted": "interrupted",
+}
+# Two spaces between columns.
+_DENSE: dict[str, Any] = {
+    "box": box.SIMPLE_HEAD,
+    "show_edge": False,
+    "pad_edge": False,
+    "padding": (0, 1, 0, 0),
 }
 
 
@@ -133,12 +141,17 @@ def print_tensors(file: IO[str]) -> Callable[[str, Any, Any], None]:
     return observe
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout; columns after the first are aligned to the right."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, dense: bool = False
+) -> None:
+    """A table on stdout; columns after the first are aligned to the right. A dense one has no
+    lines between columns, so that ten of them fit a terminal, and a blank line above it."""
     console = _console()
+    if dense:
+        console.print()
     if title:
         console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
-    table = Table()
+    table = Table(**_DENSE) if dense else Table()
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:

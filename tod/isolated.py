@@ -1,0 +1,78 @@
+"""Run something in a process of its own: its peak of memory is its own, what it leaves behind goes
+with it, and it can be stopped at any moment."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+from tod.errors import DeviceError, Interrupted
+
+_POLL_SECONDS = 0.1
+
+
+def isolated(
+    task: Callable[..., Iterator[Any]], *arguments: Any, should_stop: Callable[[], bool]
+) -> Iterator[Any]:
+    """Call a generator function in a new process and yield what it yields.
+
+    Args:
+        task: a function of a module, not a closure; what it yields can be pickled.
+        arguments: for the task.
+        should_stop: asked ten times a second; when it says True, the process is ended.
+
+    Raises:
+        Interrupted: `should_stop` said so.
+        DeviceError: the process died, e.g. because memory ran out.
+        TodError: the task raised it.
+    """
+    # A copy of this process starts at once, and needs no path to an interpreter: where Python
+    # came in a package of ours there may be none that the kernel can start.
+    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(sender, task, arguments), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        while True:
+            while not receiver.poll(_POLL_SECONDS):
+                if should_stop():
+                    raise Interrupted("stopped while measuring; nothing is reported")
+            kind, content = receiver.recv()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise content
+            yield content
+    except EOFError:
+        process.join()
+        raise DeviceError(
+            f"a measurement ended without a result (exit code {process.exitcode})",
+            hint="if it was killed (-9), memory ran out: try a smaller --batch",
+        ) from None
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _work(sender: Connection, task: Callable[..., Iterator[Any]], arguments: tuple[Any]) -> None:
+    # Ctrl-C reaches this process too; the one that waits decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        for content in task(*arguments):
+            sender.send(("record", content))
+        sender.send(("end", None))
+    except MemoryError:
+        sender.send(("error", DeviceError("memory ran out", hint="try a smaller --batch")))
+    except Exception as error:
+        sender.send(("error", error))
+    finally:
+        sender.close()
+        # Nothing that the copied process had open (a progress bar, a log) is written twice.
+        os._exit(0)
