@@ -159,10 +159,13 @@ def _fit(image: Image.Image, spec: InputSpec, *, cropped: bool) -> Image.Image:
     size = (max(side, round(width * scale)), max(side, round(height * scale)))
     if size[0] * size[1] > 64 * spec.resize_px**2:
         raise PictureError(f"{width} x {height} px is too long and thin for a square crop")
-    if size != image.size:
-        image = image.resize(size, resample)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side))
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    if size == image.size:
+        return image.crop((left, top, left + side, top + side))
+    # Only what is kept is computed: the crop as the part of the unresized picture that it shows.
+    x, y = width / size[0], height / size[1]
+    box = (left * x, top * y, (left + side) * x, (top + side) * y)
+    return image.resize((side, side), resample, box=box)
 
 
 def _turn_upright(image: Image.Image) -> None:
