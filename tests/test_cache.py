@@ -346,9 +346,15 @@ def test_commands(tiny, tree, tmp_path):
 
 def test_clear_leaves_what_is_not_its_own(tmp_path):
     filled(tmp_path)
-    (tmp_path / "diary.txt").write_text("dear diary")
+    (tmp_path / ".song.mp3.part").write_text("half a song")
     run("tod", "cache", "clear", tmp_path, check=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["diary.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == [".song.mp3.part"]
+    (tmp_path / "empty").mkdir()
+    assert run("tod", "cache", "clear", tmp_path / "empty").stdout.endswith(": 0 bytes removed\n")
+    assert (tmp_path / "empty").is_dir()
+    done = run("tod", "cache", "info", tmp_path / "nowhere")
+    assert done.returncode == 3
+    assert "nowhere: no such folder\nhint: give the folder of the pictures" in done.stderr
 
 
 # Hashes of files

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tod.contents import CONTENTS
-from tod.errors import UsageError
+from tod.errors import DataError, UsageError
 
 try:
     import fcntl
@@ -272,7 +272,13 @@ class CacheFile:
 
 
 def cache_folder(folder: Path) -> Path:
-    """The cache folder of a dataset or of a model's folder; or `folder`, if it is one itself."""
+    """The cache folder of a dataset or of a model's folder; or `folder`, if it is one itself.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder", hint="give the folder of the pictures")
     return folder / FOLDER if (folder / FOLDER).is_dir() else folder
 
 
@@ -292,13 +298,14 @@ def clear(folder: Path) -> int:
     Raises:
         OSError: something cannot be removed.
     """
-    removed_bytes = 0
-    for pattern in (_ROWS, CONTENTS, ".*.part"):
-        for path in folder.glob(pattern):
-            removed_bytes += path.stat().st_size
-            path.unlink()
-    with contextlib.suppress(OSError):  # it holds something of the user's
-        folder.rmdir()
+    patterns = (_ROWS, CONTENTS, f".{CONTENTS}.*.part")
+    files = [path for pattern in patterns for path in folder.glob(pattern)]
+    removed_bytes = sum(path.stat().st_size for path in files)
+    for path in files:
+        path.unlink()
+    if files:
+        with contextlib.suppress(OSError):  # it holds something of the user's
+            folder.rmdir()
     return removed_bytes
 
 
