@@ -118,11 +118,12 @@ def drop_unused(model: onnx.ModelProto) -> None:
         if wanted & set(node.output):
             wanted |= set(node.input)
             kept.append(node)
-    _keep(graph.node, kept[::-1])
-    _keep(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in wanted])
+    keep(graph.node, kept[::-1])
+    keep(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in wanted])
 
 
-def _keep(field: Any, items: list[Any]) -> None:
+def keep(field: Any, items: list[Any]) -> None:
+    """Make these the messages of a repeated field; some of them may be in it already."""
     copies = [type(item).FromString(item.SerializeToString()) for item in items]
     del field[:]
     field.extend(copies)

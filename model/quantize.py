@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from onnxruntime.quantization.calibrate import CalibrationDataReader, create_cal
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from model import lowering
-from model.pixel_input import PixelInput, drop_unused, fold, splice
+from model.pixel_input import PixelInput, drop_unused, fold, keep, splice
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
 # Part of the layer before them once its output is quantized: the range ends where they cut.
@@ -136,6 +136,7 @@ def int8(
     quantized = quantizer.model.model
     if pixels is not None:
         splice(quantized, pixels)
+    _keep_in_float(quantized, float_layers)
     _drop_zero_points(quantized)
     return lowering.tidy(quantized, ["pixels"], ["features"], "features")
 
@@ -151,6 +152,34 @@ def _full_range(model: onnx.ModelProto, chosen: Collection[str]) -> dict[str, li
             if groups > 1 and shapes[node.input[1]][:2] == (groups, 1):
                 overrides[node.input[1]] = [full]
     return overrides
+
+
+def _keep_in_float(model: onnx.ModelProto, float_layers: Collection[str]) -> None:
+    """Make onnxruntime leave the float layers alone.
+
+    Its optimizer quantizes the weights of a convolution that it finds between a DequantizeLinear
+    and a QuantizeLinear by itself, with one scale for all channels (WeightBiasQuantization in
+    newer versions): worse than what the layer was kept from. A Clip before the layer, at the ends
+    of what the quantized numbers can be, changes none of them and hides the pattern.
+    """
+    makers = {node.output[0]: node for node in model.graph.node}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        maker = makers.get(node.input[0]) if node.input else None
+        if node.name in float_layers and maker and maker.op_type == "DequantizeLinear":
+            scale, zero_point = (
+                numpy_helper.to_array(constants[n]).item() for n in maker.input[1:]
+            )
+            ends = [f"{node.name}/least", f"{node.name}/largest"]
+            for name, end in zip(ends, (0 - zero_point, 255 - zero_point), strict=True):
+                value = np.array(np.float32(scale) * np.float32(end))
+                model.graph.initializer.append(numpy_helper.from_array(value, name))
+            shielded = f"{node.name}/input"
+            nodes.append(onnx.helper.make_node("Clip", [node.input[0], *ends], [shielded]))
+            node.input[0] = shielded
+        nodes.append(node)
+    keep(model.graph.node, nodes)
 
 
 def _drop_zero_points(model: onnx.ModelProto) -> None:
@@ -181,14 +210,5 @@ def float16(model: onnx.ModelProto) -> onnx.ModelProto:
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name))
         target = name.removesuffix("/half")
         casts.append(onnx.helper.make_node("Cast", [name], [target], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *half.graph.node]
-    rest = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del half.graph.node[:]
-    half.graph.node.extend(rest)
+    keep(half.graph.node, [*casts, *half.graph.node])
     return lowering.tidy(half, ["pixels"], ["features"], "features")
-
-
-def weight_elements(model: onnx.ModelProto) -> Mapping[str, int]:
-    """Numbers in the constant of each layer."""
-    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer}
-    return {n.name: sizes[n.input[1]] for n in model.graph.node if n.name in layers(model)}
