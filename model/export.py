@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from model.backbones import Backbone, Features
 from model.losses import Loss, SoftmaxCrossEntropy
 from model.network import Network, with_head
 from model.optimizers import Optimizer
+from model.precision import Precision, Reduced, check_something_is_frozen, reduce
 from model.train_wrap import TrainWrap
 from model.transfer_net import TransferNet
 from tod import artifact as artifacts
@@ -29,12 +30,13 @@ from tod.state import Arrays
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export made, and how far it is from torch."""
+    """What an export made, how far it is from torch, and what fewer bits cost."""
 
     path: Path
     manifest: manifest.Manifest
     differences: verify.Differences
     file_bytes: int
+    reduced: Reduced | None
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def export_backbone(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
     class_count: int | None = None,
+    precision: Precision | None = None,
     progress: Callable[[str], None] = lambda _: None,
     **settings: Any,
 ) -> Exported:
@@ -115,7 +118,7 @@ def export_backbone(
         head: see `model.heads.parse`.
         head_std: standard deviation of the weights of the head's last layer.
         seed: of the head's weights.
-        class_names, class_count, progress: see `export_network`.
+        class_names, class_count, precision, progress: see `export_network`.
         settings: those of `Settings`.
 
     Raises:
@@ -127,6 +130,7 @@ def export_backbone(
         Settings(**settings),
         class_names=class_names,
         class_count=class_count,
+        precision=precision,
         progress=progress,
     )
 
@@ -138,6 +142,7 @@ def export_network(
     *,
     class_names: Sequence[str] | None = None,
     class_count: int | None = None,
+    precision: Precision | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """Make a .tod file from any network.
@@ -148,11 +153,14 @@ def export_network(
         settings: how.
         class_names: bound class names, or None to choose them on the device.
         class_count: number of classes where the names stay open; None leaves both open.
+        precision: of the frozen part; None is float32.
         progress: called with a short text before each long part.
 
     Raises:
         UsageError: settings that cannot be meant, or a network that cannot be lowered.
-        TrainingError: torch and onnxruntime disagree; nothing is written.
+        DataError: too few pictures to calibrate on.
+        TrainingError: torch and onnxruntime disagree, or fewer bits change the features too much;
+            nothing is written.
         ArtifactError: the file cannot be written.
     """
     count = len(class_names) if class_names is not None else class_count
@@ -172,12 +180,21 @@ def export_network(
     except Exception as error:  # torch's exporters raise whatever they meet
         progress("looking for what cannot be lowered")
         raise refusal.explain(probe, chosen, error) from error
+    if precision is not None:
+        check_something_is_frozen(models["features.onnx"], precision)
     # Another number of classes than the graphs were traced with: that it is free is proved, too.
     wrap = _wrap(network, network.build(count or 10), settings, chosen)
     progress(f"comparing {verify.STEPS} training steps with torch")
     differences = verify.compare(wrap, graphs, network.input)
     _refuse_difference(differences)
     described = _describe(network, settings, chosen, probe, axes, models["train.onnx"], count)
+    reduced = None
+    if precision is not None:
+        shape = probe.split.feature_shape
+        reduced = reduce(models["features.onnx"], network.input, shape, precision, progress)
+        graphs["features.onnx"] = reduced.model.SerializeToString(deterministic=True)
+        frozen = replace(described.backbone, precision=precision.kind, parity=reduced.parity)
+        described = replace(described, backbone=frozen)
     if class_names is not None:
         described = manifest.with_classes(described, tuple(class_names))
     state = {name: value.numpy() for name, value in (wrap.parameters() | wrap.statistics()).items()}
@@ -187,7 +204,7 @@ def export_network(
     progress(f"writing {path}")
     written = artifacts.write(artifacts.Artifact(path, described, graphs, state, vectors))
     artifacts.read(path)
-    return Exported(path, written, differences, path.stat().st_size)
+    return Exported(path, written, differences, path.stat().st_size, reduced)
 
 
 def _check(settings: Settings, count: int | None) -> None:

@@ -243,7 +243,7 @@ def to_onnx(
     model = exported.model
     if not frozen:
         model = _fold_constants(model)
-    return _tidy(ir.serde.serialize_model(model), inputs, outputs, prefix)
+    return tidy(ir.serde.serialize_model(model), inputs, outputs, prefix)
 
 
 def _fold_constants(model: ir.Model) -> ir.Model:
@@ -263,7 +263,7 @@ def _fold_constants(model: ir.Model) -> ir.Model:
     return model
 
 
-def _tidy(
+def tidy(
     model: onnx.ModelProto, inputs: list[str], outputs: list[str], prefix: str
 ) -> onnx.ModelProto:
     """Give every value the name that the format wants, and take out what is not arithmetic.

@@ -18,7 +18,7 @@ LAYERS = [
 ]  # fmt: skip
 ONLY_IN = {
     "PIL": {"tod/image.py"},
-    "onnxruntime": {"tod/engine.py"},
+    "onnxruntime": {"tod/engine.py", "model/quantize.py"},
     "rich": {"tod/report.py"},
     "typer": {
         "tod/net_runner.py",

@@ -79,6 +79,7 @@ def _pairs(artifact: Artifact) -> list[tuple[str, str]]:
             f"{m.backbone.weights.source}; licence: {m.backbone.weights.licence or 'none'}",
         ),
         *boundary_pairs(m),
+        ("precision", _precision(m.backbone)),
         ("input", _input(m.input)),
         ("loss", _loss(m.loss)),
         ("optimizer", f"{m.optimizer.name}, lr {m.optimizer.lr:g}, {hyper}{_more(m.optimizer)}"),
@@ -120,6 +121,30 @@ def boundary_pairs(m: manifest.Manifest) -> list[tuple[str, str]]:
         ),
         ("memory", f"about {m.step_bytes / 1e6:,.1f} MB for a step of {m.batch_size} pictures"),
     ]
+
+
+def _precision(backbone: manifest.Backbone) -> str:
+    """Of the frozen part, and what it costs."""
+    parity = backbone.parity
+    if parity is None:
+        return f"{backbone.precision} frozen part"
+    kept = f", {len(parity.float_layers)} of {parity.layers} layers in float"
+    return (
+        f"{backbone.precision} frozen part{kept if backbone.precision == 'int8' else ''}; cosine "
+        f"of its features to float32 {parity.cosine:.4f}, at least {parity.least_cosine:.4f}"
+    )
+
+
+def parity_rows(parity: manifest.Parity) -> list[tuple[str, str, str]]:
+    """What was measured, of float32 and of fewer bits: for a table."""
+    rows = [("bytes of features.onnx", f"{parity.bytes_before:,}", f"{parity.bytes_after:,}")]
+    rows.append(("cosine of the features, mean", "", f"{parity.cosine:.4f}"))
+    rows.append(("cosine, least", "", f"{parity.least_cosine:.4f}"))
+    if parity.agreement is not None:
+        rows.append(("top-1 of one head, agreement", "", f"{parity.agreement:.4f}"))
+        before, after = _ratio(parity.accuracy_before), _ratio(parity.accuracy_after)
+        rows.append(("accuracy of a head trained on each", before, after))
+    return rows
 
 
 def _input(spec: manifest.InputSpec) -> str:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,6 +43,11 @@ class BatchNormKind(str, Enum):
     train = "train"
 
 
+class PrecisionName(str, Enum):
+    int8 = "int8"
+    fp16 = "fp16"
+
+
 class RecipeName(str, Enum):
     mindspore = "mindspore"
 
@@ -71,6 +78,7 @@ _LR = {
     OptimizerName.rmsprop: 0.001,
 }
 _NETWORK, _TRAINING, _OPTIMIZER = "The network", "What trains and how", "Optimizer"
+_SMALLER = "A smaller and faster frozen part"
 
 
 def export(
@@ -241,6 +249,27 @@ def export(
         float | None,
         typer.Option(help="Largest global norm of the gradients.", rich_help_panel=_OPTIMIZER),
     ] = None,
+    quantize: Annotated[
+        PrecisionName | None,
+        typer.Option(
+            help="int8: integer arithmetic, a quarter of the size; fp16: weights of half the size.",
+            rich_help_panel=_SMALLER,
+        ),
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Class folders with pictures like those of the device, for int8.",
+            rich_help_panel=_SMALLER,
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            help="Write it even if the features differ too much from float32's.",
+            rich_help_panel=_SMALLER,
+        ),
+    ] = False,
 ) -> None:
     """Freeze a pretrained network up to a boundary and make one file of what trains: the rest of
     it, loss and optimizer.
@@ -255,12 +284,13 @@ def export(
 
     Example: tod export my_net.py --trainable 'backbone.3.*,head.*'
 
+    Example: tod export --quantize int8 --calibrate pictures
+
     Example: tod export --recipe mindspore --backbone efficientnet-b0 --classes-from dataset
     """
     for module in ("torch", "onnx", "onnxscript", "efficientnet_pytorch"):
         require(module, "workstation")
     from tod.dataset import Dataset
-    from tod.report import print_pairs
 
     own_model()
     from model.export import export_network
@@ -280,6 +310,7 @@ def export(
     if label_smoothing and loss is not LossKind.cross_entropy:
         raise UsageError("--label-smoothing is a setting of --loss cross-entropy")
     net_runner.check_writable(output)
+    pictures = _calibration_pictures(quantize, calibrate, force)
     if own is not None or network is not None:
         options = {"--backbone": backbone, "--weights": weights, "--features": features,
                    "--size": size, "--head": head, "--head-std": head_std}  # fmt: skip
@@ -298,14 +329,22 @@ def export(
         class_weights=_class_weights(class_weights),
         schedule=schedule.parse(lr_schedule), accumulate=accumulate, batch_size=batch_size,
     )  # fmt: skip
-    made = export_network(
-        output, net, settings,
-        class_names=Dataset.open(classes_from).classes if classes_from else None,
-        class_count=classes, progress=lambda text: print(text, file=sys.stderr, flush=True),
-    )  # fmt: skip
-    found = made.differences
-    from tod.describe import boundary_pairs
+    with ExitStack() as stack:
+        made = export_network(
+            output, net, settings,
+            class_names=Dataset.open(classes_from).classes if classes_from else None,
+            class_count=classes, precision=_precision(quantize, pictures, force, stack),
+            progress=lambda text: print(text, file=sys.stderr, flush=True),
+        )  # fmt: skip
+    _show(made)
 
+
+def _show(made: Any) -> None:
+    """What an export made and measured."""
+    from tod.describe import boundary_pairs, parity_rows
+    from tod.report import print_pairs, print_table
+
+    found = made.differences
     print_pairs(
         f"{made.path}: {made.file_bytes / 1e6:.1f} MB, agrees with torch",
         [
@@ -318,6 +357,56 @@ def export(
             *boundary_pairs(made.manifest),
         ],
     )
+    if made.reduced is None:
+        return
+    parity, kind = made.reduced.parity, made.manifest.backbone.precision
+    speed = (f"{made.reduced.before_ms:.2f}", f"{made.reduced.after_ms:.2f}")
+    rows = [*parity_rows(parity), ("ms a picture, one thread, batch 8", *speed)]
+    source = "made by rule" if parity.data_sha256 is None else "of the calibration data"
+    title = f"the frozen part in {kind}, on {parity.pictures} pictures {source}, held out:"
+    print_table(title, ("", "float32", kind), rows)
+    if parity.agreement is None:
+        print("notice: no class is known, so no head could be compared", file=sys.stderr)
+    if parity.float_layers:
+        print(f"in float ({len(parity.float_layers)} of {parity.layers} layers):")
+        print("\n".join(f"  {layer}" for layer in parity.float_layers))
+
+
+def _calibration_pictures(
+    quantize: PrecisionName | None, calibrate: Path | None, force: bool
+) -> Any:
+    """The dataset to calibrate on; None where none was given."""
+    from tod.dataset import Dataset
+
+    if force and quantize is None:
+        raise UsageError("--force belongs to --quantize")
+    if calibrate is not None and quantize is not PrecisionName.int8:
+        raise UsageError("--calibrate belongs to --quantize int8: nothing else is calibrated")
+    if quantize is PrecisionName.int8 and calibrate is None:
+        print(
+            "notice: calibrating on pictures made by rule; real ones are better, and tell what "
+            "becomes of the accuracy (--calibrate DIR)",
+            file=sys.stderr,
+        )
+    return None if calibrate is None else Dataset.open(calibrate)
+
+
+def _precision(quantize: PrecisionName | None, pictures: Any, force: bool, stack: ExitStack) -> Any:
+    from model.precision import Precision
+    from tod.report import progress_bar
+
+    if quantize is None:
+        return None
+    bars: list[Callable[[int, int], None]] = []
+
+    def progress(done: int, total: int) -> None:
+        # Most exports never search: no bar before the first layer is done.
+        if not bars:
+            bars.append(progress_bar(stack, "layers"))
+        bars[0](done, total)
+
+    kind = {PrecisionName.int8: "int8", PrecisionName.fp16: "float16"}[quantize]
+    return Precision(kind, pictures, force, progress)  # type: ignore[arg-type]
 
 
 def _pretrained(

@@ -52,15 +52,42 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Parity:
+    """How far features of fewer bits are from those of float32, measured at export.
+
+    `pictures` were held out from calibration; they come from the dataset with `data_sha256`, or
+    were made by rule where it is None. `cosine` is the mean over them, `least_cosine` that of the
+    worst. `agreement` is the share of them to which one head gives the same class from both kinds
+    of features; the accuracies are those of a head trained and used on each; None where no class
+    was known. `float_layers` are those of the `layers` that stayed in float.
+    """
+
+    pictures: int
+    data_sha256: str | None
+    cosine: float
+    least_cosine: float
+    agreement: float | None
+    accuracy_before: float | None
+    accuracy_after: float | None
+    bytes_before: int
+    bytes_after: int
+    layers: int
+    float_layers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Backbone:
     """`boundary` is the layer whose output, of `feature_shape` for a picture, is kept: all up to
-    it is frozen. `parameters` counts the numbers that do not train."""
+    it is frozen. `parameters` counts the numbers that do not train. `precision` is that of the
+    frozen weights; with "int8" the frozen part computes in integers, too."""
 
     name: str
     boundary: str
     feature_shape: tuple[int, ...]
     parameters: int
     weights: Weights
+    precision: Literal["float32", "float16", "int8"] = "float32"
+    parity: Parity | None = None
 
 
 @dataclass(frozen=True)
@@ -301,6 +328,8 @@ def _problems(manifest: Manifest) -> list[str]:
     weights = manifest.loss.class_weights
     if isinstance(weights, tuple) and len(weights) != manifest.class_count:
         found.append(f"{len(weights)} class weights for {manifest.class_count} classes")
+    if (manifest.backbone.precision == "float32") != (manifest.backbone.parity is None):
+        found.append("precision and parity of the frozen part do not fit together")
     if manifest.batch_size < 1:
         found.append(f"batch size {manifest.batch_size}")
     if manifest.base is not None and ("/" in manifest.base or "\0" in manifest.base):

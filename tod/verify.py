@@ -19,23 +19,28 @@ from tod.sampling import uniform_noise
 # Sums in another order, on another processor, differ in the last digits: 2e-6 was seen between
 # torch and onnxruntime. A wrong operator is off by far more than this.
 TOLERANCE = 1e-3
+# Features of an int8 graph jump by whole steps where a sum is rounded to the other side: 0.04 was
+# seen between integer kernels and the same graph in float, 0.5 where sums overflow.
+INT8_TOLERANCE = 0.1
 _KEPT = 4096
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Largest difference of a graph's outputs from its test vectors, relative to their largest."""
+    """Largest difference of a graph's outputs from its test vectors, relative to their largest,
+    and the largest that is right."""
 
     graph: str
     operators: int
     difference: float
+    allowed: float
 
 
 def verify(artifact: Artifact, *, as_json: bool) -> None:
     """Run the test vectors here and print how far the results are off.
 
     Raises:
-        DeviceError: the runtime is too old, or a result differs by more than `TOLERANCE`.
+        DeviceError: the runtime is too old, or a result differs by more than is allowed.
     """
     check_runtime(artifact.manifest.min_onnxruntime)
     verdicts = run_vectors(artifact)
@@ -49,12 +54,14 @@ def verify(artifact: Artifact, *, as_json: bool) -> None:
             ("graph", "operators", "difference"),
             rows,
         )
-    wrong = [v for v in verdicts if not v.difference <= TOLERANCE]
+    wrong = [v for v in verdicts if not v.difference <= v.allowed]
     if wrong:
-        found = ", ".join(f"{v.graph} by {v.difference:.2g}" for v in wrong)
+        found = ", ".join(
+            f"{v.graph} by {v.difference:.2g} (at most {v.allowed:g} is right)" for v in wrong
+        )
         raise DeviceError(
-            f"this machine computes something else than the workstation: {found} "
-            f"(relative, at most {TOLERANCE:g} is right)",
+            f"this machine computes something else than the workstation: {found}, relative to the "
+            "largest number",
             hint="try another version of onnxruntime",
         )
 
@@ -76,7 +83,10 @@ def run_vectors(artifact: Artifact) -> list[Verdict]:
             scale = float(np.abs(expected).max()) or 1.0
             differences.append(float(np.abs(sample(found[tensor]) - expected).max()) / scale)
         operators = graph.inspect(artifact.graphs[name], where=name).operators
-        verdicts.append(Verdict(name, sum(operators.values()), float(np.max(differences))))
+        in_int8 = name == "features.onnx" and artifact.manifest.backbone.precision == "int8"
+        allowed = INT8_TOLERANCE if in_int8 else TOLERANCE
+        difference = float(np.max(differences))
+        verdicts.append(Verdict(name, sum(operators.values()), difference, allowed))
     return verdicts
 
 

@@ -1,0 +1,119 @@
+"""The frozen part in int8 against float32: speed, size, accuracy, and what a lower cosine costs.
+
+Run it with `python -m benchmarks.int8`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+
+from benchmarks.accuracy import RECIPES, SEEDS, run_seed
+from benchmarks.data import machine, subset
+from model import calibration, parity, pixel_input, quantize
+from model.export import export
+from model.precision import Precision
+from tod import artifact
+from tod.closed_form import ridge
+from tod.dataset import Dataset
+from tod.engine import Engine
+
+_ROUNDS, _BATCHES = 15, 8
+
+
+def speed(files: dict[str, Path], workers: int, rows: int) -> None:
+    """Milliseconds a picture with so many workers of one thread each: in turn, medians."""
+    engines = [Engine(artifact.read(file).graphs) for file in files.values()]
+    side = artifact.read(next(iter(files.values()))).manifest.input.size_px
+    batch = np.random.default_rng(0).integers(0, 256, (rows, side, side, 3), dtype=np.uint8)
+    times: list[list[float]] = [[] for _ in engines]
+    with ThreadPoolExecutor(workers) as pool:
+        for round_ in range(_ROUNDS + 1):
+            for engine, found in zip(engines, times, strict=True):
+                start = time.perf_counter()
+                list(pool.map(engine.features, [batch] * _BATCHES))
+                if round_:
+                    found.append((time.perf_counter() - start) / _BATCHES / rows * 1e3)
+    ratios = [np.median(np.array(times[0]) / np.array(found)) for found in times]
+    text = ", ".join(
+        f"{name} {np.median(found):.2f} ms ({ratio:.2f}x)"
+        for name, found, ratio in zip(files, times, ratios, strict=True)
+    )
+    print(f"{workers} workers, batch {rows}: {text}")
+
+
+def lower_cosines(file: Path, name: str, rows: int = 600, seeds: int = 10) -> None:
+    """Ridge heads on features of ranges that are too narrow or too wide, so worse by steps."""
+    found = artifact.read(file)
+    spec, model = found.manifest.input, onnx.ModelProto.FromString(found.graphs["features.onnx"])
+    pictures = calibration.from_dataset(Dataset.open(subset(name, 100)), spec, rows)
+    ranges = quantize.ranges(model, pictures.pixels[:100])
+    pixels, labels = pictures.pixels[100:], pictures.labels
+    assert labels is not None
+    before = parity.features(found.graphs["features.onnx"], pixels)
+    print(f"{name}: float32 {_accuracy(before, labels[100:], seeds):.4f}")
+    for factor in (1, 0.9, 1.5, 2, 3, 0.8, 0.7):
+        scaled = {
+            key: tuple(np.float32(factor) * end for end in value.range_value)
+            for key, value in ranges.items()
+        }
+        worse = quantize.int8(
+            model,
+            TensorsData(CalibrationMethod.MinMax, scaled),
+            pixels=pixel_input.find(model, spec),
+        )
+        after = parity.features(worse.SerializeToString(), pixels)
+        cosine = parity.cosines(before, after).mean()
+        print(f"  ranges x {factor}: {cosine:.3f} {_accuracy(after, labels[100:], seeds):.4f}")
+
+
+def _accuracy(features: NDArray[np.float32], labels: NDArray[np.int64], seeds: int) -> float:
+    """Mean over splits of 70 % to train on."""
+    found = []
+    for seed in range(seeds):
+        order = np.random.default_rng(seed).permutation(len(labels))
+        seen, rest = np.split(order, [int(0.7 * len(order))])
+        weight, bias = ridge(features[seen], labels[seen], int(labels.max()) + 1)
+        answers = (features[rest] @ weight.T + bias).argmax(axis=1)
+        found.append(float((answers == labels[rest]).mean()))
+    return float(np.mean(found))
+
+
+def main() -> None:
+    print(machine())
+    settings = next(iter(RECIPES.values()))
+    with tempfile.TemporaryDirectory() as folder:
+        scenes = Dataset.open(subset("scenes", 100))
+        asked = {
+            "float32": None,
+            "int8, made by rule": Precision("int8"),
+            "int8": Precision("int8", scenes),
+            "float16": Precision("float16"),
+        }
+        files = {name: Path(folder, f"{name}.tod") for name in asked}
+        for name, precision in asked.items():
+            made = export(files[name], precision=precision, **settings)
+            print(name, made.file_bytes, made.reduced and made.reduced.parity)
+        for workers in (1, 2):
+            for rows in (4, 8):
+                speed(files, workers, rows)
+        for data, per_class in (("scenes", 100), ("places", 200)):
+            for name, file in files.items():
+                store, found = None, []
+                for seed in SEEDS:
+                    scores, store = run_seed(file, subset(data, per_class), seed, store)
+                    found.append(scores["validation, target 1.0"])
+                print(f"{data}, {name}: mean {np.mean(found):.4f} min {min(found):.3f}")
+        for data in ("scenes", "places"):
+            lower_cosines(files["float32"], data)
+
+
+if __name__ == "__main__":
+    main()
