@@ -9,6 +9,7 @@ from benchmarks import (
     deep_step,
     depth,
     head_step,
+    int8,
     networks,
     prepare,
     scaling,
@@ -16,6 +17,6 @@ from benchmarks import (
 )
 
 SPEED = (head_step, deep_step, prepare, whole_job, scaling)
-for benchmark in (*SPEED, accuracy, depth, choices, networks):
+for benchmark in (*SPEED, int8, accuracy, depth, choices, networks):
     print(f"\n== {benchmark.__name__}")
     benchmark.main()

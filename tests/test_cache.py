@@ -1,5 +1,7 @@
 """The cache of features: right rows or none, whatever happened to its file."""
 
+import errno
+import mmap
 import multiprocessing
 import os
 import shutil
@@ -126,6 +128,24 @@ def test_removed_while_in_use(tmp_path):
     cache.add([name_of(2)], row_of(2)[None])
     rows = cache.take(cache.places([name_of(2), name_of(1)]))
     assert np.array_equal(rows, np.stack([row_of(2), row_of(1)]))
+
+
+def test_a_file_system_that_maps_nothing(tmp_path, monkeypatch):
+    cache = FeatureCache((3,), folder=tmp_path, origin=ORIGIN)
+    cache.add([name_of(1)], row_of(1)[None])
+    honest, calls = mmap.mmap, []
+
+    def refuse_once(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise OSError(errno.ENODEV, "No such device")
+        return honest(*arguments, **options)
+
+    monkeypatch.setattr(mmap, "mmap", refuse_once)
+    assert np.array_equal(cache.take(cache.places([name_of(1)])), row_of(1)[None])
+    cache.add([name_of(2)], row_of(2)[None])
+    assert np.array_equal(cache.take(cache.places([name_of(2)])), row_of(2)[None])
+    assert "kept on disk (No such device)" in cache.notices[0]
 
 
 def add_many(folder: Path, first: int) -> None:

@@ -33,8 +33,9 @@ FOLDER = ".tod-cache"
 _ROWS = "features-*.rows"
 _MAGIC = b"tod-rows 1\n"
 _HEADER_BYTES = 4096  # a page, so that what follows can be mapped
-# Pages that were looked at count as the process's memory until they are given back.
-_KEPT_BYTES = 8 << 20
+# Pages that were looked at count as the process's memory until they are given back; Linux maps
+# more of them around each row. Those of a small file may stay: looking again costs time.
+_KEPT_BYTES, _MAPPED_AROUND_BYTES = 8 << 20, 64 << 10
 
 
 class FeatureCache:
@@ -101,9 +102,7 @@ class FeatureCache:
     def take(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
         """Copies of rows, [N, ...]."""
         rows: NDArray[np.float32] = self._records(int(places.max(initial=-1)) + 1)["row"][places]
-        self._taken_bytes += rows.nbytes
-        if self._taken_bytes > _KEPT_BYTES:
-            self._give_back()
+        self._count(len(rows) * max(self._record.itemsize, _MAPPED_AROUND_BYTES))
         return rows
 
     def _open(self, path: Path) -> None:
@@ -130,6 +129,7 @@ class FeatureCache:
         the way is removed."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
+            self._descriptor = -1
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         with self._locked(), contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(self._descriptor), os.stat(path)):
@@ -161,9 +161,7 @@ class FeatureCache:
                 self._places.setdefault(key.hex(), place)
             else:
                 damaged.append(place)
-            self._taken_bytes += self._record.itemsize
-            if self._taken_bytes > _KEPT_BYTES:
-                self._give_back()
+            self._count(self._record.itemsize)
         for place in damaged:
             start = _HEADER_BYTES + place * self._record.itemsize
             _write_all(self._descriptor, bytes(32), start)
@@ -190,13 +188,21 @@ class FeatureCache:
             if whole == 0:
                 return np.empty(0, self._record)
             length = _HEADER_BYTES + whole * self._record.itemsize
-            self._pages = mmap.mmap(self._descriptor, length, prot=mmap.PROT_READ)
+            try:
+                self._pages = mmap.mmap(self._descriptor, length, prot=mmap.PROT_READ)
+            except OSError as error:  # some file systems (FUSE) map nothing
+                self._to_memory(error)
+                self._pages = mmap.mmap(self._descriptor, length, prot=mmap.PROT_READ)
             self._map = np.frombuffer(self._pages, self._record, whole, _HEADER_BYTES)
         return self._map
 
-    def _give_back(self) -> None:
+    def _count(self, taken_bytes: int) -> None:
+        """Give pages back once so many were looked at."""
+        self._taken_bytes += taken_bytes
+        if self._taken_bytes < _KEPT_BYTES or self._pages is None:
+            return
         self._taken_bytes = 0
-        if self._pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+        if len(self._pages) > _KEPT_BYTES and hasattr(mmap, "MADV_DONTNEED"):
             self._pages.madvise(mmap.MADV_DONTNEED)
 
     def _to_memory(self, error: OSError) -> None:

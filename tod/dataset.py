@@ -153,7 +153,10 @@ class Dataset:
         lines = sorted(
             f"{s.targets or self.classes[s.label]}\t{s.sha256}\t{s.split}" for s in self.samples
         )
-        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+        digest = hashlib.sha256()
+        for number, line in enumerate(lines):
+            digest.update(("\n" * bool(number) + line).encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
 
     def matched(self, class_names: Sequence[str]) -> Dataset:
         """The same pictures with labels that index `class_names`: classes are matched by name.
@@ -330,7 +333,8 @@ def near_names(name: str, known: Sequence[str]) -> str:
 
 def _from_index(root: Path, index: Index) -> Dataset:
     samples = [Sample(f.file, f.label, f.split, f.sha256) for f in index.files]
-    missing = [sample.path for sample in samples if not (root / sample.path).is_file()]
+    # Not as Path objects: their parts stay in memory for good.
+    missing = [sample.path for sample in samples if not os.path.isfile(f"{root}/{sample.path}")]
     if missing:
         raise DataError(
             f"{root}: {len(missing)} of {len(samples)} pictures of {INDEX_NAME} are missing, "

@@ -171,7 +171,8 @@ class FeatureStore:
         by_content = {
             s.sha256: s
             for s in samples
-            if s.sha256 not in shelf.readable and dataset.root / s.path not in self.unreadable
+            if s.sha256 not in shelf.readable
+            and not (self.unreadable and dataset.root / s.path in self.unreadable)
         }
         missing = []
         for sample in by_content.values():

@@ -31,7 +31,7 @@ from tod.scoring import Answers, Evaluation, answers_of, score
 from tod.state import TrainState, add_classes, from_arrays, initial, to_arrays
 
 # A prediction takes so many rows at once that their features stay below this.
-_PREDICT_BYTES = 8 << 20
+_PREDICT_BYTES = 1 << 20
 InitName = Literal["imprint", "ridge"]
 
 
