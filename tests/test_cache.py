@@ -276,8 +276,10 @@ def test_an_interrupted_pass_keeps_what_it_has_seen(tiny, tree):
     session = tod.TrainSession.load(tiny)
     records = train(session, Dataset.open(tree), cycles=1, should_stop=lambda: True)
     seen = []
-    with pytest.raises(Interrupted, match="no cycle was run"):
+    with pytest.raises(Interrupted, match="no cycle was run") as caught:
         seen.extend(records)
+    assert caught.value.problem.startswith("stopped after looking at 2 of 60 pictures")
+    assert caught.value.hint == "the same command goes on from there"
     assert seen[-1] == FeaturesDone(2, 60)
     (file,) = cache_files(tree / ".tod-cache")
     assert 2 <= file.rows < 60

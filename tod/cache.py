@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import mmap
 import os
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,6 +52,7 @@ class FeatureCache:
 
     Attributes:
         notices: what a user should know about the file.
+        on_disk: the file outlives this process.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class FeatureCache:
         about = msgspec.json.encode(dict(sorted(origin.items())))
         self._header = (_MAGIC + about).ljust(_HEADER_BYTES)
         self._descriptor = -1
+        self.on_disk = folder is not None
         if folder is not None:
             path = folder / f"features-{hashlib.sha256(about).hexdigest()[:16]}.rows"
             try:
@@ -158,7 +161,8 @@ class FeatureCache:
             if key == bytes(32):
                 continue
             if record["crc32"] == _check_sum(record):
-                self._places.setdefault(key.hex(), place)
+                # The string that the dataset and its contents have as well.
+                self._places.setdefault(sys.intern(key.hex()), place)
             else:
                 damaged.append(place)
             self._count(self._record.itemsize)
@@ -211,6 +215,7 @@ class FeatureCache:
             f"features cannot be kept on disk ({error.strerror or error}); this run keeps them in "
             "memory"
         )
+        self.on_disk = False
         before = self._descriptor
         self._descriptor, self._map, self._pages = _unnamed(self._header), None, None
         if before >= 0:

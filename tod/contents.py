@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Literal
@@ -80,7 +81,8 @@ class Contents:
         with open(f"{self._root}/{path}", "rb") as file:
             before = os.fstat(file.fileno())
             data = file.read()
-        sha256 = hashlib.sha256(data).hexdigest()
+        # Interned: the same string stands in the dataset and in the cache of features.
+        sha256 = sys.intern(hashlib.sha256(data).hexdigest())
         if before.st_mtime_ns < time.time_ns() - _YOUNG_NS:
             self._files[path] = _File(before.st_size, before.st_mtime_ns, sha256)
             self._changed = True

@@ -8,6 +8,7 @@ import hashlib
 import math
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -172,6 +173,8 @@ class Dataset:
                 f"missing from the data: {_names(missing)}; unknown to the model: {_names(unseen)}",
                 hint="rename the folders, or start from a model that has no classes bound yet",
             )
+        if tuple(class_names) == self.classes:
+            return self
         position = {name: index for index, name in enumerate(class_names)}
         columns = [self.classes.index(name) for name in class_names]
         samples = tuple(
@@ -332,7 +335,7 @@ def near_names(name: str, known: Sequence[str]) -> str:
 
 
 def _from_index(root: Path, index: Index) -> Dataset:
-    samples = [Sample(f.file, f.label, f.split, f.sha256) for f in index.files]
+    samples = [Sample(f.file, f.label, f.split, sys.intern(f.sha256)) for f in index.files]
     # Not as Path objects: their parts stay in memory for good.
     missing = [sample.path for sample in samples if not os.path.isfile(f"{root}/{sample.path}")]
     if missing:

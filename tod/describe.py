@@ -1,9 +1,11 @@
-"""`tod info` and `tod cache info`: what a .tod file is, and what a cache keeps."""
+"""What a .tod file is, what its export measured, and what a cache keeps; for people."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -36,6 +38,36 @@ def describe(artifact: Artifact, *, as_json: bool) -> None:
     if history:
         columns = ("cycles", "kept", "lr", "seed", "ended by", "test", "validation")
         print_table("history", columns, history)
+
+
+def describe_export(made: Any) -> None:
+    """Print what an export made and measured, a `model.export.Exported`."""
+    found = made.differences
+    print_pairs(
+        f"{made.path}: {made.file_bytes / 1e6:.1f} MB, agrees with torch",
+        [
+            ("frozen part", f"{found.features:.1e} relative difference of its features"),
+            ("split", f"{found.split:.1e} between the whole network and its two parts"),
+            ("loss", f"{found.loss:.1e} over 20 steps"),
+            ("gradients", f"{found.gradients:.1e}"),
+            ("parameters", f"{found.parameters:.1e}"),
+            ("logits", f"{found.logits:.1e} after the steps"),
+            *_boundary_pairs(made.manifest),
+        ],
+    )
+    if made.reduced is None:
+        return
+    parity, kind = made.reduced.parity, made.manifest.backbone.precision
+    speed = (f"{made.reduced.before_ms:.2f}", f"{made.reduced.after_ms:.2f}")
+    rows = [*_parity_rows(parity), ("ms a picture, one thread, batch 8", *speed)]
+    source = "made by rule" if parity.data_sha256 is None else "of the calibration data"
+    title = f"the frozen part in {kind}, on {parity.pictures} pictures {source}, held out:"
+    print_table(title, ("", "float32", kind), rows)
+    if parity.agreement is None:
+        print("notice: no class is known, so no head could be compared", file=sys.stderr)
+    if parity.float_layers:
+        print(f"in float ({len(parity.float_layers)} of {parity.layers} layers):")
+        print("\n".join(f"  {layer}" for layer in parity.float_layers))
 
 
 def describe_cache(folder: Path, *, as_json: bool) -> None:
@@ -78,7 +110,7 @@ def _pairs(artifact: Artifact) -> list[tuple[str, str]]:
             "weights",
             f"{m.backbone.weights.source}; licence: {m.backbone.weights.licence or 'none'}",
         ),
-        *boundary_pairs(m),
+        *_boundary_pairs(m),
         ("precision", _precision(m.backbone)),
         ("input", _input(m.input)),
         ("loss", _loss(m.loss)),
@@ -97,7 +129,7 @@ def _pairs(artifact: Artifact) -> list[tuple[str, str]]:
     return pairs
 
 
-def boundary_pairs(m: manifest.Manifest) -> list[tuple[str, str]]:
+def _boundary_pairs(m: manifest.Manifest) -> list[tuple[str, str]]:
     """Where the frozen part ends and what that costs."""
     shape = m.backbone.feature_shape
     kib = 4 * int(np.prod(shape)) / 1024
@@ -135,7 +167,7 @@ def _precision(backbone: manifest.Backbone) -> str:
     )
 
 
-def parity_rows(parity: manifest.Parity) -> list[tuple[str, str, str]]:
+def _parity_rows(parity: manifest.Parity) -> list[tuple[str, str, str]]:
     """What was measured, of float32 and of fewer bits: for a table."""
     rows = [("bytes of features.onnx", f"{parity.bytes_before:,}", f"{parity.bytes_after:,}")]
     rows.append(("cosine of the features, mean", "", f"{parity.cosine:.4f}"))

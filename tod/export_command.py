@@ -252,7 +252,7 @@ def export(
     quantize: Annotated[
         PrecisionName | None,
         typer.Option(
-            help="int8: integer arithmetic, a quarter of the size; fp16: weights of half the size.",
+            help="int8: integers, about a quarter of the size; fp16: weights of half the size.",
             rich_help_panel=_SMALLER,
         ),
     ] = None,
@@ -291,6 +291,7 @@ def export(
     for module in ("torch", "onnx", "onnxscript", "efficientnet_pytorch"):
         require(module, "workstation")
     from tod.dataset import Dataset
+    from tod.describe import describe_export
 
     own_model()
     from model.export import export_network
@@ -336,40 +337,7 @@ def export(
             class_count=classes, precision=_precision(quantize, pictures, force, stack),
             progress=lambda text: print(text, file=sys.stderr, flush=True),
         )  # fmt: skip
-    _show(made)
-
-
-def _show(made: Any) -> None:
-    """What an export made and measured."""
-    from tod.describe import boundary_pairs, parity_rows
-    from tod.report import print_pairs, print_table
-
-    found = made.differences
-    print_pairs(
-        f"{made.path}: {made.file_bytes / 1e6:.1f} MB, agrees with torch",
-        [
-            ("frozen part", f"{found.features:.1e} relative difference of its features"),
-            ("split", f"{found.split:.1e} between the whole network and its two parts"),
-            ("loss", f"{found.loss:.1e} over 20 steps"),
-            ("gradients", f"{found.gradients:.1e}"),
-            ("parameters", f"{found.parameters:.1e}"),
-            ("logits", f"{found.logits:.1e} after the steps"),
-            *boundary_pairs(made.manifest),
-        ],
-    )
-    if made.reduced is None:
-        return
-    parity, kind = made.reduced.parity, made.manifest.backbone.precision
-    speed = (f"{made.reduced.before_ms:.2f}", f"{made.reduced.after_ms:.2f}")
-    rows = [*parity_rows(parity), ("ms a picture, one thread, batch 8", *speed)]
-    source = "made by rule" if parity.data_sha256 is None else "of the calibration data"
-    title = f"the frozen part in {kind}, on {parity.pictures} pictures {source}, held out:"
-    print_table(title, ("", "float32", kind), rows)
-    if parity.agreement is None:
-        print("notice: no class is known, so no head could be compared", file=sys.stderr)
-    if parity.float_layers:
-        print(f"in float ({len(parity.float_layers)} of {parity.layers} layers):")
-        print("\n".join(f"  {layer}" for layer in parity.float_layers))
+    describe_export(made)
 
 
 def _calibration_pictures(

@@ -130,6 +130,10 @@ class FeatureStore:
                     shelf.contents.save()
         self.notices, shelf.cache.notices = shelf.cache.notices, []
 
+    def keeps(self, dataset: Dataset) -> bool:
+        """Whether the dataset's features are there for the next run as well."""
+        return self._shelf(dataset).cache.on_disk
+
     def rows(self, dataset: Dataset, samples: Sequence[Sample]) -> tuple[Features, NDArray[Any]]:
         """Features [N, ...] of samples that `fill` has seen and could read, and their answers:
         labels int64 [N], or targets float32 [N, C]."""

@@ -154,12 +154,19 @@ def fill_features(
     splits: tuple[Split, ...],
     should_stop: Callable[[], bool],
 ) -> Iterator[Record]:
-    """The one pass over the pictures of some splits; unreadable ones become notices."""
+    """The one pass over the pictures of some splits, with a record for each hundredth; unreadable
+    ones become notices."""
     samples = [sample for split in splits for sample in dataset.split(split)]
+    said = 0
     for done, total in session.store.fill(dataset, samples):
-        yield FeaturesDone(done, total)
+        if done == total or 100 * (done - said) >= total:
+            yield FeaturesDone(said := done, total)
         if should_stop():
-            raise Interrupted("stopped while looking at the pictures; no cycle was run")
+            kept = session.store.keeps(dataset)
+            raise Interrupted(
+                f"stopped after looking at {done} of {total} pictures; no cycle was run",
+                hint="the same command goes on from there" if kept else "",
+            )
     yield from map(Notice, session.store.notices)
     for path, reason in sorted(session.store.unreadable.items()):
         yield Notice(f"{path} was passed over: {reason}")
