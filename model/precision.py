@@ -19,8 +19,8 @@ from tod.errors import TrainingError, UsageError
 from tod.manifest import InputSpec, Parity
 
 # Mean cosine of features to float32's on held-out pictures. Measured with EfficientNet-Lite0 made
-# worse by steps (docs/performance.md): at 0.985 a head trained on such features loses less than a
-# point on scenes and on places, at 0.978 two on places, at 0.91 more than four.
+# worse by steps (docs/performance.md): at 0.979 a head trained on such features loses half a point
+# on scenes and on places, at 0.915 one and three, at 0.85 two and five.
 TARGET = 0.985
 REFUSED = 0.90
 # With more layers in float the file is hardly smaller and the network no faster.
