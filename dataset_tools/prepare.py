@@ -20,6 +20,7 @@ import msgspec
 
 from dataset_tools.sources import Picture, Source
 from tod import image
+from tod.cache import FOLDER
 from tod.dataset import (
     INDEX_NAME,
     JOURNAL_NAME,
@@ -189,7 +190,7 @@ class _Journal:
             index = read_index(self.out / INDEX_NAME)
             self._same_recipe(index)
             return list(index.files)
-        if any(not path.name.endswith(".part") for path in self.out.iterdir()):
+        if any(p.suffix != ".part" and p.name != FOLDER for p in self.out.iterdir()):
             raise DataError(
                 f"{self.out}: it holds files, but no dataset",
                 hint="choose an empty or new folder",

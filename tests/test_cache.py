@@ -87,6 +87,7 @@ def test_a_file_that_was_cut_off(tmp_path_factory, size_bytes):
     whole = max(0, min(size_bytes, before) - 4096) // ((before - 4096) // 5)
     assert found == list(range(1, whole + 1))
     # A size that fits is that of a file with fewer rows.
+    assert check(folder, range(1, 6)) == (found, [])  # it is said once
     assert bool(notices) == (size_bytes not in {0, *range(4096, before + 1, (before - 4096) // 5)})
     filled(folder)
     assert check(folder, range(1, 6))[0] == [1, 2, 3, 4, 5]
@@ -162,6 +163,8 @@ def test_processes_that_write_at_once(tmp_path):
     for writer in writers:
         writer.join()
     assert check(tmp_path, range(1, 502)) == (list(range(1, 501)), [])
+    (file,) = tmp_path.glob("*.rows")
+    assert (file.stat().st_size - 4096) / (64 + 12) == 500  # none twice
 
 
 # In a run
@@ -272,6 +275,32 @@ def test_two_runners_at_once(tiny, tree):
     assert passes(tiny, tree) == (0, [])
 
 
+def test_two_datasets_with_one_relative_name(tiny, tmp_path, monkeypatch):
+    session = tod.TrainSession.load(tiny.resolve())
+    for place in ("one", "two"):
+        make_pictures(tmp_path / place / "data")
+        monkeypatch.chdir(tmp_path / place)
+        session.evaluate(Dataset.open("data"))
+        assert len(cache_files(tmp_path / place / "data" / ".tod-cache")) == 1
+
+
+def test_a_cache_folder_as_text(tiny, tree, tmp_path):
+    place = str(tmp_path / "kept")
+    session = tod.TrainSession.load(tiny, cache=place)
+    session.evaluate(Dataset.open(tree, cache=place))
+    assert len(cache_files(tmp_path / "kept")) == 1
+
+
+def test_a_dataset_is_prepared_where_only_a_cache_was_left(tiny, tree, tmp_path):
+    prepared = tmp_path / "prepared"
+    for _ in range(2):
+        run("tod", "prepare-dataset", tree, prepared, "--size", 16, check=True)
+        run("tod", "eval", "-f", tiny, "-d", prepared, check=True)
+        for path in prepared.glob("*"):
+            if path.name != ".tod-cache":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def test_an_interrupted_pass_keeps_what_it_has_seen(tiny, tree):
     session = tod.TrainSession.load(tiny)
     records = train(session, Dataset.open(tree), cycles=1, should_stop=lambda: True)
@@ -359,7 +388,9 @@ def test_commands(tiny, tree, tmp_path):
     size = sum(file.stat().st_size for file in place.iterdir())
     cleared = run("tod", "cache", "clear", place)
     assert cleared.stdout == f"{place}: {size:,} bytes removed\n"
-    assert not place.exists()
+    assert list(place.iterdir()) == []
+    run("tod", "eval", "-f", tiny, "-d", tree, check=True)
+    run("tod", "cache", "clear", tree, check=True)
     run("tod", "eval", "-f", tiny, "-d", tree, "--no-cache", check=True)
     assert not (tree / ".tod-cache").exists()
     both = run("tod", "eval", "-f", tiny, "-d", tree, "--no-cache", "--cache-dir", place)
@@ -368,9 +399,11 @@ def test_commands(tiny, tree, tmp_path):
 
 def test_clear_leaves_what_is_not_its_own(tmp_path):
     filled(tmp_path)
-    (tmp_path / ".song.mp3.part").write_text("half a song")
+    others = {".song.mp3.part", "features-2024.rows", "contents-en.json", f"features-{0:016}.rows"}
+    for name in others:
+        (tmp_path / name).write_text("half a song")
     run("tod", "cache", "clear", tmp_path, check=True)
-    assert [path.name for path in tmp_path.iterdir()] == [".song.mp3.part"]
+    assert {path.name for path in tmp_path.iterdir()} == others
     (tmp_path / "empty").mkdir()
     assert run("tod", "cache", "clear", tmp_path / "empty").stdout.endswith(": 0 bytes removed\n")
     assert (tmp_path / "empty").is_dir()
@@ -405,14 +438,35 @@ def test_a_file_that_has_just_changed_may_change_again(tmp_path):
     assert contents.known("a") is None
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"format": "other"}', '{"files": 3}'])
-def test_a_table_of_hashes_that_is_not_one(tmp_path, text):
-    (tmp_path / "a").write_bytes(b"one")
-    os.utime(tmp_path / "a", (1e9, 1e9))
-    Contents(tmp_path, tmp_path).sha256("a")
+def test_files_that_change_places(tmp_path):
+    """Equal in size and time, as unpacked pictures are."""
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, (1e9, 1e9))
     contents = Contents(tmp_path, tmp_path)
-    contents.sha256("a")
+    first, second = contents.sha256("a"), contents.sha256("b")
+    for old, new in (("a", "c"), ("b", "a"), ("c", "b")):
+        (tmp_path / old).rename(tmp_path / new)
+    assert (contents.sha256("a"), contents.sha256("b")) == (second, first)
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_a_damaged_table_of_hashes_is_forgotten_and_said(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("contents")
+    (folder / "a").write_bytes(b"one")
+    os.utime(folder / "a", (1e9, 1e9))
+    contents = Contents(folder, folder)
+    right = contents.sha256("a")
     contents.save()
-    (path,) = tmp_path.glob("contents-*.json")
-    path.write_text(text)
-    assert Contents(tmp_path, tmp_path).known("a") is None
+    (path,) = folder.glob("contents-*.json")
+    content = bytearray(path.read_bytes())
+    if data.draw(st.booleans()):
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    else:
+        del content[data.draw(st.integers(0, len(content) - 1)) :]
+    path.write_bytes(content)
+    again = Contents(folder, folder)
+    assert again.known("a") is None
+    assert again.notices == [f"{path} is damaged; the files that it tells of are read again"]
+    assert again.sha256("a") == right

@@ -12,7 +12,10 @@ from tests.conftest import run
 from tod import artifact
 from tod.cli import app
 
-COMMANDS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)
+COMMANDS = sorted(
+    [command.name or command.callback.__name__ for command in app.registered_commands]
+    + [group.name for group in app.registered_groups]
+)
 
 
 @pytest.fixture

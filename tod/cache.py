@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tod.contents import CONTENTS
+from tod.contents import CONTENTS, NAME
 from tod.errors import DataError, UsageError
 
 try:
@@ -31,7 +31,7 @@ except ImportError:  # Windows; without locks nothing is kept on disk
     fcntl = None  # type: ignore[assignment]
 
 FOLDER = ".tod-cache"
-_ROWS = "features-*.rows"
+_ROWS = f"features-{NAME}.rows"
 _MAGIC = b"tod-rows 1\n"
 _HEADER_BYTES = 4096  # a page, so that what follows can be mapped
 # Pages that were looked at count as the process's memory until they are given back; Linux maps
@@ -61,6 +61,7 @@ class FeatureCache:
         self.notices: list[str] = []
         self._record = _record(shape)
         self._places: dict[str, int] = {}
+        self._learned = 0  # so many records have their places noted
         self._map: NDArray[Any] | None = None
         self._pages: mmap.mmap | None = None
         self._taken_bytes = 0
@@ -69,7 +70,7 @@ class FeatureCache:
         self._descriptor = -1
         self.on_disk = folder is not None
         if folder is not None:
-            path = folder / f"features-{hashlib.sha256(about).hexdigest()[:16]}.rows"
+            path = folder / _ROWS.replace(NAME, hashlib.sha256(about).hexdigest()[:16])
             try:
                 self._open(path)
             except OSError as error:
@@ -85,18 +86,17 @@ class FeatureCache:
             os.close(self._descriptor)
 
     def add(self, hashes: Sequence[str], rows: NDArray[np.float32]) -> None:
-        """Keep the rows [N, ...] of N pictures, on disk at once: a killed process loses none."""
+        """Keep the rows [N, ...] of N pictures, on disk at once: a killed process loses none. Those
+        that another process has added meanwhile are taken from there."""
         records = np.zeros(len(hashes), self._record)
         records["sha256"] = np.frombuffer(b"".join(map(bytes.fromhex, hashes)), "V32")
         records["row"] = rows
         records["crc32"] = [_check_sum(record) for record in records]
         try:
-            first = self._append(records.tobytes())
+            self._append(hashes, records)
         except OSError as error:
             self._to_memory(error)
-            first = self._append(records.tobytes())
-        for place, sha256 in enumerate(hashes, start=first):
-            self._places.setdefault(sha256, place)
+            self._append(hashes, records)
 
     def places(self, hashes: Sequence[str]) -> NDArray[np.int64]:
         """Where the rows of these pictures are, for `take`."""
@@ -119,12 +119,14 @@ class FeatureCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         while not self._is_ready(path):
             pass
-        count, rest = divmod(self._size_bytes() - _HEADER_BYTES, self._record.itemsize)
-        damaged = self._look_at(count)
-        if damaged or rest:
+        with self._locked():
+            count, rest = divmod(self._size_bytes() - _HEADER_BYTES, self._record.itemsize)
+            if rest:  # of a process that was killed while it wrote
+                os.ftruncate(self._descriptor, self._end(count))
+            damaged = self._learn(count) + bool(rest)
+        if damaged:
             self.notices.append(
-                f"{path}: {damaged + bool(rest)} rows are damaged or cut off; they are computed "
-                "again"
+                f"{path}: {damaged} rows are damaged or cut off; they are computed again"
             )
 
     def _is_ready(self, path: Path) -> bool:
@@ -136,7 +138,7 @@ class FeatureCache:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         with self._locked(), contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(self._descriptor), os.stat(path)):
-                found = os.pread(self._descriptor, _HEADER_BYTES, 0)
+                found = _read(self._descriptor, _HEADER_BYTES, 0)
                 if not found:
                     _write_all(self._descriptor, self._header, 0)
                 elif found != self._header:
@@ -148,15 +150,14 @@ class FeatureCache:
                 return True
         return False  # another process has removed it between two of our calls
 
-    def _look_at(self, count: int) -> int:
-        """Note the place of every good record.
+    def _learn(self, count: int) -> int:
+        """Note the places of the records up to `count` that are new and good.
 
         Returns:
             How many are not good; they are blanked, so that it is said only once.
         """
         damaged = []
-        records = self._records(count)
-        for place, record in enumerate(records):
+        for place, record in enumerate(self._records(count)[self._learned : count], self._learned):
             key = record["sha256"].tobytes()
             if key == bytes(32):
                 continue
@@ -167,23 +168,24 @@ class FeatureCache:
                 damaged.append(place)
             self._count(self._record.itemsize)
         for place in damaged:
-            start = _HEADER_BYTES + place * self._record.itemsize
-            _write_all(self._descriptor, bytes(32), start)
+            _write_all(self._descriptor, bytes(32), self._end(place))
+        self._learned = count
         return len(damaged)
 
-    def _append(self, data: bytes) -> int:
-        """Add records at the end of the file; returns the place of the first."""
+    def _append(self, hashes: Sequence[str], records: NDArray[Any]) -> None:
+        """Add records at the end of the file, but those that it has."""
         with self._locked():
-            # What a process left behind that was killed while it wrote is no whole record.
+            # What is no whole record is written over.
             count = (self._size_bytes() - _HEADER_BYTES) // self._record.itemsize
-            end = _HEADER_BYTES + count * self._record.itemsize
-            try:
-                _write_all(self._descriptor, data, end)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._descriptor, end)
-                raise
-        return count
+            self._learn(count)
+            new = {sha256: i for i, sha256 in enumerate(hashes) if sha256 not in self._places}
+            _write_all(self._descriptor, records[[*new.values()]].tobytes(), self._end(count))
+            self._places |= {sha256: count + i for i, sha256 in enumerate(new)}
+            self._learned = count + len(new)
+
+    def _end(self, count: int) -> int:
+        """Where in the file so many records end."""
+        return _HEADER_BYTES + count * self._record.itemsize
 
     def _records(self, count: int) -> NDArray[Any]:
         """The first `count` records or more, mapped."""
@@ -191,12 +193,12 @@ class FeatureCache:
             whole = (self._size_bytes() - _HEADER_BYTES) // self._record.itemsize
             if whole == 0:
                 return np.empty(0, self._record)
-            length = _HEADER_BYTES + whole * self._record.itemsize
+            length = self._end(whole)
             try:
-                self._pages = mmap.mmap(self._descriptor, length, prot=mmap.PROT_READ)
+                self._pages = mmap.mmap(self._descriptor, length, access=mmap.ACCESS_READ)
             except OSError as error:  # some file systems (FUSE) map nothing
                 self._to_memory(error)
-                self._pages = mmap.mmap(self._descriptor, length, prot=mmap.PROT_READ)
+                self._pages = mmap.mmap(self._descriptor, length, access=mmap.ACCESS_READ)
             self._map = np.frombuffer(self._pages, self._record, whole, _HEADER_BYTES)
         return self._map
 
@@ -220,7 +222,7 @@ class FeatureCache:
         self._descriptor, self._map, self._pages = _unnamed(self._header), None, None
         if before >= 0:
             for start in range(_HEADER_BYTES, os.fstat(before).st_size, _KEPT_BYTES):
-                _write_all(self._descriptor, os.pread(before, _KEPT_BYTES, start), start)
+                _write_all(self._descriptor, _read(before, _KEPT_BYTES, start), start)
             os.close(before)
 
     def _size_bytes(self) -> int:
@@ -238,7 +240,9 @@ class FeatureCache:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
 
-def choose_folder(dataset: Path, model: Path, wanted: Path | bool = True) -> Path | None:
+def choose_folder(
+    dataset: Path, model: Path, wanted: str | os.PathLike[str] | bool = True
+) -> Path | None:
     """Where a dataset's features are kept.
 
     Args:
@@ -248,15 +252,16 @@ def choose_folder(dataset: Path, model: Path, wanted: Path | bool = True) -> Pat
             where that cannot be written; False for none.
 
     Returns:
-        The folder, or None for memory.
+        The folder, whole from the root, or None for memory.
 
     Raises:
         UsageError: the folder that was asked for cannot be written.
     """
-    if isinstance(wanted, Path):
+    if not isinstance(wanted, bool):
+        folder = Path(os.path.abspath(wanted))
         try:
-            wanted.mkdir(parents=True, exist_ok=True)
-            problem = "" if _writable(wanted) else "it is read-only"
+            folder.mkdir(parents=True, exist_ok=True)
+            problem = "" if _writable(folder) else "it is read-only"
         except OSError as error:
             problem = error.strerror or str(error)
         if problem:
@@ -264,10 +269,10 @@ def choose_folder(dataset: Path, model: Path, wanted: Path | bool = True) -> Pat
                 f"the cache folder {wanted} cannot be used: {problem}",
                 hint="name another with --cache-dir, or use --no-cache",
             )
-        return wanted
+        return folder
     for place in (dataset, model.parent) if wanted else ():
-        folder = place / FOLDER
-        if _writable(folder) if folder.is_dir() else _writable(place):
+        folder = Path(os.path.abspath(place)) / FOLDER
+        if _writable(folder if folder.is_dir() else folder.parent):
             return folder
     return None
 
@@ -299,7 +304,7 @@ def cache_files(folder: Path) -> tuple[CacheFile, ...]:
 
 
 def clear(folder: Path) -> int:
-    """Remove everything that TOD keeps in a cache folder, and the folder if nothing else is in it.
+    """Remove everything that TOD keeps in a cache folder, and `.tod-cache` itself if it is empty.
 
     A process that works with these files is not disturbed.
 
@@ -309,12 +314,12 @@ def clear(folder: Path) -> int:
     Raises:
         OSError: something cannot be removed.
     """
-    patterns = (_ROWS, CONTENTS, f".{CONTENTS}.*.part")
-    files = [path for pattern in patterns for path in folder.glob(pattern)]
+    files = [file.path for file in cache_files(folder) if file.origin or folder.name == FOLDER]
+    files += [*folder.glob(CONTENTS), *folder.glob(f".{CONTENTS}.*.part")]
     removed_bytes = sum(path.stat().st_size for path in files)
     for path in files:
         path.unlink()
-    if files:
+    if folder.name == FOLDER:
         with contextlib.suppress(OSError):  # it holds something of the user's
             folder.rmdir()
     return removed_bytes
@@ -347,11 +352,16 @@ def _check_sum(record: Any) -> int:
     return zlib.crc32(record["row"], zlib.crc32(record["sha256"]))
 
 
+def _read(descriptor: int, count_bytes: int, start: int) -> bytes:
+    os.lseek(descriptor, start, os.SEEK_SET)
+    return os.read(descriptor, count_bytes)
+
+
 def _write_all(descriptor: int, data: bytes, start: int) -> None:
+    os.lseek(descriptor, start, os.SEEK_SET)
     view = memoryview(data)
     while view:
-        written = os.pwrite(descriptor, view, start)
-        view, start = view[written:], start + written
+        view = view[os.write(descriptor, view) :]
 
 
 def _unnamed(header: bytes) -> int:

@@ -207,7 +207,12 @@ def info(
 
 
 cache_app = typer.Typer(
-    no_args_is_help=True, help="The features of pictures that were looked at, kept on disk."
+    no_args_is_help=True,
+    epilog=EPILOG,
+    help="""The features of pictures that were looked at, kept on disk.
+
+    Example: tod cache info dataset
+    """,
 )
 app.add_typer(cache_app, name="cache")
 CacheFolder = Annotated[

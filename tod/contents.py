@@ -11,8 +11,8 @@ import hashlib
 import os
 import sys
 import time
+import zlib
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -20,19 +20,16 @@ from tod.files import write_whole
 
 # A file may change again without its time changing, within the two seconds that FAT counts in.
 _YOUNG_NS = 2_000_000_000
-CONTENTS = "contents-*.json"
+NAME = "[0-9a-f]" * 16  # of a file in the cache folder
+CONTENTS = f"contents-{NAME}.json"
 
 
 class _File(msgspec.Struct, frozen=True, array_like=True, gc=False):
     size_bytes: int
     mtime_ns: int
+    # A rename changes it, which a picture's size and time survive.
+    ctime_ns: int
     sha256: str
-
-
-class _Table(msgspec.Struct):
-    format: Literal["tod-contents"]
-    schema: Literal[1]
-    files: dict[str, _File]
 
 
 class Contents:
@@ -41,11 +38,14 @@ class Contents:
     Args:
         root: the folder.
         cache: the folder that keeps what is known from one run to the next; None keeps nothing.
-            What is there but cannot be read is forgotten: it only says what can be read anew.
+
+    Attributes:
+        notices: what a user should know about what was kept.
     """
 
     def __init__(self, root: Path, cache: Path | None) -> None:
-        self._root = os.fspath(root)
+        self.notices: list[str] = []
+        self._root = os.path.abspath(root)
         self._path: Path | None = None
         self._files: dict[str, _File] = {}
         self._changed = False
@@ -53,9 +53,20 @@ class Contents:
             # By the way from one to the other, so that both may be moved together.
             way = os.path.relpath(os.path.realpath(root), os.path.realpath(cache))
             name = hashlib.sha256(os.fsencode(way)).hexdigest()[:16]
-            self._path = cache / CONTENTS.replace("*", name)
-            with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError):
-                self._files = msgspec.json.decode(self._path.read_bytes(), type=_Table).files
+            self._path = Path(os.path.abspath(cache)) / CONTENTS.replace(NAME, name)
+            self._files = self._kept(self._path)
+
+    def _kept(self, path: Path) -> dict[str, _File]:
+        try:
+            head, _, table = path.read_bytes().partition(b"\n")
+            if head == _head(table):
+                return msgspec.json.decode(table, type=dict[str, _File])
+        except OSError:
+            return {}
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            pass
+        self.notices.append(f"{path} is damaged; the files that it tells of are read again")
+        return {}
 
     def known(self, path: str) -> str | None:
         """The hash of a file that has not changed since it was read; None if it must be read.
@@ -68,9 +79,9 @@ class Contents:
         """
         found = os.stat(f"{self._root}/{path}")
         entry = self._files.get(path)
-        if entry and (entry.size_bytes, entry.mtime_ns) == (found.st_size, found.st_mtime_ns):
-            return entry.sha256
-        return None
+        if entry is None or entry != _entry(found, entry.sha256):
+            return None
+        return entry.sha256
 
     def read(self, path: str) -> tuple[bytes, str]:
         """A file's bytes and their hash, which is remembered. May be called from several threads.
@@ -84,7 +95,7 @@ class Contents:
         # Interned: the same string stands in the dataset and in the cache of features.
         sha256 = sys.intern(hashlib.sha256(data).hexdigest())
         if before.st_mtime_ns < time.time_ns() - _YOUNG_NS:
-            self._files[path] = _File(before.st_size, before.st_mtime_ns, sha256)
+            self._files[path] = _entry(before, sha256)
             self._changed = True
         return data, sha256
 
@@ -100,8 +111,16 @@ class Contents:
         """Write down what was learned; without a place for it nothing happens."""
         if self._path is None or not self._changed:
             return
-        table = _Table("tod-contents", 1, dict(sorted(self._files.items())))
+        table = msgspec.json.encode(dict(sorted(self._files.items())))
         # It saves work, no more: whatever goes wrong, the files are read once more next time.
-        with contextlib.suppress(OSError, UnicodeEncodeError):
-            write_whole(self._path, msgspec.json.encode(table), durable=False)
+        with contextlib.suppress(OSError):
+            write_whole(self._path, _head(table) + b"\n" + table, durable=False)
             self._changed = False
+
+
+def _entry(found: os.stat_result, sha256: str) -> _File:
+    return _File(found.st_size, found.st_mtime_ns, found.st_ctime_ns, sha256)
+
+
+def _head(table: bytes) -> bytes:
+    return b"tod-contents 1 %08x" % zlib.crc32(table)

@@ -101,7 +101,11 @@ class Dataset:
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], *, seed: int = 0, cache: Path | bool = True
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        seed: int = 0,
+        cache: str | os.PathLike[str] | bool = True,
     ) -> Dataset:
         """Open a prepared dataset (with dataset.json), a folder with targets.csv, or any tree of
         class folders.
@@ -130,7 +134,8 @@ class Dataset:
                 f"{root}: preparing this dataset was interrupted",
                 hint="run the same 'tod prepare-dataset' command again; it does what is missing",
             )
-        contents = Contents(root, (root / FOLDER if cache is True else cache) or None)
+        kept = (root / FOLDER if cache else None) if isinstance(cache, bool) else Path(cache)
+        contents = Contents(root, kept)
         if (root / TARGETS_NAME).is_file():
             return _from_targets(root, seed, contents)
         return _from_tree(root, seed, contents)
@@ -442,7 +447,7 @@ def _is_text(name: str) -> bool:
 
 def _escapes(file: str) -> bool:
     path = PurePosixPath(file)
-    return path.is_absolute() or ".." in path.parts
+    return path.is_absolute() or ".." in path.parts or "\0" in file
 
 
 def _names(names: Sequence[str]) -> str:

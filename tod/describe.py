@@ -92,7 +92,7 @@ def describe_cache(folder: Path, *, as_json: bool) -> None:
     ]
     print_table(
         f"{place}: {len(files)} files, {total_bytes:,} bytes",
-        ("file", "pictures", "bytes", "features", "features.onnx", "computed with"),
+        ("file", "rows", "bytes", "features", "features.onnx", "computed with"),
         table,
     )
 

@@ -7,6 +7,7 @@ Axes: N pictures, C classes.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -90,7 +91,7 @@ class FeatureStore:
         self._manifest = manifest
         self._workers = workers
         self._folder_for = folder_for
-        self._shelves: dict[tuple[Path, bool], _Shelf] = {}
+        self._shelves: dict[tuple[str, bool], _Shelf] = {}
         self._caches: dict[tuple[Path | None, bool], FeatureCache] = {}
         self.unreadable: dict[Path, str] = {}
         """File -> reason, of the pictures that the last `fill` could not read."""
@@ -128,7 +129,8 @@ class FeatureStore:
                         if not batch.cancelled():
                             _keep(shelf, batch)
                     shelf.contents.save()
-        self.notices, shelf.cache.notices = shelf.cache.notices, []
+        self.notices = [*shelf.cache.notices, *shelf.contents.notices]
+        shelf.cache.notices, shelf.contents.notices = [], []
 
     def keeps(self, dataset: Dataset) -> bool:
         """Whether the dataset's features are there for the next run as well."""
@@ -146,7 +148,7 @@ class FeatureStore:
 
     def _shelf(self, dataset: Dataset) -> _Shelf:
         folder = self._folder_for(dataset)
-        key = (dataset.root, dataset.cropped)
+        key = (os.path.abspath(dataset.root), dataset.cropped)
         if key not in self._shelves:
             cache = self._cache(folder, dataset.cropped)
             self._shelves[key] = _Shelf(cache, Contents(dataset.root, folder))

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-from tod.errors import DeviceError, Interrupted
+from tod.errors import DeviceError, Interrupted, TodError, first_line
 
 _POLL_SECONDS = 0.1
+_POLITE_SECONDS = 2
 
 
 def isolated(
@@ -56,22 +57,27 @@ def isolated(
             hint="if it was killed (-9), memory ran out: try a smaller --batch",
         ) from None
     finally:
+        # First the polite way, in which the task removes its temporary files.
         process.terminate()
+        process.join(_POLITE_SECONDS)
+        process.kill()
         process.join()
 
 
 def _work(sender: Connection, task: Callable[..., Iterator[Any]], arguments: tuple[Any]) -> None:
     # Ctrl-C reaches this process too; the one that waits decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         for content in task(*arguments):
             sender.send(("record", content))
         sender.send(("end", None))
     except MemoryError:
         sender.send(("error", DeviceError("memory ran out", hint="try a smaller --batch")))
-    except Exception as error:
+    except TodError as error:
         sender.send(("error", error))
+    except Exception as error:  # not every error can be sent
+        sender.send(("error", RuntimeError(f"{type(error).__name__}: {first_line(error)}")))
     finally:
         sender.close()
         # Nothing that the copied process had open (a progress bar, a log) is written twice.

@@ -6,6 +6,7 @@ Axes: N pictures, B batch, C classes, S side in pixels, F features where they ar
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -50,7 +51,7 @@ class TrainSession:
         *,
         threads: int,
         observe: Observer | None,
-        cache: Path | bool,
+        cache: str | os.PathLike[str] | bool,
     ) -> None:
         self.artifact = artifact
         self.manifest: Manifest = artifact.manifest
@@ -82,7 +83,7 @@ class TrainSession:
         *,
         threads: int | None = None,
         observe: Observer | None = None,
-        cache: Path | bool = True,
+        cache: str | os.PathLike[str] | bool = True,
     ) -> TrainSession:
         """Open and verify a .tod file: a fresh export, a checkpoint or a trained model.
 
