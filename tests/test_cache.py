@@ -21,7 +21,7 @@ from tod.cache import FeatureCache, cache_files, choose_folder
 from tod.contents import Contents
 from tod.dataset import Dataset
 from tod.errors import Interrupted, UsageError
-from tod.records import FeaturesDone, Notice
+from tod.records import CycleDone, Evaluated, FeaturesDone, Notice
 from tod.training import evaluate, train
 
 ORIGIN = {"graph": "abc", "shape": (3,)}
@@ -275,6 +275,20 @@ def test_two_runners_at_once(tiny, tree):
     assert passes(tiny, tree) == (0, [])
 
 
+def test_a_cache_folder_that_goes_away_ends_no_run(tiny, tree, tmp_path):
+    place = tmp_path / "kept"
+    records = train(tod.TrainSession.load(tiny, cache=place), Dataset.open(tree), cycles=30)
+    accuracies = []
+    for record in records:
+        if isinstance(record, CycleDone) and record.cycle == 1:
+            shutil.rmtree(place)
+            place.write_text("a file in its place")
+        if isinstance(record, Evaluated):
+            accuracies.append(record.accuracy)
+    honest = train(tod.TrainSession.load(tiny, cache=False), Dataset.open(tree), cycles=30)
+    assert accuracies == [r.accuracy for r in honest if isinstance(r, Evaluated)]
+
+
 def test_two_datasets_with_one_relative_name(tiny, tmp_path, monkeypatch):
     session = tod.TrainSession.load(tiny.resolve())
     for place in ("one", "two"):
@@ -381,7 +395,7 @@ def test_commands(tiny, tree, tmp_path):
     again = run("tod", "eval", "-f", tiny, "-d", tree, "--cache-dir", place)
     assert (again.stdout, again.stderr) == (first.stdout, "")
     shown = run("tod", "cache", "info", place)
-    assert "1 files" in shown.stdout
+    assert "1 file, " in shown.stdout
     (entry,) = msgspec.json.decode(run("tod", "cache", "info", place, "--json").stdout)
     assert entry["rows"] == 12
     assert entry["origin"]["shape"] == [8]

@@ -91,7 +91,7 @@ def describe_cache(folder: Path, *, as_json: bool) -> None:
         for file in files
     ]
     print_table(
-        f"{place}: {len(files)} files, {total_bytes:,} bytes",
+        f"{place}: {len(files)} file{'s' * (len(files) != 1)}, {total_bytes:,} bytes",
         ("file", "rows", "bytes", "features", "features.onnx", "computed with"),
         table,
     )

@@ -147,9 +147,10 @@ class FeatureStore:
         return features, np.array([s.label for s in readable], np.int64)
 
     def _shelf(self, dataset: Dataset) -> _Shelf:
-        folder = self._folder_for(dataset)
         key = (os.path.abspath(dataset.root), dataset.cropped)
         if key not in self._shelves:
+            # Once: a folder that goes away later ends no run.
+            folder = self._folder_for(dataset)
             cache = self._cache(folder, dataset.cropped)
             self._shelves[key] = _Shelf(cache, Contents(dataset.root, folder))
         return self._shelves[key]
