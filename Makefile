@@ -1,6 +1,7 @@
 # make demo     the whole job on handwritten digits, or on yours: make demo DATA=~/pictures
 # make test     lint, types and tests, also with the oldest onnxruntime that a device may have
 # make bench    the figures of docs/performance.md
+# make lock     the device's packages with their hashes, anew (after a change of constraints.txt)
 # make clean    remove what these made
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ OLD_RUNTIME := 1.23.2
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SETUP := pyproject.toml constraints.txt
 
-.PHONY: demo test test-old-runtime lint types bench clean
+.PHONY: demo test test-old-runtime lint types bench lock clean
 
 demo: $(VENV)/demo-ready
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sh scripts/demo.sh "$(DATA)"
@@ -33,6 +34,13 @@ types: $(VENV)/test-ready
 
 bench: $(VENV)/test-ready
 	$(VENV)/bin/python -m benchmarks
+
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet uv==0.13.8
+	build/lock/bin/uv pip compile pyproject.toml --universal --python-version 3.10 --quiet \
+	  --constraint constraints.txt --generate-hashes --no-annotate --no-header \
+	  --no-emit-package colorama --output-file package_tools/requirements.txt
 
 clean:
 	rm -rf $(VENV) $(DEVICE) $(OLD) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
