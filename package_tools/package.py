@@ -78,6 +78,8 @@ def make(
     """
     if out.exists() and not (out / SUMS).is_file():
         raise UsageError(f"{out} exists and is no package", hint="choose another name with -o")
+    if dataset is not None and out.resolve().is_relative_to(dataset.resolve()):
+        raise UsageError(f"{out} lies in the dataset {dataset}", hint="choose a folder beside it")
     if artifact.read(model).manifest.kind != "model":
         raise ArtifactError(
             f"{model}: it is a checkpoint, which is no use without its base",
@@ -98,14 +100,20 @@ def make(
         _add_readme(work, recipe, has_dataset=bool(pictures))
         sizes, files = _seal(work)
         _replace(out, work)
-    except OSError as error:
+    except (OSError, shutil.Error) as error:
         raise DataError(
-            f"{error.filename or out}: {error.strerror or error}",
+            f"{out}: the package cannot be made: {_reason(error)}",
             hint="free some room or choose another place with -o",
         ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return Package(out, files, sizes)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, shutil.Error):  # a list of (from, to, reason)
+        return str(error.args[0][0][2])
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def _pictures(dataset: Path) -> dict[str, Path]:
@@ -119,7 +127,7 @@ def _pictures(dataset: Path) -> dict[str, Path]:
             inside = file.relative_to(dataset).as_posix()
             if not inside.isprintable() or "\\" in inside:
                 raise DataError(
-                    f"{file}: a package cannot hold this name (line break or backslash)",
+                    f"{str(file)!r}: a package cannot hold this name (line break or backslash)",
                     hint="rename it, or prepare the pictures with tod prepare-dataset",
                 )
             found[f"dataset/{inside}"] = file
@@ -155,8 +163,9 @@ def _add_readme(work: Path, recipe: Recipe, *, has_dataset: bool) -> None:
 def _seal(work: Path) -> tuple[dict[str, int], int]:
     """Give every file its mode and time, and SHA256SUMS its line for each."""
     sums, sizes = [], dict.fromkeys(_PARTS, 0)
-    for file in sorted(path for path in work.rglob("*") if path.is_file()):
-        name = file.relative_to(work)
+    names = (path.relative_to(work) for path in work.rglob("*") if path.is_file())
+    for name in sorted(names, key=str):
+        file = work / name
         program = name.parts[0] == "bin" or name.suffix == ".sh" or _is_program(name)
         file.chmod(0o755 if program else 0o644)
         os.utime(file, (_TIME, _TIME))
@@ -189,9 +198,12 @@ def _replace(out: Path, work: Path) -> None:
     listed = {line.split("  ", 1)[1] for line in (out / SUMS).read_text().splitlines()}
     for file in sorted(path for path in out.rglob("*") if path.is_file()):
         name = file.relative_to(out).as_posix()
-        if name not in listed and name != SUMS and not (work / name).exists():
+        if name not in (*listed, SUMS, "INCOMPLETE") and not (work / name).exists():
             (work / name).parent.mkdir(parents=True, exist_ok=True)
-            os.link(file, work / name)
+            try:
+                os.link(file, work / name)
+            except OSError:  # no links on this file system
+                shutil.copy2(file, work / name)
     old = work.with_suffix(".old")
     out.rename(old)
     work.rename(out)

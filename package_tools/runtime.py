@@ -160,6 +160,10 @@ def _take_interpreter(interpreter: Interpreter, target: Target, lib: Path) -> No
     program.parent.mkdir(parents=True)
     shutil.copyfile(interpreter.program, program)
     program.chmod(0o755)
+    # Some interpreters are a small program beside a large library.
+    for name in libraries.needed(interpreter.program):
+        if (interpreter.home / "lib" / name).is_file():
+            _copy(interpreter.home, home, [Path("lib") / name])
     library = interpreter.standard_library
     kept = trim.trim(library, trim.STANDARD_LIBRARY)
     _copy(library, home / "lib" / library.name, kept)

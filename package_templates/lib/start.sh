@@ -29,5 +29,8 @@ for loader in "$lib"/system/ld-linux-*; do
       "$python" -I -B "$lib/start.py" "$program" "$@"
   fi
 done
+if [ -d "$lib/python/lib" ]; then
+  export LD_LIBRARY_PATH="$lib/python/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+fi
 # shellcheck disable=SC2086
 exec ${TOD_EMULATOR-} "$python" -I -B "$lib/start.py" "$program" "$@"
