@@ -69,7 +69,8 @@ def build(root: Path, emulator: Path | None = None) -> Path:
 
     Args:
         root: A folder that does not exist yet.
-        emulator: A static qemu-user, put into /system/bin under its name.
+        emulator: A static qemu-user, put into /system/bin under its name; `uname -m` then says
+            aarch64, so that what asks for the architecture finds that of the programs.
     """
     for folder in ("system/bin", "proc", "dev", DATA):
         (root / folder).mkdir(parents=True)
@@ -80,11 +81,23 @@ def build(root: Path, emulator: Path | None = None) -> Path:
         (tools / name).symlink_to("busybox")
     if emulator:
         shutil.copy(emulator, tools)
+        _replace_uname(tools)
     for name in DEVICES:
         (root / "dev" / name).touch()
     with contextlib.suppress(OSError):
         os.chown(root / DATA, SHELL_ID, SHELL_ID)
     return root
+
+
+def _replace_uname(tools: Path) -> None:
+    # busybox's ash runs its own uname before any file of that name, unless it has none.
+    program = (tools / "busybox").read_bytes()
+    if program.count(b"\0uname\0") != 1:
+        raise RuntimeError(f"the names of its tools are not as expected in {BUSYBOX}")
+    (tools / "busybox").write_bytes(program.replace(b"\0uname\0", b"\0unamf\0"))
+    (tools / "uname").unlink()
+    (tools / "uname").write_text('#!/system/bin/sh\n[ "$*" != -m ] || exec echo aarch64\n')
+    (tools / "uname").chmod(0o755)
 
 
 def enter(root: Path, *command: object, data: str = "") -> list[str]:
