@@ -1,5 +1,5 @@
 #!/bin/sh
 # Accuracy of the trained model. Further arguments go to net_runner.
 set -eu
-cd "$(dirname "$0")"
+CDPATH='' cd -- "$(dirname -- "$0")"
 exec sh bin/net_runner -f model/transfer_learning_trained.tod -d dataset "$@"

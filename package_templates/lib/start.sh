@@ -10,7 +10,7 @@ if [ -e "$package/INCOMPLETE" ]; then
 fi
 
 # The loader and the interpreter want whole paths.
-lib=$(cd "$lib" && pwd)
+lib=$(CDPATH='' cd -- "$lib" && pwd)
 if [ -d "$lib/python" ]; then
   for python in "$lib"/python/bin/python3.*; do :; done
 else
