@@ -1,4 +1,5 @@
 # make demo     the whole job on handwritten digits, or on yours: make demo DATA=~/pictures
+# make device-test-tools   sshd, adb, qemu and busybox for the tests of devices; asks for root
 # make test     lint, types and tests, also with the oldest onnxruntime that a device may have
 # make bench    the figures of docs/performance.md
 # make lock     the device's packages with their hashes, anew (after a change of constraints.txt)
@@ -11,13 +12,20 @@ DEVICE := .venv-device
 OLD := .venv-old-runtime
 # The last one for Python 3.10.
 OLD_RUNTIME := 1.23.2
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SETUP := pyproject.toml constraints.txt
 
-.PHONY: demo test test-old-runtime lint types bench lock clean
+.PHONY: demo device-test-tools test test-old-runtime lint types bench lock clean
 
 demo: $(VENV)/demo-ready
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sh scripts/demo.sh "$(DATA)"
+
+# What stands for a board, a phone and another processor. Without it those tests are skipped.
+DEVICE_TEST_TOOLS := openssh-server adb qemu-user-static busybox-static shellcheck
+device-test-tools:
+	dpkg --status $(DEVICE_TEST_TOOLS) >/dev/null 2>&1 || { $(SUDO) apt-get update --quiet && \
+	  $(SUDO) apt-get install --quiet --yes --no-install-recommends $(DEVICE_TEST_TOOLS); }
 
 test: lint types $(DEVICE)/ready $(OLD)/ready
 	$(VENV)/bin/python -m pytest
