@@ -16,7 +16,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SETUP := pyproject.toml constraints.txt
 
-.PHONY: demo device-test-tools test test-old-runtime lint types bench lock clean
+.PHONY: demo device-test-tools test test-old-runtime test-all-networks lint types bench lock clean
 
 demo: $(VENV)/demo-ready
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sh scripts/demo.sh "$(DATA)"
@@ -32,6 +32,9 @@ test: lint types $(DEVICE)/ready $(OLD)/ready
 
 test-old-runtime: $(VENV)/test-ready $(OLD)/ready
 	$(VENV)/bin/python -m pytest tests/test_old_runtime.py
+
+test-all-networks: $(VENV)/test-ready
+	TOD_ALL_NETWORKS=1 $(VENV)/bin/python -m pytest tests/test_networks.py
 
 lint: $(VENV)/test-ready
 	$(VENV)/bin/ruff check .
