@@ -6,7 +6,6 @@ folder later (trained models, logs, caches) is not, and is kept when the package
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path
 from string import Template
 
 import tod
-from package_tools import runtime
+from package_tools import runtime, runtime_cache, sums
 from package_tools.runtime import ARCHIVE, BUNDLED, SYSTEM, Recipe
 from package_tools.target import MINIMUM_GLIBC
 from tod import artifact
@@ -24,7 +23,6 @@ from tod.cache import FOLDER
 from tod.dataset import Dataset
 from tod.errors import ArtifactError, DataError, UsageError
 
-SUMS = "SHA256SUMS"
 MODEL = "model/transfer_learning.tod"
 TEMPLATES = Path(__file__).resolve().parent.parent / "package_templates"
 # Rows of the size table; what is in none of these counts to the last.
@@ -76,7 +74,7 @@ def make(
         UsageError: `out` is a folder, but no package.
         DeviceError: something cannot be downloaded.
     """
-    if out.exists() and not (out / SUMS).is_file():
+    if out.exists() and not (out / sums.NAME).is_file():
         raise UsageError(f"{out} exists and is no package", hint="choose another name with -o")
     if dataset is not None and out.resolve().is_relative_to(dataset.resolve()):
         raise UsageError(f"{out} lies in the dataset {dataset}", hint="choose a folder beside it")
@@ -86,19 +84,20 @@ def make(
             hint=f"make a whole model of it: tod merge {model} -o model.tod",
         )
     pictures = {} if dataset is None else _pictures(dataset)
-    lib = runtime.prepare(recipe, refresh=refresh, progress=progress)
+    kept = runtime_cache.prepare(recipe, refresh=refresh, progress=progress)
     work = out.parent / f".{out.name}.{secrets.token_hex(4)}.part"
     try:
         progress("package")
         out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(lib, work / "lib")
+        shutil.copytree(kept / "lib", work / "lib")
         _add_tod(work)
         for name, source in {MODEL: model, **pictures}.items():
             place = work / name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, place)
         _add_readme(work, recipe, has_dataset=bool(pictures))
-        sizes, files = _seal(work)
+        hashes, sizes = _seal(work)
+        runtime_cache.check(kept, hashes)
         _replace(out, work)
     except (OSError, shutil.Error) as error:
         raise DataError(
@@ -107,7 +106,7 @@ def make(
         ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return Package(out, files, sizes)
+    return Package(out, len(hashes), sizes)
 
 
 def _reason(error: OSError) -> str:
@@ -160,22 +159,20 @@ def _add_readme(work: Path, recipe: Recipe, *, has_dataset: bool) -> None:
     readme.write_text(text)
 
 
-def _seal(work: Path) -> tuple[dict[str, int], int]:
+def _seal(work: Path) -> tuple[dict[str, str], dict[str, int]]:
     """Give every file its mode and time, and SHA256SUMS its line for each."""
-    sums, sizes = [], dict.fromkeys(_PARTS, 0)
-    names = (path.relative_to(work) for path in work.rglob("*") if path.is_file())
-    for name in sorted(names, key=str):
+    hashes, sizes = sums.of(work), dict.fromkeys(_PARTS, 0)
+    for name in map(Path, hashes):
         file = work / name
         program = name.parts[0] == "bin" or name.suffix == ".sh" or _is_program(name)
         file.chmod(0o755 if program else 0o644)
         os.utime(file, (_TIME, _TIME))
-        sums.append(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {name.as_posix()}")
         sizes[_part(name)] += file.stat().st_size
-    (work / SUMS).write_text("\n".join(sums) + "\n")
+    sums.write(work, hashes)
     for folder in (work, *(path for path in work.rglob("*") if path.is_dir())):
         folder.chmod(0o755)
         os.utime(folder, (_TIME, _TIME))
-    return sizes, len(sums)
+    return hashes, sizes
 
 
 def _part(name: Path) -> str:
@@ -195,10 +192,10 @@ def _replace(out: Path, work: Path) -> None:
     if not out.exists():
         work.rename(out)
         return
-    listed = {line.split("  ", 1)[1] for line in (out / SUMS).read_text().splitlines()}
+    listed = sums.read(out)
     for file in sorted(path for path in out.rglob("*") if path.is_file()):
         name = file.relative_to(out).as_posix()
-        if name not in (*listed, SUMS, "INCOMPLETE") and not (work / name).exists():
+        if name not in (*listed, sums.NAME, "INCOMPLETE") and not (work / name).exists():
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(file, work / name)

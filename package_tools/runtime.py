@@ -1,4 +1,4 @@
-"""The `lib` folder of a package, all but TOD itself: made once, kept in a cache, then only copied.
+"""The `lib` folder of a package, all but TOD itself.
 
 ```
 lib/
@@ -12,13 +12,10 @@ lib/
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +24,6 @@ from pathlib import Path
 from package_tools import archive, distribution, libraries, trim, wheels
 from package_tools.interpreter import Interpreter
 from package_tools.target import MINIMUM_GLIBC, Target
-from tod.errors import DataError
 
 BUNDLED, ARCHIVE, SYSTEM = "bundled", "archive", "system"
 
@@ -55,67 +51,19 @@ def python_version(lib: Path) -> str:
     return (lib / "TARGET").read_text().split("\npython=")[1].split("\n")[0]
 
 
-def cache_folder() -> Path:
-    """Where runtimes are kept: $TOD_PACKAGE_CACHE, else tod/packages in the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("TOD_PACKAGE_CACHE") or Path(home) / "tod" / "packages")
-
-
-def prepare(
-    recipe: Recipe, *, refresh: bool = False, progress: Callable[[str], None] = lambda step: None
-) -> Path:
-    """A runtime's `lib` folder, made now or found in the cache; then nothing is downloaded.
+def make(recipe: Recipe, work: Path, progress: Callable[[str], None]) -> Path:
+    """Make a runtime's `lib` folder.
 
     Args:
         recipe: what it is made of.
-        refresh: make it anew, with the distribution's newest interpreter.
+        work: an empty folder to work in; the runtime is in it afterwards.
         progress: told what is being done.
 
     Raises:
         UsageError: no apt here, or not such an archive.
         DeviceError: something cannot be downloaded.
-        DataError: the cache cannot be written.
+        OSError: the folder cannot be written.
     """
-    cache = cache_folder()
-    place = cache / f"{recipe.target.name}-{recipe.kind}-{_key(recipe)}"
-    if place.is_dir() and not refresh:
-        return place
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=cache) as work:
-            made = _make(recipe, Path(work), progress)
-            _replace(made, place)
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or cache}: {error.strerror or error}",
-            hint="free some room, or name another cache folder in TOD_PACKAGE_CACHE",
-        ) from error
-    return place
-
-
-def _key(recipe: Recipe) -> str:
-    """Changes with all that the runtime is made of, and with the way it is made."""
-    source = {
-        BUNDLED: lambda: distribution.name(),
-        ARCHIVE: lambda: archive.name(recipe.archive) if recipe.archive else "",
-        SYSTEM: lambda: recipe.python or "",
-    }[recipe.kind]()
-    parts = [repr(recipe.target), recipe.kind, source, sys.version.split()[0]]
-    files = [*sorted(Path(__file__).parent.glob("*.py")), wheels.REQUIREMENTS]
-    digest = hashlib.sha256("\n".join(parts).encode())
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _replace(made: Path, place: Path) -> None:
-    # Another call may have made the same one in the meantime.
-    with contextlib.suppress(FileNotFoundError):
-        place.rename(made.with_name("old"))
-    made.rename(place)
-
-
-def _make(recipe: Recipe, work: Path, progress: Callable[[str], None]) -> Path:
     lib, unpacked, packages = work / "lib", work / "interpreter", work / "packages"
     unpacked.mkdir()
     origin: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from package_tools import wheels
+from package_tools.sums import read as sums
 from package_tools.target import TARGETS
 from tests.conftest import MACHINES, ROOT, run
 from tod.dataset import Dataset
@@ -31,11 +32,6 @@ def on_device(package: Path, script: str, *arguments: object, path: str = "/usr/
         ["sh", script, *map(str, arguments)],
         cwd=package, env={"PATH": path}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-
-
-def sums(package: Path) -> dict[str, str]:
-    lines = (package / "SHA256SUMS").read_text().splitlines()
-    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
 
 
 @pytest.fixture
@@ -227,6 +223,30 @@ def test_without_a_network_what_is_kept_suffices(tiny_file, pictures, package, t
     assert problem.startswith("apt-get ")
     assert "network" in hint
     assert sums(out) == sums(package)
+
+
+def test_a_damaged_cache_is_noticed(tiny_file, pictures, package, tmp_path):
+    """A bit that flipped on the workstation's disk reaches no device."""
+    cache = Path(os.environ["TOD_PACKAGE_CACHE"])
+    name = f"{MACHINES[os.uname().machine]}-bundled-*"
+    newest = max(cache.glob(name), key=lambda place: place.stat().st_mtime)
+    copy = tmp_path / "cache" / newest.name
+    shutil.copytree(newest, copy, copy_function=os.link)
+    victim = next(copy.glob("lib/site-packages/onnxruntime/capi/onnxruntime_pybind*"))
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.unlink()
+    victim.write_bytes(data)
+    done = run(
+        "tod", "package", tiny_file, pictures, "-o", tmp_path / "out",
+        "--target", MACHINES[os.uname().machine],
+        env={**os.environ, "TOD_PACKAGE_CACHE": str(tmp_path / "cache")},
+    )  # fmt: skip
+    problem, hint = refused(done, 3)
+    assert victim.name in problem
+    assert "again" in hint
+    assert not (tmp_path / "out").exists()
+    assert not copy.exists()
 
 
 def test_pictures_keep_their_names(tiny_file, pictures, tmp_path, package):

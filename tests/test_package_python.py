@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from package_tools.sums import read as sums
 from tests.conftest import MACHINES, run
-from tests.test_package import HERE, on_device, refused, sums
+from tests.test_package import HERE, on_device, refused
 
 pytestmark = pytest.mark.usefixtures("packages_kept")
 TARGET = MACHINES.get(os.uname().machine, "")
