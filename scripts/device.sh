@@ -77,7 +77,7 @@ device_info() { # [MORE_COMMANDS] -> lines machine= free_kb= writable= missing_t
     echo "missing_tools=$missing"
     echo "machine=$(uname -m)"
     df -Pk "$at" 2>/dev/null | sed -n "s/.* \([0-9][0-9]*\)  *[0-9]*% .*/free_kb=\1/p"
-    { : >"$at/.tod-$$" && rm -f "$at/.tod-$$" && echo writable=yes; } 2>/dev/null || :
+    (: >"$at/.tod-$$" && rm -f "$at/.tod-$$" && echo writable=yes) 2>/dev/null || :
     '"${1-}"
 }
 
