@@ -208,9 +208,8 @@ def test_a_phone_that_is_switched_off(adb, root, package):
     with Phone(adb, root) as phone:
         assert script(adb, "push.sh", package).returncode == 0
         with job(phone, package) as running:
-            pass_by = running
-            phone.__exit__()
-            assert pass_by.wait() == 7
+            phone.switch_off()
+            assert running.wait() == 7
     with Phone(adb, root) as phone:
         done = script(adb, "run.sh", package, "--attach")
         assert done.returncode == 6
@@ -278,6 +277,11 @@ def test_who_cannot_be_reached(adb, root, tmp_path, package):
             done = script(adb, "push.sh", package, "-i", f"adb:{second.serial}")
             assert done.returncode == 0
             assert not there(phone, package).exists()
+            both = [f"adb:{each.serial}" for each in (phone, second)]
+            done = script(adb, "push.sh", package, "-i", both[0], "-i", both[1])
+            assert done.returncode == 0, done.stdout
+            assert [line.split(": done: sent")[0] for line in done.stdout.splitlines()[-2:]] == both
+            assert contents(there(phone, package)) == contents(package)
     with Phone(adb, root, "--unauthorized"):
         assert "trust" in said()
 
