@@ -126,7 +126,7 @@ device_do() { # FUNCTION ARGUMENT... -> device_code, and what it says on stderr 
 }
 
 device_said() {
-  sed '/^$/d' "$device_temp/stderr" | tail -n 1
+  sed '/^$/d; s/^adb: //; s/^error: //' "$device_temp/stderr" | tail -n 1
 }
 
 device_lost() {
@@ -282,7 +282,7 @@ adb_code() {
     device_code=$((device_code - 200))
   elif [ "$device_code" -le 1 ] || [ "$device_code" -eq 255 ]; then
     case $(cat "$device_temp/stderr") in
-      *'PTY args'*) fail 5 "$device_label is too old: its Android gives no exit codes" \
+      *'PTY args'* | *'allocating a pty'*) fail 5 "$device_label is too old: its Android gives no exit codes" \
         'Android 7 or newer is wanted' ;;
     esac
     device_lost

@@ -108,9 +108,13 @@ class Phone:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.switch_off()
+        self.adb.run("disconnect", self.serial)
+
+    def switch_off(self) -> None:
+        """At once, with all that runs in it; its files stay."""
         self._daemon.kill()
         self._daemon.communicate()
-        self.adb.run("disconnect", self.serial)
 
     def _answer(self) -> str:
         line = self._daemon.stdout.readline()
