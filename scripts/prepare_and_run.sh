@@ -126,4 +126,5 @@ eval "sh \"\$scripts/push.sh\" \"\$package\" $common"
 echo '== Running it' >&2
 eval "sh \"\$scripts/run.sh\" \"\$package\" $common -- \"\$@\""
 echo '== Bringing back what was made' >&2
-eval "sh \"\$scripts/pull.sh\" \"\$package\" $common \${output:+-o \"\$output\"}"
+set -- ${output:+-o "$output"}
+eval "sh \"\$scripts/pull.sh\" \"\$package\" $common \"\$@\""

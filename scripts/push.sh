@@ -55,7 +55,7 @@ inspect() {
   device_info 'cd "$folder" 2>/dev/null || exit 0
     [ ! -f bin/job ] || echo "job=$(sh bin/job status 2>/dev/null)"
     [ -z "$(ls -A)" ] || [ -e INCOMPLETE ] || [ -e SHA256SUMS.new ] || [ -e lib/TARGET ] ||
-      echo foreign=yes' >"$device_temp/info"
+      echo foreign=yes' >"$device_temp/info" || unexpected $?
   [ "$(info job)" != running ] || fail 2 "a job is running on $device_label" \
     'wait for it (scripts/run.sh --attach) or end it (scripts/run.sh --stop)'
   [ -z "$(info foreign)" ] || fail 2 \
@@ -68,6 +68,10 @@ inspect() {
     fail 5 "$device_label has no$(info missing_tools)" 'install coreutils, busybox or toybox there'
   [ "$(info writable)" = yes ] ||
     fail 5 "$device_folder cannot be written on $device_label" 'push to another folder (-w)'
+}
+
+unexpected() { # CODE
+  fail 5 "$device_label answers with exit code $1: $(device_said)" 'is its disk full or damaged?'
 }
 
 info() { # KEY
@@ -94,7 +98,7 @@ send_list() {
 
 ask() { # FUNCTION of on_device.sh
   device_run "$on_device
-    $1" >"$device_temp/answer"
+    $1" >"$device_temp/answer" || unexpected $?
   read -r answer <"$device_temp/answer" || answer=''
 }
 

@@ -55,6 +55,8 @@ follow() {
   code=0
   device_run 'exec sh bin/job follow' >"$device_temp/pipe" || code=$?
   wait "$printer" || :
+  # The device has said already what there is to say.
+  ! grep -q '^error: ' "$device_temp/stderr" || exit "$code"
   case $code in
     0) difference ;;
     130) fail 130 "the job on $device_label was stopped" \
@@ -80,7 +82,8 @@ while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage && exit ;;
     -i | -w) [ $# -ge 2 ] || fail 2 "$1 wants a value" 'see scripts/run.sh --help' ;;
-    --attach | --stop | --status) [ "$action" = start ] || fail 2 "--$action and $1 exclude each other" ;;
+    --attach | --stop | --status) [ "$action" = start ] ||
+      fail 2 "--$action and $1 exclude each other" 'give one of them' ;;
     --) ;;
     -*) fail 2 "$1 is no option" 'scripts/run.sh --help shows them; those of train.sh come after --' ;;
     *) [ -z "$package_given" ] ||
@@ -96,6 +99,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 [ -n "$package_given" ] || fail 2 'no package is given' 'scripts/run.sh --help shows an example'
-[ -z "$arguments" ] || [ "$action" = start ] || fail 2 "--$action takes no arguments of train.sh"
+[ -z "$arguments" ] || [ "$action" = start ] ||
+  fail 2 "--$action takes no arguments of train.sh" 'leave out what comes after --'
 package=$(whole_path "$package_given")
 each_device "$package-results" "$action.log" run
