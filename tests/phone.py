@@ -7,10 +7,10 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from tests import jail
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,7 +54,7 @@ class Adb:
                 stdout=log,
                 stderr=log,
             )
-        wait_for(self._answers, "adb's server did not start")
+        wait_until(self._answers)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -125,7 +125,7 @@ class Phone:
         self.adb.run("disconnect", self.serial)
         self.adb.run("connect", self.serial)
         states = ("device", "unauthorized")
-        wait_for(lambda: self.adb.state(self.serial) in states, "adb did not connect")
+        wait_until(lambda: self.adb.state(self.serial) in states)
 
     def cut(self, direction: str, after_bytes: int) -> None:
         """Cut the connection once after so many further bytes "received" or "sent" by the phone."""
@@ -136,16 +136,3 @@ class Phone:
     def run(self, *arguments: object, **more) -> subprocess.CompletedProcess:
         """Run adb with this device."""
         return self.adb.run("-s", self.serial, *arguments, **more)
-
-
-def wait_for(condition, message: str, seconds: float = 20) -> None:
-    """Wait until a condition holds.
-
-    Raises:
-        TimeoutError: it did not in that time.
-    """
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(message)
-        time.sleep(0.02)
