@@ -7,18 +7,19 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from tests import jail
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def missing() -> str | None:
     """Why there can be no phone on this machine; None: there can."""
-    if not shutil.which("adb"):
-        return "adb is not installed"
+    for program in ("adb", "setpriv"):
+        if not shutil.which(program):
+            return f"{program} is not installed"
     return jail.missing()
 
 
@@ -37,26 +38,23 @@ class Adb:
             "ANDROID_USER_HOME": folder / ".android",
             "ANDROID_SDK_HOME": folder,
         }
-        # No emulators looked for on the ports beside 5555.
-        more = {"ANDROID_ADB_SERVER_PORT": port, "ADB_LOCAL_TRANSPORT_MAX_PORT": 0, "ADB_MDNS": 0}
+        # It looks for nothing: not on USB, in the network, or for emulators on this machine.
+        more = {"ANDROID_ADB_SERVER_PORT": port, "ADB_USB": 0, "ADB_MDNS": 0, "ADB_EMU": 0}
         self.environment = os.environ | {name: str(value) for name, value in (keys | more).items()}
-        self.environment.pop("ANDROID_SERIAL", None)
+        for name in ("ANDROID_SERIAL", "ADB_SERVER_SOCKET"):
+            self.environment.pop(name, None)
         self._folder, self._port = folder, port
 
     def __enter__(self) -> Adb:
-        # A phone that happens to hang on this machine's USB is not the test's.
-        hide = "test ! -d /dev/bus/usb || mount -t tmpfs none /dev/bus/usb"
-        # However the tests end, the server ends with them.
-        start = f'{hide}; exec setpriv --pdeathsig TERM "$@"'
-        namespaces = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
         with (self._folder / "adb-server.log").open("w") as log:
             self._server = subprocess.Popen(
-                [*namespaces, "sh", "-c", start, "sh", "adb", "nodaemon", "server"],
+                # However the tests end, the server ends with them.
+                ["setpriv", "--pdeathsig", "TERM", "adb", "nodaemon", "server"],
                 env=self.environment,
                 stdout=log,
                 stderr=log,
             )
-        wait_for(self._answers, "adb's server did not start")
+        wait_until(self._answers)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,7 +125,7 @@ class Phone:
         self.adb.run("disconnect", self.serial)
         self.adb.run("connect", self.serial)
         states = ("device", "unauthorized")
-        wait_for(lambda: self.adb.state(self.serial) in states, "adb did not connect")
+        wait_until(lambda: self.adb.state(self.serial) in states)
 
     def cut(self, direction: str, after_bytes: int) -> None:
         """Cut the connection once after so many further bytes "received" or "sent" by the phone."""
@@ -138,16 +136,3 @@ class Phone:
     def run(self, *arguments: object, **more) -> subprocess.CompletedProcess:
         """Run adb with this device."""
         return self.adb.run("-s", self.serial, *arguments, **more)
-
-
-def wait_for(condition, message: str, seconds: float = 20) -> None:
-    """Wait until a condition holds.
-
-    Raises:
-        TimeoutError: it did not in that time.
-    """
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(message)
-        time.sleep(0.02)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests import jail
-from tests.phone import Adb, Phone, missing, wait_for
+from tests.phone import Adb, Phone, missing
+from tests.waiting import wait_until
 
 DATA = "/data/local/tmp"
 NAMES = [
@@ -132,10 +133,10 @@ def test_a_client_that_goes_ends_its_shell(phone):
     client.kill()
     client.communicate()
     data = phone.root / jail.DATA
-    wait_for((data / "ended").exists, "the shell was not told")
+    wait_until((data / "ended").exists)
     assert not (data / "deaf").exists()
     (data / "stop").touch()
-    wait_for((data / "deaf").exists, "what ignores SIGHUP did not go on")
+    wait_until((data / "deaf").exists)
 
 
 @pytest.mark.parametrize("size", [0, 1, 3_000_000])
@@ -261,9 +262,9 @@ def test_nothing_is_left_running(adb, tmp_path):
     with Phone(adb, root) as phone:
         done = phone.run("shell", "(trap '' HUP TERM; setsid sleep 1000 >/dev/null 2>&1 &)")
         assert done.returncode == 0
-        wait_for(lambda: "sleep" in phone.run("shell", "ps").stdout, "nothing to leave behind")
+        wait_until(lambda: "sleep" in phone.run("shell", "ps").stdout)
         assert len(inside()) >= 2
-    wait_for(lambda: not inside(), "processes of the jail are left")
+    wait_until(lambda: not inside())
 
 
 def test_the_jail_holds_nothing_of_the_workstation(adb, tmp_path):

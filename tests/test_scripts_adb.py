@@ -5,7 +5,6 @@ until the test lets it end: tested here is the way to the device, the job on it,
 """
 
 import contextlib
-import hashlib
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import jail
+from tests.device_package import content, failed, seal
 from tests.phone import ROOT, Adb, Phone, missing
 
 NAMES = ["plain.bin", "with blank.bin", 'it\'s "quoted".bin', "größe $HOME `id`.bin", "-n;&|*?.bin"]
@@ -72,14 +72,6 @@ def package(tmp_path):
     return seal(folder)
 
 
-def seal(package: Path) -> Path:
-    names = sorted(str(file.relative_to(package)) for file in package.rglob("*") if file.is_file())
-    sums = [(hashlib.sha256((package / name).read_bytes()).hexdigest(), name) for name in names]
-    lines = (f"{digest}  {name}\n" for digest, name in sums if name != "SHA256SUMS")
-    (package / "SHA256SUMS").write_text("".join(lines))
-    return package
-
-
 def script(adb: Adb, name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = ["sh", str(ROOT / "scripts" / name), *map(str, arguments)]
     return subprocess.run(command, env=adb.environment, capture_output=True, text=True, timeout=60)
@@ -87,11 +79,6 @@ def script(adb: Adb, name: str, *arguments: object) -> subprocess.CompletedProce
 
 def there(phone: Phone, package: Path) -> Path:
     return phone.root / jail.DATA / package.name
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    files = (file for file in folder.rglob("*") if file.is_file())
-    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 @contextlib.contextmanager
@@ -118,7 +105,7 @@ def end_training(phone: Phone) -> None:
 def test_push_sends_what_is_not_there(phone, package):
     done = script(phone.adb, "push.sh", package)
     assert done.returncode == 0, done.stderr
-    assert contents(there(phone, package)) == contents(package)
+    assert content(there(phone, package)) == content(package)
     again = script(phone.adb, "push.sh", package)
     assert (again.returncode, again.stdout[:7]) == (0, "sent 0 ")
     (there(phone, package) / "dataset" / "a class" / NAMES[3]).write_text("damaged")
@@ -127,7 +114,7 @@ def test_push_sends_what_is_not_there(phone, package):
     assert script(phone.adb, "run.sh", package).returncode == 4
     repaired = script(phone.adb, "push.sh", package)
     assert (repaired.returncode, repaired.stdout[:7]) == (0, "sent 1 ")
-    assert contents(there(phone, package)) == contents(package)
+    assert content(there(phone, package)) == content(package)
 
 
 def test_the_whole_job(phone, package, tmp_path):
@@ -169,8 +156,7 @@ def test_stop(phone, package):
 @pytest.mark.parametrize("after_bytes", [0, 3_000, 10_000, 1_000_000])
 def test_a_push_that_is_cut(phone, package, after_bytes):
     phone.cut("received", after_bytes)
-    done = script(phone.adb, "push.sh", package)
-    assert done.returncode == 7, done.stdout + done.stderr
+    failed(script(phone.adb, "push.sh", package), 7, "was lost")
     phone.connect()
     assert not (there(phone, package) / "SHA256SUMS").exists()
     assert script(phone.adb, "run.sh", package).returncode == 4
@@ -180,7 +166,7 @@ def test_a_push_that_is_cut(phone, package, after_bytes):
         assert phone.run("shell", f"cd / && {command}").returncode == 4
     again = script(phone.adb, "push.sh", package)
     assert again.returncode == 0, again.stderr
-    assert contents(there(phone, package)) == contents(package)
+    assert content(there(phone, package)) == content(package)
 
 
 @pytest.mark.parametrize("setsid", [True, False])
@@ -213,7 +199,7 @@ def test_a_phone_that_is_switched_off(adb, root, package):
     with Phone(adb, root) as phone:
         done = script(adb, "run.sh", package, "--attach")
         assert done.returncode == 6
-        assert "cut off" in done.stderr
+        assert "was cut off" in done.stderr
         end_training(phone)
         assert script(adb, "run.sh", package).returncode == 0
 
@@ -223,8 +209,7 @@ def test_a_pull_that_is_cut(phone, package, tmp_path):
     end_training(phone)
     assert script(phone.adb, "run.sh", package).returncode == 0
     phone.cut("sent", 500_000)
-    done = script(phone.adb, "pull.sh", package, "-o", tmp_path / "results")
-    assert done.returncode == 7, done.stdout + done.stderr
+    failed(script(phone.adb, "pull.sh", package, "-o", tmp_path / "results"), 7, "was lost")
     assert not list((tmp_path / "results").rglob("*.tod"))
     phone.connect()
     assert script(phone.adb, "pull.sh", package, "-o", tmp_path / "results").returncode == 0
@@ -234,9 +219,7 @@ def test_a_pull_that_is_cut(phone, package, tmp_path):
 @pytest.mark.parametrize(("data", "words"), [("size=1m", "too little room"), ("ro", "written")])
 def test_no_room(adb, root, package, data, words):
     with Phone(adb, root, data=data):
-        done = script(adb, "push.sh", package)
-    assert done.returncode == 5
-    assert words in done.stderr.splitlines()[-2]
+        failed(script(adb, "push.sh", package), 5, words)
 
 
 def test_a_disk_that_is_full_before_it_said_so(adb, root, package):
@@ -245,9 +228,7 @@ def test_a_disk_that_is_full_before_it_said_so(adb, root, package):
         (package / "dataset" / "a class" / f"{number}.bin").write_bytes(b"x")
     seal(package)
     with Phone(adb, root, data="size=8m,nr_inodes=100") as phone:
-        done = script(adb, "push.sh", package)
-        assert done.returncode == 5, done.stderr
-        assert "is full" in done.stderr
+        failed(script(adb, "push.sh", package), 5, "is full")
         assert script(adb, "run.sh", package).returncode == 4
         ls = phone.run("shell", f"ls {jail.DATA}/my*/INCOMPLETE")
         assert ls.returncode == 0
@@ -255,25 +236,16 @@ def test_a_disk_that_is_full_before_it_said_so(adb, root, package):
 
 def test_another_architecture(phone, package):
     (package / "lib" / "TARGET").write_text("machine=riscv64\nruntime=bundled\n")
-    done = script(phone.adb, "push.sh", seal(package))
-    assert done.returncode == 5
-    assert "riscv64" in done.stderr
+    failed(script(phone.adb, "push.sh", seal(package)), 5, "riscv64")
     assert not there(phone, package).exists()
 
 
 def test_who_cannot_be_reached(adb, root, tmp_path, package):
-    def said(*arguments: object) -> str:
-        done = script(adb, "push.sh", package, *arguments)
-        assert done.returncode == 7, done.stderr
-        lines = done.stderr.splitlines()
-        assert [line[:6] for line in lines] == ["error:", "hint: "]
-        return lines[0]
-
-    assert "no device is connected" in said()
+    failed(script(adb, "push.sh", package), 7, "no device is connected")
     with Phone(adb, root) as phone:
-        assert "not connected" in said("-i", "adb:another")
+        failed(script(adb, "push.sh", package, "-i", "adb:another"), 7, "not connected")
         with Phone(adb, jail.build(tmp_path / "second")) as second:
-            assert "several devices" in said()
+            failed(script(adb, "push.sh", package), 7, "several devices")
             done = script(adb, "push.sh", package, "-i", f"adb:{second.serial}")
             assert done.returncode == 0
             assert not there(phone, package).exists()
@@ -281,13 +253,11 @@ def test_who_cannot_be_reached(adb, root, tmp_path, package):
             done = script(adb, "push.sh", package, "-i", both[0], "-i", both[1])
             assert done.returncode == 0, done.stdout
             assert [line.split(": done: sent")[0] for line in done.stdout.splitlines()[-2:]] == both
-            assert contents(there(phone, package)) == contents(package)
+            assert content(there(phone, package)) == content(package)
     with Phone(adb, root, "--unauthorized"):
-        assert "trust" in said()
+        failed(script(adb, "push.sh", package), 7, "does not trust this computer")
 
 
 def test_a_phone_that_gives_no_exit_codes(adb, root, package):
     with Phone(adb, root, "--old"):
-        done = script(adb, "push.sh", package)
-    assert done.returncode == 5
-    assert "too old" in done.stderr
+        failed(script(adb, "push.sh", package), 5, "too old")
