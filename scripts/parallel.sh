@@ -41,7 +41,7 @@ each_device() { # FOLDER LOG FUNCTION: FUNCTION DEVICE, with a log in FOLDER/<de
   outcomes=$(temporary_folder) || fail 5 'no temporary folder can be made here' 'set TMPDIR'
   trap 'rm -rf "$outcomes"' EXIT
   # shellcheck disable=SC2086 # one word for each process
-  trap 'kill $children 2>/dev/null; wait; exit 130' INT TERM HUP
+  trap 'kill $children 2>/dev/null || :; wait; exit 130' INT TERM HUP
   children=''
   while read -r each; do
     start_one "$each" "$1/$(file_name "$each")" "$2" "$3"

@@ -64,8 +64,8 @@ class Desk:
         arguments = self.arguments(*arguments, at=at, where=where)
         return script(name, *arguments, **{"TOD_SSH": self.device.client} | variables)
 
-    def start(self, name, *arguments, at=None):
-        arguments = self.arguments(*arguments, at=at)
+    def start(self, name, *arguments, at=None, where=None):
+        arguments = self.arguments(*arguments, at=at, where=where)
         return start_script(name, *arguments, TOD_SSH=self.device.client)
 
 
@@ -354,6 +354,15 @@ def test_several_devices_side_by_side(desk, tmp_path):
         more = ["-i", second.name, "-i", bad]
         done = desk.call("push.sh", *more, where=disk / "p")
         ran = desk.call("run.sh", *more[:2], *SHORT, where=disk / "p")
+        shown = desk.start("run.sh", *more[:2], *LONG, where=disk / "p")
+        training = set()
+        for line in shown.stdout:
+            training |= {line.split("]")[0]} if "Loss is" in line else set()
+            if len(training) == 2:
+                break
+        shown.terminate()
+        left = shown.communicate(timeout=60)[0]
+        stopped = desk.call("run.sh", *more[:2], "--stop", where=disk / "p")
         device.know(device.port)
     assert done.returncode == 7
     assert len(re.findall(r"^ssh:.*: done: sent \d+ of", done.stdout, re.M)) == 2
@@ -361,6 +370,8 @@ def test_several_devices_side_by_side(desk, tmp_path):
     assert f"[{device.name}] sent" in done.stdout
     assert content(disk / "p").keys() >= content(desk.package).keys()
     assert len(re.findall(r"^ssh:.*: done: untrained [\d.]+  trained", succeeded(ran), re.M)) == 2
+    assert (shown.returncode, left.count("training goes on")) == (130, 2)
+    assert succeeded(stopped).count("done: the job has stopped") == 2
     results = desk.package.with_name(desk.package.name + "-results")
     logs = [path.read_text() for path in results.glob("*/push.log")]
     assert sorted("sent" in text for text in logs) == [False, True, True]
