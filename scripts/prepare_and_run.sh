@@ -7,7 +7,7 @@ scripts=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 usage() {
   cat <<'EOF'
 usage: scripts/prepare_and_run.sh -D DATASET [-d DOCKER_IMAGE] [-t arm64|x86] [-i DEVICE]...
-           [-r bundled|system|PYTHON_ARCHIVE] [-m MODEL.tod] [-w FOLDER_ON_THE_DEVICE] [-o FOLDER]
+           [-r bundled|system:VERSION|PYTHON_ARCHIVE] [-m MODEL.tod] [-w FOLDER_ON_THE_DEVICE] [-o FOLDER]
            [-- ARGUMENTS OF train.sh]
 
   -D DATASET  a folder of class folders, a prepared dataset, or digits
@@ -15,8 +15,8 @@ usage: scripts/prepare_and_run.sh -D DATASET [-d DOCKER_IMAGE] [-t arm64|x86] [-
   -t TARGET   arm64 (default), or x86
   -i DEVICE   ssh:user@host[:port], adb:SERIAL or local; may be repeated (default: adb's only device
               for arm64, local for x86)
-  -r RUNTIME  bundled (default): the package brings its own Python; system: the device has one; or
-              the path of a python-build-standalone archive to bring
+  -r RUNTIME  bundled (default): the package brings its own Python; system:3.11: the device has
+              Python 3.11; or the path of a python-build-standalone archive to bring
   -m MODEL    train this model instead of exporting one
   -w FOLDER   the package's place on the device (see scripts/push.sh --help)
   -o FOLDER   where the results go (see scripts/pull.sh --help)
@@ -73,8 +73,9 @@ esac
 [ -z "$model" ] || [ -f "$model" ] || fail 4 "$model: no such file" "make one with tod export"
 [ -z "$model" ] || [ -z "$image" ] || fail 2 '-m and -d exclude each other' 'with -m nothing is exported'
 case $runtime in
-  bundled | system) ;;
-  *) [ -f "$runtime" ] || fail 2 "-r $runtime is no file" 'it is bundled, system or a python archive' ;;
+  bundled | system:*) ;;
+  *) [ -f "$runtime" ] ||
+    fail 2 "-r $runtime is no file" 'it is bundled, system:VERSION (e.g. system:3.11) or an archive' ;;
 esac
 
 root=$(dirname -- "$scripts")
@@ -107,7 +108,8 @@ newer() {
 
 make_package() {
   case $runtime in
-    bundled | system) set -- --runtime "$runtime" ;;
+    bundled) set -- --runtime bundled ;;
+    system:*) set -- --runtime system --python-version "${runtime#system:}" ;;
     *) set -- --runtime bundled --python-archive "$runtime" ;;
   esac
   # Written before the work: what changes during it is newer.

@@ -50,6 +50,17 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 # Two folders may have the same last name, and one may be prepared in several ways.
 number=$(printf '%s\n' "$source" "$@" | cksum | cut -d ' ' -f 1)
 folder=${folder:-$root/build/dataset-$(basename -- "$source")-$number}
+# As it is, when it is newer than all it was made of.
+if [ -f "$folder/dataset.json" ]; then
+  made_of=$root/dataset_tools
+  [ "$source" = digits ] || made_of=$source
+  if [ -z "$(find "$made_of" "$root/dataset_tools" -name .tod-cache -prune -o \
+    -newer "$folder/dataset.json" ! -name __pycache__ ! -name '*.pyc' -print | head -n 1)" ]; then
+    echo "$folder is up to date" >&2
+    echo "$folder"
+    exit
+  fi
+fi
 mkdir -p "$(dirname -- "$folder")"
 tod prepare-dataset "$source" "$folder" "$@" >&2
 echo "$folder"

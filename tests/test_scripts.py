@@ -24,7 +24,11 @@ from tests.ssh_device import free_port
 from tests.waiting import wait_until
 
 SCRIPTS = sorted((ROOT / "scripts").glob("*.sh"))
-TEMPLATES = [*(ROOT / "package_templates").glob("*.sh"), ROOT / "package_templates" / "bin" / "job"]
+TEMPLATES = [
+    path
+    for pattern in ("*.sh", "bin/*", "lib/*.sh")
+    for path in sorted((ROOT / "package_templates").glob(pattern))
+]
 COMMANDS = ["prepare_and_run", "prepare_dataset", "prepare_model", "push", "run", "pull"]
 
 

@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2154 # those who source it set $here and $program
 # Sourced by the launchers in bin, which set $here (their folder) and $program (net_runner or tod).
 # Needs nothing but sh: a phone has neither readlink -f nor a /bin.
 package=$here/..
