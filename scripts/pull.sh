@@ -44,8 +44,8 @@ pull() { # DEVICE
     fail 5 "$out: cannot be written" 'choose another folder with -o'
   choose
   [ ! -s "$device_temp/missing" ] || bring
-  echo "brought $(wc -l <"$device_temp/missing") files to $out;" \
-    "$(wc -l <"$device_temp/right") were there already"
+  echo "brought $(count "$device_temp/missing") files to $out;" \
+    "$(count "$device_temp/right") were there already"
 }
 
 here() { # LIST of the device -> with the names of here
