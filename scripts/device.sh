@@ -29,7 +29,7 @@ device_open() { # DEVICE FOLDER_ON_THE_DEVICE
   esac
   device_temp=$(temporary_folder) || fail 5 'no temporary folder can be made here' 'set TMPDIR'
   trap device_close EXIT
-  trap 'exit 130' INT TERM HUP
+  trap 'fail 130 interrupted "$device_lost_hint"' INT TERM HUP
   case $device in
     ssh:*) device_kind=ssh && ssh_open ;;
     adb:* | '') device_kind=adb && adb_open ;;

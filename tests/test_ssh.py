@@ -289,6 +289,19 @@ def test_a_push_that_is_cut_is_never_run_and_can_be_finished(desk):
     assert content(desk.place) == content(desk.package)
 
 
+def test_an_interruption_is_heard_while_nothing_moves(desk):
+    (desk.package / "lib" / "big").write_bytes(bytes(range(256)) * 4000)
+    seal(desk.package)
+    with link(desk.device, limit_bytes=500_000, silently=True) as through:
+        pushed = desk.start("push.sh", at=desk.device.at(through.port))
+        through.silent.wait(timeout=60)
+        pushed.send_signal(signal.SIGTERM)
+        said = pushed.communicate(timeout=60)[1]
+    assert pushed.returncode == 130
+    assert "error: interrupted\nhint: repeat the command" in said
+    assert (desk.place / "INCOMPLETE").exists()
+
+
 def test_a_damaged_file_is_never_run_and_is_sent_again(desk):
     succeeded(desk.call("push.sh"))
     (desk.place / "dataset" / "red" / "3.png").write_bytes(b"damaged")
