@@ -61,7 +61,8 @@ while [ $# -gt 0 ]; do
   esac
   shift 2
 done
-[ -n "$data" ] || fail 2 'no dataset is given' 'scripts/prepare_and_run.sh -D FOLDER_OF_CLASS_FOLDERS'
+[ -n "$data" ] || fail 2 'no dataset is given' \
+  'scripts/prepare_and_run.sh -D FOLDER_OF_CLASS_FOLDERS'
 case $target in
   arm64) ;;
   x86 | x86_64)
@@ -71,10 +72,12 @@ case $target in
   *) fail 2 "-t $target is no target" 'it is arm64 or x86' ;;
 esac
 [ -z "$model" ] || [ -f "$model" ] || fail 4 "$model: no such file" "make one with tod export"
-[ -z "$model" ] || [ -z "$image" ] || fail 2 '-m and -d exclude each other' 'with -m nothing is exported'
+[ -z "$model" ] || [ -z "$image" ] || fail 2 '-m and -d exclude each other' \
+  'with -m nothing is exported'
 case $runtime in
   bundled | system) ;;
-  *) [ -f "$runtime" ] || fail 2 "-r $runtime is no file" 'it is bundled, system or a python archive' ;;
+  *) [ -f "$runtime" ] || fail 2 "-r $runtime is no file" \
+    'it is bundled, system or a python archive' ;;
 esac
 
 root=$(dirname -- "$scripts")
@@ -94,7 +97,8 @@ stamp=$package.stamp
 recipe=$(printf '%s\n' "$model" "$data" "$runtime")
 
 changed() {
-  [ ! -f "$package/SHA256SUMS" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$recipe" ] || [ -n "$(newer)" ]
+  [ ! -f "$package/SHA256SUMS" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$recipe" ] ||
+    [ -n "$(newer)" ]
 }
 
 newer() {

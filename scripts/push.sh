@@ -155,7 +155,8 @@ while [ $# -gt 0 ]; do
     -h | --help) usage && exit ;;
     -i | -w) [ $# -ge 2 ] || fail 2 "$1 wants a value" 'scripts/push.sh --help shows an example' ;;
     -*) fail 2 "$1 is no option" 'scripts/push.sh --help shows them' ;;
-    *) [ -z "$package" ] || fail 2 "one package is wanted, not also $1" 'see scripts/push.sh --help' ;;
+    *) [ -z "$package" ] || fail 2 "one package is wanted, not also $1" \
+      'see scripts/push.sh --help' ;;
   esac
   case $1 in
     -i) add_device "$2" && shift ;;
