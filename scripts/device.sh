@@ -29,7 +29,7 @@ device_open() { # DEVICE FOLDER_ON_THE_DEVICE
   esac
   device_temp=$(temporary_folder) || fail 5 'no temporary folder can be made here' 'set TMPDIR'
   trap device_close EXIT
-  trap 'exit 130' INT TERM HUP
+  trap 'fail 130 interrupted "$device_lost_hint"' INT TERM HUP
   case $device in
     ssh:*) device_kind=ssh && ssh_open ;;
     adb:* | '') device_kind=adb && adb_open ;;
@@ -99,7 +99,8 @@ device_put() { # FOLDER LIST: the files of FOLDER that LIST names, to the device
   [ "$device_code" -ne 0 ] || return 0
   case $(cat "$device_temp/stderr") in
     *'o space left'* | *'quota exceeded'*)
-      fail 5 "the disk of $device_label is full" 'make room there and push again, or push with -w' ;;
+      fail 5 "the disk of $device_label is full" \
+        'make room there and push again, or push with -w' ;;
     *[Rr]'ead-only'* | *'ermission denied'* | *'ot a directory'* | *'ile exists'*)
       fail 5 "$device_folder cannot be written on $device_label" 'push to another folder (-w)' ;;
   esac
@@ -182,7 +183,7 @@ ssh_open() {
 # unused for a minute ends, should this script be killed before it can close it.
 ssh_client() { # ARGUMENT...; replaces this process
   set -- -S "$device_temp/ssh" -o ControlMaster=auto -o ControlPersist=60 -o ConnectTimeout=15 \
-    -o ServerAliveInterval=5 -o ServerAliveCountMax=3 -o ClearAllForwardings=yes -T -x \
+    -o ServerAliveInterval=5 -o ServerAliveCountMax=2 -o ClearAllForwardings=yes -T -x \
     ${ssh_batch:+-o BatchMode=yes} ${ssh_port:+-p "$ssh_port"} "$@"
   eval "exec ${TOD_SSH:-ssh} \"\$@\""
 }
@@ -201,7 +202,8 @@ ssh_refused() {
     *'ould not resolve'*)
       fail 7 "$device: the network knows no such host" 'check the name' ;;
   esac
-  [ "$device_code" -ne 127 ] || fail 7 'there is no ssh client here' 'install OpenSSH or set TOD_SSH'
+  [ "$device_code" -ne 127 ] || fail 7 'there is no ssh client here' \
+    'install OpenSSH or set TOD_SSH'
   fail 7 "$device cannot be reached: $(device_said)" \
     "is it switched on and in this network? Try: $by_hand"
 }
@@ -260,7 +262,7 @@ adb_check() { # STATE
     unauthorized*) fail 7 "$device_label does not trust this computer yet" \
       'unlock it and allow USB debugging when it asks' ;;
     *permissions*) fail 7 "this user may not speak to $device_label over USB" \
-      'add the udev rules of your distribution (android-sdk-platform-tools-common), plug it in again' ;;
+      "add your distribution's udev rules for Android and plug it in again" ;;
     *) fail 7 "$device_label is not ready: its state is $1" 'unplug it, plug it in again' ;;
   esac
 }

@@ -1,8 +1,12 @@
 #!/bin/sh
 # From pictures to a model trained on a device, in one command: prepare, export, package, push, run,
-# pull. A second call does again only what changed.
+# pull. A second call does again only what changed; a device that fails keeps no other from its job.
 set -eu
 scripts=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+# shellcheck source=scripts/device.sh
+. "$scripts/device.sh"
+# shellcheck source=scripts/parallel.sh
+. "$scripts/parallel.sh"
 
 usage() {
   cat <<'EOF'
@@ -29,18 +33,7 @@ Exit codes: 0 done, 2 usage, 3 data, 4 a file is damaged, 5 this device cannot r
 EOF
 }
 
-fail() { # CODE PROBLEM HINT
-  printf 'error: %s\nhint: %s\n' "$2" "$3" >&2
-  exit "$1"
-}
-
-# The options that push.sh, run.sh and pull.sh share are collected as words for eval: names may
-# hold blanks and quotes.
-quoted() { # WORD
-  printf " '%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")"
-}
-
-data='' image='' target=arm64 runtime=bundled model='' common='' output='' devices=''
+data='' image='' target=arm64 runtime=bundled model='' folder='' output=''
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage && exit ;;
@@ -53,25 +46,27 @@ while [ $# -gt 0 ]; do
     -D) data=$2 ;;
     -d) image=$2 ;;
     -t) target=$2 ;;
-    -i) devices=yes common="$common -i$(quoted "$2")" ;;
+    -i) add_device "$2" ;;
     -r) runtime=$2 ;;
     -m) model=$2 ;;
-    -w) common="$common -w$(quoted "$2")" ;;
+    -w) folder=$2 ;;
     -o) output=$2 ;;
   esac
   shift 2
 done
-[ -n "$data" ] || fail 2 'no dataset is given' 'scripts/prepare_and_run.sh -D FOLDER_OF_CLASS_FOLDERS'
+[ -n "$data" ] || fail 2 'no dataset is given' \
+  'scripts/prepare_and_run.sh -D FOLDER_OF_CLASS_FOLDERS'
 case $target in
   arm64) ;;
   x86 | x86_64)
     target=x86_64
-    [ -n "$devices" ] || common="$common -i local"
+    [ -n "$devices" ] || add_device local
     ;;
   *) fail 2 "-t $target is no target" 'it is arm64 or x86' ;;
 esac
 [ -z "$model" ] || [ -f "$model" ] || fail 4 "$model: no such file" "make one with tod export"
-[ -z "$model" ] || [ -z "$image" ] || fail 2 '-m and -d exclude each other' 'with -m nothing is exported'
+[ -z "$model" ] || [ -z "$image" ] || fail 2 '-m and -d exclude each other' \
+  'with -m nothing is exported'
 case $runtime in
   bundled | system:*) ;;
   *) [ -f "$runtime" ] ||
@@ -95,7 +90,8 @@ stamp=$package.stamp
 recipe=$(printf '%s\n' "$model" "$data" "$runtime")
 
 changed() {
-  [ ! -f "$package/SHA256SUMS" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$recipe" ] || [ -n "$(newer)" ]
+  [ ! -f "$package/SHA256SUMS" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$recipe" ] ||
+    [ -n "$(newer)" ]
 }
 
 newer() {
@@ -123,10 +119,19 @@ if changed; then
   echo '== Making the package' >&2
   make_package
 fi
-echo '== Pushing it' >&2
-eval "sh \"\$scripts/push.sh\" \"\$package\" $common"
-echo '== Running it' >&2
-eval "sh \"\$scripts/run.sh\" \"\$package\" $common -- \"\$@\""
-echo '== Bringing back what was made' >&2
-set -- ${output:+-o "$output"}
-eval "sh \"\$scripts/pull.sh\" \"\$package\" $common \"\$@\""
+
+arguments=$(quote "$@")
+
+serve() { # DEVICE
+  into=$output
+  [ -z "$output" ] || [ "$device_count" -le 1 ] || into=$output/$(file_name "$1")
+  set -- ${1:+-i "$1"} ${folder:+-w "$folder"}
+  echo '== Pushing it' >&2
+  sh "$scripts/push.sh" "$package" "$@" || return
+  echo '== Running it' >&2
+  eval "sh \"\$scripts/run.sh\" \"\$package\" \"\$@\" -- $arguments" || return
+  echo '== Bringing back what was made' >&2
+  sh "$scripts/pull.sh" "$package" "$@" ${into:+-o "$into"}
+}
+
+each_device "${output:-$package-results}" job.log serve

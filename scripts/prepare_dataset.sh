@@ -31,13 +31,15 @@ while [ $# -gt 0 ]; do
       ;;
     -*) fail 2 "$1 is no option" 'arguments of tod prepare-dataset come after --' ;;
     *)
-      [ -z "$source" ] || fail 2 "one dataset is wanted, not also $1" 'put names with blanks in quotes'
+      [ -z "$source" ] || fail 2 "one dataset is wanted, not also $1" \
+        'put names with blanks in quotes'
       source=$1
       ;;
   esac
   shift
 done
-[ -n "$source" ] || fail 2 'no dataset is given' 'scripts/prepare_dataset.sh --help shows an example'
+[ -n "$source" ] || fail 2 'no dataset is given' \
+  'scripts/prepare_dataset.sh --help shows an example'
 if [ "$source" != digits ]; then
   [ -d "$source" ] || fail 3 "$source is no folder" 'give a folder of class folders, or digits'
   source=$(CDPATH='' cd -- "$source" && pwd)

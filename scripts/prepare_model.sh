@@ -50,7 +50,8 @@ rm -f "$recipe"
 if [ -z "$image" ]; then
   tod export -o "$model" "$@"
 else
-  command -v docker >/dev/null 2>&1 || fail 5 'there is no docker here' 'install it, or leave out -d'
+  command -v docker >/dev/null 2>&1 || fail 5 'there is no docker here' \
+    'install it, or leave out -d'
   # The repository cannot be changed from inside, and what is made belongs to who asked for it.
   docker run --rm --user "$(id -u):$(id -g)" -e HOME=/tmp -e PYTHONPATH=/tod \
     -v "$root:/tod:ro" -v "$folder:/out" -w /out "$image" \

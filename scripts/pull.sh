@@ -44,8 +44,8 @@ pull() { # DEVICE
     fail 5 "$out: cannot be written" 'choose another folder with -o'
   choose
   [ ! -s "$device_temp/missing" ] || bring
-  echo "brought $(wc -l <"$device_temp/missing") files to $out;" \
-    "$(wc -l <"$device_temp/right") were there already"
+  echo "brought $(count "$device_temp/missing") files to $out;" \
+    "$(count "$device_temp/right") were there already"
 }
 
 here() { # LIST of the device -> with the names of here
@@ -91,7 +91,8 @@ while [ $# -gt 0 ]; do
     -h | --help) usage && exit ;;
     -i | -w | -o) [ $# -ge 2 ] || fail 2 "$1 wants a value" 'see scripts/pull.sh --help' ;;
     -*) fail 2 "$1 is no option" 'scripts/pull.sh --help shows them' ;;
-    *) [ -z "$package" ] || fail 2 "one package is wanted, not also $1" 'see scripts/pull.sh --help' ;;
+    *) [ -z "$package" ] || fail 2 "one package is wanted, not also $1" \
+      'see scripts/pull.sh --help' ;;
   esac
   case $1 in
     -i) add_device "$2" && shift ;;

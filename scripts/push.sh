@@ -124,7 +124,7 @@ send_files() {
   ! grep -qx surplus "$device_temp/answer" || ask remove_surplus
   if [ -s "$device_temp/missing" ]; then
     cut -c 67- "$device_temp/missing" >"$device_temp/names"
-    echo "sending $(wc -l <"$device_temp/names") files, $(megabytes "$device_temp/sizes") MB" >&2
+    echo "sending $(count "$device_temp/names") files, $(megabytes "$device_temp/sizes") MB" >&2
     device_put "$package" "$device_temp/names"
   fi
   ask check_sent
@@ -139,12 +139,12 @@ megabytes() { # SIZES...
 }
 
 summary() {
-  all=$(wc -l <"$package/SHA256SUMS")
+  all=$(count "$package/SHA256SUMS")
   cut -c 67- "$device_temp/missing" >"$device_temp/names"
   without "$device_temp/names" "$package/SHA256SUMS" >"$device_temp/there"
   sizes "$package" "$device_temp/there" >"$device_temp/there_sizes"
   sizes "$package" "$device_temp/missing" >"$device_temp/sizes"
-  echo "sent $(wc -l <"$device_temp/missing") of $all files," \
+  echo "sent $(count "$device_temp/missing") of $all files," \
     "$(megabytes "$device_temp/sizes") MB;" \
     "$(megabytes "$device_temp/there_sizes") MB were there already"
 }
@@ -155,7 +155,8 @@ while [ $# -gt 0 ]; do
     -h | --help) usage && exit ;;
     -i | -w) [ $# -ge 2 ] || fail 2 "$1 wants a value" 'scripts/push.sh --help shows an example' ;;
     -*) fail 2 "$1 is no option" 'scripts/push.sh --help shows them' ;;
-    *) [ -z "$package" ] || fail 2 "one package is wanted, not also $1" 'see scripts/push.sh --help' ;;
+    *) [ -z "$package" ] || fail 2 "one package is wanted, not also $1" \
+      'see scripts/push.sh --help' ;;
   esac
   case $1 in
     -i) add_device "$2" && shift ;;

@@ -32,7 +32,8 @@ EOF
 
 run() { # DEVICE
   device_open "$1" "${folder:-$(default_folder "$1" "$package")}"
-  again="scripts/run.sh $(quote "$package_given")${1:+-i $(quote "$1")}${folder:+-w $(quote "$folder")}"
+  again="scripts/run.sh $(quote "$package_given")${1:+-i $(quote "$1")}"
+  again="$again${folder:+-w $(quote "$folder")}"
   case $action in
     start)
       device_run "$on_device
@@ -61,7 +62,8 @@ follow() {
     0) difference ;;
     130) fail 130 "the job on $device_label was stopped" \
       'bring its checkpoints here with scripts/pull.sh' ;;
-    *) fail "$code" "the job on $device_label failed with exit code $code" 'its own words are above' ;;
+    *) fail "$code" "the job on $device_label failed with exit code $code" \
+      'its own words are above' ;;
   esac
 }
 
@@ -85,7 +87,8 @@ while [ $# -gt 0 ]; do
     --attach | --stop | --status) [ "$action" = start ] ||
       fail 2 "--$action and $1 exclude each other" 'give one of them' ;;
     --) ;;
-    -*) fail 2 "$1 is no option" 'scripts/run.sh --help shows them; those of train.sh come after --' ;;
+    -*) fail 2 "$1 is no option" \
+      'scripts/run.sh --help shows them; those of train.sh come after --' ;;
     *) [ -z "$package_given" ] ||
       fail 2 "one package is wanted, not also $1" 'arguments of train.sh come after --' ;;
   esac

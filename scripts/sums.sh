@@ -18,6 +18,10 @@ without() { # NAMES LIST -> the lines of LIST with other names
   LC_ALL=C awk 'FILENAME == ARGV[1] { right[$0]; next } !(substr($0, 67) in right)' "$1" "$2"
 }
 
+count() { # LIST -> how many lines; macOS puts blanks before the number
+  echo $(($(wc -l <"$1")))
+}
+
 in_short() { # LIST -> its first names in one line
   cut -c 67- "$1" | awk 'NR < 4 { printf "%s%s", (NR > 1 ? ", " : ""), $0 }
     END { if (NR > 3) printf " and %d more", NR - 3 }'

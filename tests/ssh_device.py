@@ -147,9 +147,12 @@ class Link:
     Args:
         port: of the server behind it.
         limit_bytes: it breaks for good after so many bytes in both directions together.
+        silently: then it carries nothing more, and neither end hears of it.
     """
 
-    def __init__(self, port: int, limit_bytes: float) -> None:
+    def __init__(self, port: int, limit_bytes: float, silently: bool) -> None:
+        self.silent = threading.Event()
+        self._silently = silently
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
         self._behind = port
@@ -173,7 +176,9 @@ class Link:
             while data := source.recv(1024):
                 self._left -= len(data)
                 if self._left < 0:
-                    self.cut()
+                    self.silent.set()
+                    if not self._silently:
+                        self.cut()
                     return
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
@@ -188,9 +193,11 @@ class Link:
 
 
 @contextmanager
-def link(device: SshDevice, limit_bytes: float = float("inf")) -> Iterator[Link]:
+def link(
+    device: SshDevice, limit_bytes: float = float("inf"), silently: bool = False
+) -> Iterator[Link]:
     """A breaking link to a device whose host key is known under the link's port too."""
-    made = Link(device.port, limit_bytes)
+    made = Link(device.port, limit_bytes, silently)
     device.know(device.port, made.port)
     try:
         yield made

@@ -17,7 +17,7 @@ from tests import jail
 from tests.conftest import ROOT
 from tests.device_package import failed, script, succeeded
 from tests.phone import Adb, Phone, missing
-from tests.ssh_device import ssh_device
+from tests.ssh_device import free_port, ssh_device
 
 README = (ROOT / "README.md").read_text()
 BIN = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -80,6 +80,22 @@ def test_over_ssh(checkout, tiny, pictures, tmp_path):
             "push.sh", package, *common[4:], root=checkout, TOD_SSH=device.client
         )  # fmt: skip
         assert succeeded(pushed).startswith("sent 0 of ")
+
+
+def test_a_device_that_fails_keeps_no_other_from_its_job(checkout, tiny, pictures, tmp_path):
+    (tmp_path / "ssh").mkdir()
+    with ssh_device(tmp_path / "ssh") as device:
+        away = device.at(free_port())
+        done = whole_job(
+            checkout, pictures, "-t", "x86", "-m", tiny, "-w", tmp_path / "on the device",
+            "-i", away, "-i", device.name, "-o", tmp_path / "out", TOD_SSH=device.client,
+        )  # fmt: skip
+    assert done.returncode == 7
+    lines = done.stdout.splitlines()[-2:]
+    assert lines[0].startswith(f"{away}: exit code 7: error: {away} cannot be reached")
+    assert lines[1].startswith(f"{device.name}: done: brought 3 files")
+    (trained,) = (tmp_path / "out").glob(f"*/{TRAINED}")
+    assert (trained.parents[1] / "job.log").read_text().count("difference +") == 1
 
 
 @pytest.fixture

@@ -145,8 +145,7 @@ def test_a_job_that_is_killed_is_told_from_one_that_ended(package):
     wait_until(lambda: status(package) != "running\n")
     assert "cut off" in status(package)
     failed(job(package, "follow"), 6, "cut off", "again")
-    succeeded(job(package, "start", *SHORT[1:]))
-    succeeded(job(package, "follow"))
+    start_long_job(package)
 
 
 def test_a_process_id_that_another_process_has_now(package):
@@ -157,8 +156,7 @@ def test_a_process_id_that_another_process_has_now(package):
     (package / "job" / "lock").write_text(f"{os.getpid()} 1 {os.getpid()} 1\n")
     assert "cut off" in status(package)
     assert succeeded(job(package, "stop")) == "no job is running\n"
-    succeeded(job(package, "start", *SHORT[1:]))
-    succeeded(job(package, "follow"))
+    start_long_job(package)
 
 
 def test_a_push_that_never_ended_is_not_run(package):
@@ -179,7 +177,7 @@ def test_the_chain_on_this_machine(package):
     assert (results / "model" / "transfer_learning_trained.tod").is_file()
 
     elsewhere = package.parent / "else where"
-    assert "sent 68 of 68" in succeeded(script("push.sh", *arguments, "-w", elsewhere))
+    assert "sent 72 of 72" in succeeded(script("push.sh", *arguments, "-w", elsewhere))
     (package / "lib" / "TARGET").write_bytes(b"machine=x")
     failed(script("push.sh", *arguments), 5, "the package is for x")
     failed(script("push.sh", *arguments, TOD_EMULATOR="qemu"), 4, "damaged: lib/TARGET")
@@ -310,10 +308,9 @@ def test_prepare_and_run(checkout, package, tiny, pictures, tmp_path):
     assert not asked.exists()
     assert (tmp_path / "out" / "model" / "transfer_learning_trained.tod").is_file()
     (tmp_path / "python.tar.gz").touch()
-    succeeded(whole_job("-r", tmp_path / "python.tar.gz", *SHORT))
+    failed(whole_job("-r", tmp_path / "python.tar.gz", "-i", "usb"), 2, "usb is no device")
     assert asked.read_text().splitlines()[-2:] == [
         "--python-archive", str(tmp_path / "python.tar.gz")
     ]  # fmt: skip
     failed(whole_job("-t", "mips"), 2, "no target")
     failed(whole_job("-r", "none"), 2, "no file")
-    failed(whole_job("-i", "usb"), 2, "usb is no device")

@@ -167,13 +167,11 @@ def test_a_long_or_odd_tmpdir(desk, tmp_path):
 
 
 def test_the_exit_code_of_the_device_comes_back(desk):
-    succeeded(desk.call("push.sh"))
-    failed(desk.call("run.sh", "--", "-b", "0"), 2, "failed with exit code 2")
-    assert (desk.place / "job" / "exit").read_text() == "2\n"
     shutil.rmtree(desk.package / "dataset")
     seal(desk.package)
     succeeded(desk.call("push.sh"))
     failed(desk.call("run.sh"), 3, "failed with exit code 3")
+    assert (desk.place / "job" / "exit").read_text() == "3\n"
 
 
 def test_status_attach_and_stop(desk):
@@ -289,6 +287,19 @@ def test_a_push_that_is_cut_is_never_run_and_can_be_finished(desk):
     sent, of = map(int, re.search(r"sent (\d+) of (\d+) files", said).groups())
     assert 0 < sent < of
     assert content(desk.place) == content(desk.package)
+
+
+def test_an_interruption_is_heard_while_nothing_moves(desk):
+    (desk.package / "lib" / "big").write_bytes(bytes(range(256)) * 4000)
+    seal(desk.package)
+    with link(desk.device, limit_bytes=500_000, silently=True) as through:
+        pushed = desk.start("push.sh", at=desk.device.at(through.port))
+        through.silent.wait(timeout=60)
+        pushed.send_signal(signal.SIGTERM)
+        said = pushed.communicate(timeout=60)[1]
+    assert pushed.returncode == 130
+    assert "error: interrupted\nhint: repeat the command" in said
+    assert (desk.place / "INCOMPLETE").exists()
 
 
 def test_a_damaged_file_is_never_run_and_is_sent_again(desk):
