@@ -31,9 +31,11 @@ EOF
 
 push() { # DEVICE
   device_open "$1" "${folder:-$(default_folder "$1" "$package")}"
+  [ ! -e "$package/INCOMPLETE" ] ||
+    fail 4 "$package was not pushed here completely" 'make it again with tod package'
   inspect
-  check_package
   if [ "$device_kind" = local ] && [ "$(whole_path "$device_folder")" = "$package" ]; then
+    check_here "$package/SHA256SUMS"
     echo 'nothing to send: the package is used where it is'
     return
   fi
@@ -43,6 +45,7 @@ push() { # DEVICE
     : >"$device_temp/missing"
   else
     choose
+    check_here "$device_temp/missing"
     send_files
   fi
   summary
@@ -78,12 +81,10 @@ info() { # KEY
   sed -n "s/^$1=//p" "$device_temp/info"
 }
 
-# All of it each time: the device checks the same files, and takes longer.
-check_package() {
-  [ ! -e "$package/INCOMPLETE" ] ||
-    fail 4 "$package was not pushed here completely" 'make it again with tod package'
-  right_here "$package" "$package/SHA256SUMS" >"$device_temp/right"
-  without "$device_temp/right" "$package/SHA256SUMS" >"$device_temp/damaged"
+# Of the package only what is sent: what the device has already is right there.
+check_here() { # LIST
+  right_here "$package" "$1" >"$device_temp/right"
+  without "$device_temp/right" "$1" >"$device_temp/damaged"
   [ ! -s "$device_temp/damaged" ] ||
     fail 4 "$package is damaged: $(in_short "$device_temp/damaged")" \
       'make it again with tod package'

@@ -309,8 +309,13 @@ def test_a_damaged_file_is_never_run_and_is_sent_again(desk):
     assert not (desk.place / "job").exists()
     assert "sent 1 of" in succeeded(desk.call("push.sh"))
     assert content(desk.place) == content(desk.package)
+    # What is damaged here is not sent there.
     (desk.package / "train.sh").unlink()
+    assert "sent 0 of" in succeeded(desk.call("push.sh"))
+    (desk.place / "train.sh").write_bytes(b"damaged")
     failed(desk.call("push.sh"), 4, "is damaged: train.sh", "tod package")
+    assert (desk.place / "train.sh").read_bytes() == b"damaged"
+    failed(desk.call("run.sh"), 4, "damaged on the device: train.sh", "push")
 
 
 def test_training_goes_on_when_the_connection_is_cut(desk):
