@@ -1,6 +1,8 @@
 # make demo     the whole job on handwritten digits, or on yours: make demo DATA=~/pictures
+# make device-test-tools   sshd, adb, qemu and busybox for the tests of devices; asks for root
 # make test     lint, types and tests, also with the oldest onnxruntime that a device may have
 # make bench    the figures of docs/performance.md
+# make lock     the device's packages with their hashes, anew (after a change of constraints.txt)
 # make clean    remove what these made
 
 PYTHON ?= python3
@@ -10,19 +12,29 @@ DEVICE := .venv-device
 OLD := .venv-old-runtime
 # The last one for Python 3.10.
 OLD_RUNTIME := 1.23.2
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SETUP := pyproject.toml constraints.txt
 
-.PHONY: demo test test-old-runtime lint types bench clean
+.PHONY: demo device-test-tools test test-old-runtime test-all-networks lint types bench lock clean
 
 demo: $(VENV)/demo-ready
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sh scripts/demo.sh "$(DATA)"
+
+# What stands for a board, a phone and another processor. Without it those tests are skipped.
+DEVICE_TEST_TOOLS := openssh-server adb qemu-user-static busybox-static shellcheck
+device-test-tools:
+	dpkg --status $(DEVICE_TEST_TOOLS) >/dev/null 2>&1 || { $(SUDO) apt-get update --quiet && \
+	  $(SUDO) apt-get install --quiet --yes --no-install-recommends $(DEVICE_TEST_TOOLS); }
 
 test: lint types $(DEVICE)/ready $(OLD)/ready
 	$(VENV)/bin/python -m pytest
 
 test-old-runtime: $(VENV)/test-ready $(OLD)/ready
 	$(VENV)/bin/python -m pytest tests/test_old_runtime.py
+
+test-all-networks: $(VENV)/test-ready
+	TOD_ALL_NETWORKS=1 $(VENV)/bin/python -m pytest tests/test_networks.py
 
 lint: $(VENV)/test-ready
 	$(VENV)/bin/ruff check .
@@ -33,6 +45,13 @@ types: $(VENV)/test-ready
 
 bench: $(VENV)/test-ready
 	$(VENV)/bin/python -m benchmarks
+
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet uv==0.13.8
+	build/lock/bin/uv pip compile pyproject.toml --universal --python-version 3.10 --quiet \
+	  --constraint constraints.txt --generate-hashes --no-annotate --no-header \
+	  --no-emit-package colorama --output-file package_tools/requirements.txt
 
 clean:
 	rm -rf $(VENV) $(DEVICE) $(OLD) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

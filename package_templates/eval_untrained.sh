@@ -1,6 +1,5 @@
 #!/bin/sh
 # Accuracy before training. Further arguments go to net_runner.
 set -eu
-cd "$(dirname "$0")"
-PATH="$PWD/bin:$PATH"
-exec net_runner -f model/transfer_learning.tod -d dataset "$@"
+CDPATH='' cd -- "$(dirname -- "$0")"
+exec sh bin/net_runner -f model/transfer_learning.tod -d dataset "$@"

@@ -21,17 +21,16 @@ if [ ! -f "$model" ] || [ -n "$(find tod model -name '*.py' -newer "$model" | he
   echo "== Exporting the train graph"
   tod export -o "$model"
 fi
-cp package_templates/*.sh "$package/"
 
+cd "$package"
 echo "== Evaluating the untrained model"
-sh "$package/eval_untrained.sh"
+net_runner -f model/transfer_learning.tod -d dataset
 
 echo "== Training on this device"
-sh "$package/train.sh"
+net_runner -f model/transfer_learning.tod -d dataset -c 60 -s 20
 
 echo "== Evaluating the trained model"
-sh "$package/eval.sh"
+net_runner -f model/transfer_learning_trained.tod -d dataset
 
 echo "== Before and after"
-cd "$package"
 tod compare model/transfer_learning.tod model/transfer_learning_trained.tod -d dataset

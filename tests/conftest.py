@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,7 @@ from tod.manifest import InputSpec, Weights
 ROOT = Path(__file__).resolve().parent.parent
 TEST_DATA = Path(os.environ.get("TOD_TEST_DATA", ROOT.parent / "shared" / "data"))
 COLOURS = {"blue": (40, 40, 200), "green": (40, 180, 40), "red": (200, 40, 40)}
+MACHINES = {"x86_64": "x86_64", "aarch64": "arm64"}  # as `uname -m` says: as --target says
 TINY_SPEC = InputSpec(16, 18, "bicubic", "center", "rgb", (0.5,) * 3, (0.25,) * 3)
 
 
@@ -101,3 +104,22 @@ def run(*command: object, cwd: Path | None = None, **more) -> subprocess.Complet
     return subprocess.run(
         [str(file), *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, **more
     )
+
+
+@pytest.fixture(scope="session")
+def packages_kept() -> None:
+    """What packages are made of is downloaded once for all processes of the tests, and stays."""
+    os.environ["TOD_PACKAGE_CACHE"] = str(ROOT / "build" / "packages")
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory, tiny_file, pictures, packages_kept) -> Path:
+    """A bundled package for this machine's kind of processor: tiny model, small pictures."""
+    if platform.machine() not in MACHINES:
+        pytest.skip(f"no package is made for {platform.machine()}")
+    if shutil.which("apt-get") is None:
+        pytest.skip("no apt-get: a bundled package takes its Python from Debian's packages")
+    out = tmp_path_factory.mktemp("package") / "package"
+    target = MACHINES[platform.machine()]
+    run("tod", "package", tiny_file, pictures, "-o", out, "--target", target, check=True)
+    return out

@@ -1,6 +1,7 @@
 """A device has the base dependencies only: everything it needs works, nothing else is imported."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -49,6 +50,14 @@ def test_the_whole_job(tiny, pictures):
     done = device("tod", "predict", "-f", trained, picture)
     assert done.returncode == 0, done.stderr
     assert re.search(r"(red|green|blue) .* %", done.stdout)
+
+
+def test_nothing_is_left_in_the_home_folder(tiny, pictures, tmp_path):
+    """onnxruntime would put a device id and a queue of events for its maker there."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    done = device("net_runner", "-f", tiny, "-d", pictures, "-c", "2", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {tiny.parent.name}
 
 
 @pytest.mark.parametrize("python", [str(BIN / "python"), sys.executable], ids=["device", "all"])

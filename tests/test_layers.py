@@ -14,7 +14,7 @@ LAYERS = [
     "sampling", "scoring", "closed_form", "records", "image", "contents", "cache", "dataset",
     "state", "artifact", "engine", "features", "session", "training", "__init__", "figures",
     "measurements", "benchmark", "report", "benchmark_report", "predict", "compare", "describe",
-    "verify", "net_runner", "prepare_command", "export_command", "cli",
+    "verify", "net_runner", "prepare_command", "export_command", "package_command", "cli",
 ]  # fmt: skip
 ONLY_IN = {
     "PIL": {"tod/image.py"},
@@ -24,6 +24,7 @@ ONLY_IN = {
         "tod/net_runner.py",
         "tod/prepare_command.py",
         "tod/export_command.py",
+        "tod/package_command.py",
         "tod/cli.py",
     },
     "safetensors": {"tod/artifact.py"},
@@ -32,6 +33,8 @@ ONLY_IN = {
     "onnx_ir": {"model/lowering.py"},
     "torchvision": {"model/torchvision_backbones.py"},
     "sklearn": {"dataset_tools/sources.py"},
+    "elftools": {"package_tools/libraries.py"},
+    "packaging": {"package_tools/wheels.py"},
 }
 
 
@@ -63,16 +66,23 @@ def test_imports_run_downward(module):
 
 @pytest.mark.parametrize("file", sorted((ROOT / "tod").glob("*.py")), ids=lambda f: f.name)
 def test_the_device_never_imports_the_workstation(file):
-    allowed = file.name in {"prepare_command.py", "export_command.py"}
+    allowed = file.name in {"prepare_command.py", "export_command.py", "package_command.py"}
     for name in imports(file, everywhere=not allowed):
-        assert name.split(".")[0] not in {"torch", "torchvision", "model", "dataset_tools", "onnx"}
+        assert name.split(".")[0] not in {
+            "torch",
+            "torchvision",
+            "model",
+            "dataset_tools",
+            "package_tools",
+            "onnx",
+        }
 
 
 @pytest.mark.parametrize("package", ONLY_IN)
 def test_one_heavy_dependency_one_file(package):
     users = {
         file.relative_to(ROOT).as_posix()
-        for folder in ("tod", "model", "dataset_tools")
+        for folder in ("tod", "model", "dataset_tools", "package_tools")
         for file in (ROOT / folder).glob("*.py")
         if package in {name.split(".")[0] for name in imports(file, everywhere=True)}
     }

@@ -10,6 +10,7 @@ The whole job::
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from tod.errors import TodError
     from tod.session import TrainSession
     from tod.training import train
+
+# onnxruntime's wheels for Linux (1.31) keep a device id in the home folder and send events about
+# every model to their maker unless this is set before they are loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = ["Dataset", "TodError", "TrainSession", "__version__", "train"]

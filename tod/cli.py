@@ -31,6 +31,7 @@ from tod.net_runner import (
     Threads,
     Verbose,
 )
+from tod.package_command import package
 from tod.prepare_command import prepare_dataset
 
 app = typer.Typer(
@@ -59,6 +60,7 @@ def version(
 
 app.command("prepare-dataset", epilog=EPILOG)(prepare_dataset)
 app.command("export", epilog=EPILOG)(export)
+app.command("package", epilog=EPILOG)(package)
 
 
 # The options of net_runner, one by one the same; only without -c this one trains.

@@ -1,0 +1,47 @@
+"""What a Python interpreter for a target is, wherever it came from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tod.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """An unpacked interpreter.
+
+    Attributes:
+        home: holds bin/python3.X and lib/python3.X.
+        libraries: folders with the C library and all else that the interpreter and the wheels may
+            load; none where the device's own C library is used.
+        licences: by the name of what they cover.
+        origin: where it came from, a line for each piece with its version.
+    """
+
+    home: Path
+    libraries: tuple[Path, ...]
+    licences: dict[str, Path]
+    origin: tuple[str, ...]
+
+    @property
+    def version(self) -> str:
+        """Minor version, such as '3.11'."""
+        found = sorted(self.home.glob("bin/python3.*"))
+        names = [path.name for path in found if re.fullmatch(r"python3\.\d+", path.name)]
+        if len(names) != 1:
+            raise DeviceError(
+                f"{self.home}: wanted one interpreter bin/python3.X, found {names or 'none'}",
+                hint="give another archive with --python-archive",
+            )
+        return names[0].removeprefix("python")
+
+    @property
+    def program(self) -> Path:
+        return self.home / "bin" / f"python{self.version}"
+
+    @property
+    def standard_library(self) -> Path:
+        return self.home / "lib" / f"python{self.version}"
