@@ -24,6 +24,7 @@ from pathlib import Path
 from package_tools import archive, distribution, libraries, trim, wheels
 from package_tools.interpreter import Interpreter
 from package_tools.target import MINIMUM_GLIBC, Target
+from tod.errors import UsageError
 
 BUNDLED, ARCHIVE, SYSTEM = "bundled", "archive", "system"
 
@@ -72,6 +73,7 @@ def make(recipe: Recipe, work: Path, progress: Callable[[str], None]) -> Path:
         progress(f"interpreter for {recipe.target.name}")
         interpreter = _interpreter(recipe, unpacked)
         origin, version = interpreter.origin, interpreter.version
+        _check_version(version, origin)
         _take_interpreter(interpreter, recipe.target, lib)
     progress(f"packages for {recipe.target.name}, Python {version}")
     wheels.install(recipe.target, version, packages)
@@ -94,6 +96,14 @@ def make(recipe: Recipe, work: Path, progress: Callable[[str], None]) -> Path:
     ]  # fmt: skip
     (lib / "TARGET").write_text("\n".join(lines) + "\n")
     return lib
+
+
+def _check_version(version: str, origin: tuple[str, ...]) -> None:
+    if version not in wheels.VERSIONS:
+        raise UsageError(
+            f"the Python of {origin[0]} is {version}, wanted one of {', '.join(wheels.VERSIONS)}",
+            hint="give a python-build-standalone archive of one of these with --python-archive",
+        )
 
 
 def _interpreter(recipe: Recipe, folder: Path) -> Interpreter:

@@ -65,6 +65,8 @@ def install(target: Target, version: str, folder: Path) -> None:
     listing.write_text("\n".join(lines) + "\n")
     command = [
         sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+        # pip would compare with the Python that it runs in.
+        "--ignore-requires-python",
         "--no-input", "--no-deps", "--no-compile", "--require-hashes", "--only-binary=:all:",
         "--implementation=cp", f"--python-version={version}",
         *(f"--platform={tag}" for tag in target.wheel_platforms),

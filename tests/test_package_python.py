@@ -83,6 +83,25 @@ def test_what_the_device_lacks_is_named(system, tmp_path, line, problem, hint):
     assert hint in said[1]
 
 
+def test_another_python_than_the_workstations(tiny_file, pictures, tmp_path):
+    """Which wheels are taken depends on the device's Python and processor, not on those here."""
+    version = "3.12" if HERE != "3.12" else "3.13"
+    other = next(name for name in MACHINES.values() if name != TARGET)
+    out = tmp_path / "out"
+    done = run(
+        "tod", "package", tiny_file, pictures, "-o", out, "--target", other,
+        "--runtime", "system", "--python-version", version,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    tag = f"cpython-{version.replace('.', '')}"
+    extensions = [path.name for path in out.rglob("_multiarray_umath*.so")]
+    assert len(extensions) == 1
+    assert tag in extensions[0]
+    problem, hint = refused(on_device(out, "eval.sh", path=f"{OWN_PYTHON}:/usr/bin:/bin"), 5)
+    assert problem == f"this package is for Python {version}, this device has {HERE}"
+    assert f"--python-version {HERE}" in hint
+
+
 def test_made_anew_it_is_the_same(system, tiny_file, pictures, tmp_path):
     out = tmp_path / "again"
     run(

@@ -29,10 +29,11 @@ def mismatch(target):
     """What this device lacks of what the package was made for, and what to do; else None."""
     python = "%d.%d" % sys.version_info[:2]
     if python != target["python"]:
-        return (
-            "this package is for Python %s, this device has %s" % (target["python"], python),
-            "make it with --python-version %s, or with --runtime bundled" % python,
-        )
+        hint = "make it with --runtime bundled, which brings its own"
+        if sys.version_info >= (3, 10):
+            hint = "make it with --python-version %s, or with --runtime bundled" % python
+        problem = "this package is for Python %s, this device has %s" % (target["python"], python)
+        return problem, hint
     machine = os.uname()[4]
     if machine != target["machine"]:
         return (

@@ -22,9 +22,11 @@ else
   }
 fi
 
-# Without the device's own C library: its loader would know another one, or be missing.
+# With the package's own C library: the device's may be older, another one, or missing. What the
+# device preloads (Termux does) is made for the device's.
 for loader in "$lib"/system/ld-linux-*; do
   if [ -f "$loader" ]; then
+    unset LD_PRELOAD
     # shellcheck disable=SC2086 # an emulator may have options
     exec ${TOD_EMULATOR-} "$loader" --library-path "$lib/system" \
       "$python" -I -B "$lib/start.py" "$program" "$@"
