@@ -21,10 +21,13 @@ SETUP := pyproject.toml constraints.txt
 demo: $(VENV)/demo-ready
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sh scripts/demo.sh "$(DATA)"
 
-# What stands for a board, a phone and another processor. Without it those tests are skipped.
+# What stands for a board, a phone and another processor; without it those tests are skipped. On a
+# machine with systemd, Debian's package also starts its ssh server.
 DEVICE_TEST_TOOLS := openssh-server adb qemu-user-static busybox-static shellcheck
 device-test-tools:
-	dpkg --status $(DEVICE_TEST_TOOLS) >/dev/null 2>&1 || { $(SUDO) apt-get update --quiet && \
+	PATH="$$PATH:/usr/sbin"; for tool in sshd adb qemu-aarch64-static busybox shellcheck; do \
+	  command -v $$tool >/dev/null || missing=yes; done; [ -z "$$missing" ] || { \
+	  $(SUDO) apt-get update --quiet && \
 	  $(SUDO) apt-get install --quiet --yes --no-install-recommends $(DEVICE_TEST_TOOLS); }
 
 test: lint types $(DEVICE)/ready $(OLD)/ready

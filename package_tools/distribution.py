@@ -1,7 +1,7 @@
 """An interpreter and its C library from the workstation's own distribution, for any architecture.
 
-apt downloads and checks the signatures, with lists, state and cache in a folder of ours: the
-workstation's own apt is neither read for what is installed nor changed. Needs no root.
+apt downloads and checks the signatures, with lists, state and cache in a folder of ours; of the
+workstation's own apt it takes the sources and the proxies, and changes nothing. Needs no root.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from package_tools.interpreter import Interpreter
+from package_tools.interpreter import Interpreter, Piece
 from package_tools.target import Target
 from tod.errors import DeviceError, UsageError, first_line
 
@@ -26,7 +26,8 @@ Dir::State::lists "{folder}/lists";
 Dir::State::status "{folder}/status";
 Dir::Cache "{folder}/cache";
 Dir::Log "{folder}/log";
-{sources}
+Dir::Etc::parts "{folder}/no-more";
+{settings}
 APT::Architecture "{debian}";
 APT::Architectures {{ "{debian}"; }};
 APT::Sandbox::User "";
@@ -34,10 +35,14 @@ APT::Install-Recommends "false";
 Acquire::Languages "none";
 Acquire::Retries "3";
 """
-# Ubuntu keeps arm64 on another server than amd64, which the workstation's lists do not name.
-_UBUNTU_PORTS = """\
+# Ubuntu keeps arm64 and amd64 on different servers; a workstation's lists name one of them.
+_UBUNTU = {
+    "arm64": "http://ports.ubuntu.com/ubuntu-ports",
+    "amd64": "http://archive.ubuntu.com/ubuntu",
+}
+_UBUNTU_SOURCES = """\
 Types: deb
-URIs: http://ports.ubuntu.com/ubuntu-ports
+URIs: {server}
 Suites: {codename} {codename}-updates {codename}-security
 Components: main universe
 Signed-By: /usr/share/keyrings/ubuntu-archive-keyring.gpg
@@ -70,49 +75,70 @@ def fetch(target: Target, folder: Path) -> Interpreter:
     distribution = name()
     apt = folder / "apt"
     configuration = _private_apt(target, distribution, apt)
-    _run(configuration, "apt-get", "update")
-    _run(configuration, "apt-get", "install", "--download-only", "--yes", *_WANTED)
+    # A source that has nothing for this machine, or a bad key, is no matter if the others have all.
+    complaint = _said(_call(configuration, "apt-get", "update"))
+    install = ("apt-get", "install", "--download-only", "--yes", *_WANTED)
+    _run(configuration, *install, complaint=complaint)
     root = folder / "root"
-    origin = []
+    pieces = []
     for package in sorted((apt / "cache" / "archives").glob("*.deb")):
         _run(configuration, "dpkg-deb", "--extract", str(package), str(root))
-        origin.append(" ".join(package.stem.replace("%3a", ":").split("_")[:2]))
+        listing = _run(configuration, "dpkg-deb", "--contents", str(package))
+        pieces.append(_piece(package, listing, root))
     shutil.rmtree(apt)
     libraries = [root / "lib", root / "usr" / "lib"]
     triplets = [f for parent in libraries for f in parent.glob(f"{target.machine}-linux-gnu*")]
-    licences = {p.parent.name: p for p in sorted(root.glob("usr/share/doc/*/copyright"))}
-    return Interpreter(
-        root / "usr", (*libraries, *triplets), licences, (distribution, *sorted(origin))
-    )
+    return Interpreter(root / "usr", (*libraries, *triplets), distribution, tuple(pieces))
+
+
+def _piece(package: Path, listing: str, root: Path) -> Piece:
+    """One package, from its file name and the lines of `dpkg-deb --contents`."""
+    name, version = package.stem.replace("%3a", ":").split("_")[:2]
+    # Mode, owner, size, date, time, and the path with what a link leads to.
+    paths = [line.split(None, 5)[5].split(" -> ")[0] for line in listing.splitlines()]
+    licence = root / "usr/share/doc" / name / "copyright"
+    return Piece(name, version, frozenset(Path(path).name for path in paths), licence)
 
 
 def _private_apt(target: Target, distribution: str, folder: Path) -> Path:
-    for part in ("state", "lists/partial", "cache/archives/partial", "log"):
+    for part in ("state", "lists/partial", "cache/archives/partial", "log", "no-more", "sources.d"):
         (folder / part).mkdir(parents=True)
     (folder / "status").touch()
-    sources = ""
-    if distribution.startswith("ubuntu ") and target.debian == "arm64":
-        (folder / "sources.d").mkdir()
-        codename = distribution.split()[1]
-        (folder / "sources.d" / "ports.sources").write_text(_UBUNTU_PORTS.format(codename=codename))
-        sources = f'Dir::Etc::sourcelist "/dev/null";\nDir::Etc::sourceparts "{folder}/sources.d";'
+    # Proxies and their kind are the workstation's; its hooks and extra lists are not for here.
+    dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True).stdout
+    settings = [line for line in dump.splitlines() if line.startswith("Acquire::http")]
+    codename = platform.freedesktop_os_release().get("UBUNTU_CODENAME")
+    if codename and platform.machine() != target.machine:
+        sources = _UBUNTU_SOURCES.format(server=_UBUNTU[target.debian], codename=codename)
+        (folder / "sources.d" / "ubuntu.sources").write_text(sources)
+        settings += ['Dir::Etc::sourcelist "/dev/null";']
+        settings += [f'Dir::Etc::sourceparts "{folder}/sources.d";']
     configuration = folder / "apt.conf"
-    text = _CONFIGURATION.format(folder=folder, sources=sources, debian=target.debian)
+    text = _CONFIGURATION.format(folder=folder, settings="\n".join(settings), debian=target.debian)
     configuration.write_text(text)
     return configuration
 
 
-def _run(configuration: Path, *command: str) -> None:
+def _run(configuration: Path, *command: str, complaint: str = "") -> str:
+    done = _call(configuration, *command)
+    if done.returncode != 0:
+        raise DeviceError(
+            f"{' '.join(command[:2])} failed: {_said(done)}{complaint and f' ({complaint})'}",
+            hint=f"check the network and try again, or {_ELSEWHERE}",
+        )
+    return done.stdout
+
+
+def _call(configuration: Path, *command: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "APT_CONFIG": str(configuration), "LC_ALL": "C.UTF-8"}
     try:
-        done = subprocess.run(
+        return subprocess.run(
             command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
         )
     except OSError as error:
         raise DeviceError(f"{command[0]}: {first_line(error)}", hint=_ELSEWHERE) from error
-    if done.returncode != 0:
-        said = [line for line in done.stderr.splitlines() if line.startswith(("E:", "dpkg-deb:"))]
-        raise DeviceError(
-            f"{' '.join(command[:2])} failed: {'; '.join(said) or done.stderr.strip()}",
-            hint=f"check the network and try again, or {_ELSEWHERE}",
-        )
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "dpkg-deb:"))]
+    return "; ".join(lines) or (done.stderr.strip() if done.returncode else "")

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tod.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One package that an interpreter was put together from.
+
+    Attributes:
+        name: of the package.
+        version: of the package.
+        files: names of its files, without folders; empty for all.
+        licence: the file.
+    """
+
+    name: str
+    version: str
+    files: frozenset[str]
+    licence: Path
 
 
 @dataclass(frozen=True)
@@ -17,14 +35,14 @@ class Interpreter:
         home: holds bin/python3.X and lib/python3.X.
         libraries: folders with the C library and all else that the interpreter and the wheels may
             load; none where the device's own C library is used.
-        licences: by the name of what they cover.
-        origin: where it came from, a line for each piece with its version.
+        origin: where it came from.
+        pieces: what it was put together from.
     """
 
     home: Path
     libraries: tuple[Path, ...]
-    licences: dict[str, Path]
-    origin: tuple[str, ...]
+    origin: str
+    pieces: tuple[Piece, ...]
 
     @property
     def version(self) -> str:
@@ -37,6 +55,11 @@ class Interpreter:
                 hint="give another archive with --python-archive",
             )
         return names[0].removeprefix("python")
+
+    def used(self, libraries: Iterable[str]) -> list[Piece]:
+        """The pieces that the interpreter itself and some libraries come from."""
+        names = {self.program.name, "os.py", *libraries}
+        return [piece for piece in self.pieces if not piece.files or names & piece.files]
 
     @property
     def program(self) -> Path:

@@ -7,6 +7,7 @@ folder later (trained models, logs, caches) is not, and is kept when the package
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable
@@ -30,6 +31,8 @@ _PARTS = (
     "lib/system", "lib/python", "lib/site-packages/onnxruntime", "lib/site-packages/tod",
     "lib/site-packages", "lib/licences", "model", "dataset", "scripts",
 )  # fmt: skip
+# In the way of sha256sum's format, or of file systems.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 # Reproducible: the times of the sources do not reach the package.
 _TIME = 1_000_000_000
 
@@ -74,9 +77,10 @@ def make(
         UsageError: `out` is a folder, but no package.
         DeviceError: something cannot be downloaded.
     """
-    if out.exists() and not (out / sums.NAME).is_file():
+    out = out.resolve()
+    if out.exists() and not all((out / name).is_file() for name in (sums.NAME, "lib/TARGET")):
         raise UsageError(f"{out} exists and is no package", hint="choose another name with -o")
-    if dataset is not None and out.resolve().is_relative_to(dataset.resolve()):
+    if dataset is not None and out.is_relative_to(dataset.resolve()):
         raise UsageError(f"{out} lies in the dataset {dataset}", hint="choose a folder beside it")
     if artifact.read(model).manifest.kind != "model":
         raise ArtifactError(
@@ -90,6 +94,7 @@ def make(
         progress("package")
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(kept / "lib", work / "lib")
+        runtime_cache.check(kept, sums.of(work))
         _add_tod(work)
         for name, source in {MODEL: model, **pictures}.items():
             place = work / name
@@ -97,7 +102,6 @@ def make(
             shutil.copyfile(source, place)
         _add_readme(work, recipe, has_dataset=bool(pictures))
         hashes, sizes = _seal(work)
-        runtime_cache.check(kept, hashes)
         _replace(out, work)
     except (OSError, shutil.Error) as error:
         raise DataError(
@@ -124,9 +128,10 @@ def _pictures(dataset: Path) -> dict[str, Path]:
         for name in sorted(names):
             file = Path(folder, name)
             inside = file.relative_to(dataset).as_posix()
-            if not inside.isprintable() or "\\" in inside:
+            if _UNSAFE.search(inside):
                 raise DataError(
-                    f"{str(file)!r}: a package cannot hold this name (line break or backslash)",
+                    f"{str(file)!r}: a package cannot hold this name (a control character, a "
+                    "backslash, or not UTF-8)",
                     hint="rename it, or prepare the pictures with tod prepare-dataset",
                 )
             found[f"dataset/{inside}"] = file
@@ -139,6 +144,10 @@ def _add_tod(work: Path) -> None:
     shutil.copytree(
         Path(tod.__file__).parent, place, ignore=shutil.ignore_patterns("__pycache__", "py.typed")
     )
+    licence = Path(tod.__file__).parent.parent / "LICENSE"
+    if licence.is_file():  # else TOD was installed, and its dist-info has it
+        (work / "lib" / "licences").mkdir(exist_ok=True)
+        shutil.copyfile(licence, work / "lib" / "licences" / "tod.txt")
     runtime.compile_python(place, runtime.python_version(work / "lib"), keep_sources=True)
 
 
@@ -203,5 +212,9 @@ def _replace(out: Path, work: Path) -> None:
                 shutil.copy2(file, work / name)
     old = work.with_suffix(".old")
     out.rename(old)
-    work.rename(out)
-    shutil.rmtree(old)
+    try:
+        work.rename(out)
+    except BaseException:
+        old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

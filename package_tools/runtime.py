@@ -21,8 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from package_tools import archive, distribution, libraries, trim, wheels
-from package_tools.interpreter import Interpreter
+from package_tools import archive, distribution, libraries, licences, trim, wheels
+from package_tools.interpreter import Interpreter, Piece
 from package_tools.target import MINIMUM_GLIBC, Target
 from tod.errors import UsageError
 
@@ -67,23 +67,25 @@ def make(recipe: Recipe, work: Path, progress: Callable[[str], None]) -> Path:
     """
     lib, unpacked, packages = work / "lib", work / "interpreter", work / "packages"
     unpacked.mkdir()
-    origin: tuple[str, ...] = ()
+    pieces: list[Piece] = []
     version = recipe.python or ""
     if recipe.kind != SYSTEM:
         progress(f"interpreter for {recipe.target.name}")
         interpreter = _interpreter(recipe, unpacked)
-        origin, version = interpreter.origin, interpreter.version
-        _check_version(version, origin)
-        _take_interpreter(interpreter, recipe.target, lib)
+        version = interpreter.version
+        _take_interpreter(interpreter, lib)
     progress(f"packages for {recipe.target.name}, Python {version}")
     wheels.install(recipe.target, version, packages)
     _copy(packages, lib / "site-packages", trim.trim(packages, trim.SITE_PACKAGES))
-    if recipe.kind == BUNDLED:
-        _take_libraries(interpreter, recipe.target, lib)
+    if recipe.kind != SYSTEM:
+        taken = _take_libraries(interpreter, recipe, lib)
+        pieces = interpreter.used(taken)
+        licences.take(pieces, lib / "licences")
     for library in libraries.orphans(lib / "site-packages"):
         library.unlink()
     progress("byte code")
-    compile_python(lib, version, keep_sources=False)
+    if not compile_python(lib, version, keep_sources=False):
+        progress(f"there is no Python {version} here: starting takes the device seconds longer")
     if recipe.kind != SYSTEM:
         _zip_standard_library(lib / "python" / "lib", version)
     pinned = [
@@ -92,58 +94,62 @@ def make(recipe: Recipe, work: Path, progress: Callable[[str], None]) -> Path:
     lines = [
         f"machine={recipe.target.machine}", f"runtime={recipe.kind}", f"python={version}",
         f"glibc={'own' if recipe.kind == BUNDLED else MINIMUM_GLIBC}",
-        *(f"from={line}" for line in (*origin, *pinned)),
+        *(f"from={piece.name} {piece.version}" for piece in pieces),
+        *(f"from={line}" for line in pinned),
     ]  # fmt: skip
     (lib / "TARGET").write_text("\n".join(lines) + "\n")
     return lib
 
 
-def _check_version(version: str, origin: tuple[str, ...]) -> None:
-    if version not in wheels.VERSIONS:
-        raise UsageError(
-            f"the Python of {origin[0]} is {version}, wanted one of {', '.join(wheels.VERSIONS)}",
-            hint="give a python-build-standalone archive of one of these with --python-archive",
-        )
-
-
 def _interpreter(recipe: Recipe, folder: Path) -> Interpreter:
     if recipe.archive is not None:
-        return archive.unpack(recipe.archive, recipe.target, folder)
-    return distribution.fetch(recipe.target, folder)
+        found = archive.unpack(recipe.archive, recipe.target, folder)
+    else:
+        found = distribution.fetch(recipe.target, folder)
+    if found.version not in wheels.VERSIONS:
+        raise UsageError(
+            f"the Python of {found.origin} is {found.version}, wanted one of "
+            f"{', '.join(wheels.VERSIONS)}",
+            hint="give a python-build-standalone archive of one of these with --python-archive",
+        )
+    return found
 
 
-def _take_interpreter(interpreter: Interpreter, target: Target, lib: Path) -> None:
+def _take_interpreter(interpreter: Interpreter, lib: Path) -> None:
     home = lib / "python"
     program = home / "bin" / interpreter.program.name
     program.parent.mkdir(parents=True)
     shutil.copyfile(interpreter.program, program)
     program.chmod(0o755)
     # Some interpreters are a small program beside a large library.
-    for name in libraries.needed(interpreter.program):
+    for name in (Path(wanted).name for wanted in libraries.needed(interpreter.program)):
         if (interpreter.home / "lib" / name).is_file():
             _copy(interpreter.home, home, [Path("lib") / name])
     library = interpreter.standard_library
     kept = trim.trim(library, trim.STANDARD_LIBRARY)
     _copy(library, home / "lib" / library.name, kept)
-    for name, file in interpreter.licences.items():
-        place = lib / "licences" / f"{name}.txt"
-        place.parent.mkdir(exist_ok=True)
-        shutil.copyfile(file, place)
 
 
-def _take_libraries(interpreter: Interpreter, target: Target, lib: Path) -> None:
-    """Copy what is needed into lib/system; licences of what was not needed go."""
+def _take_libraries(interpreter: Interpreter, recipe: Recipe, lib: Path) -> list[str]:
+    """Copy what is needed into lib/system, where the C library is brought.
+
+    Returns:
+        The names of what was copied.
+    """
+    if recipe.kind != BUNDLED:
+        return []
     files = [file for file in sorted(lib.rglob("*")) if file.is_file()]
     found = libraries.closure(files, interpreter.libraries)
-    loader = next(f / target.loader for f in interpreter.libraries if (f / target.loader).exists())
+    name = recipe.target.loader
+    found[name] = next(f / name for f in interpreter.libraries if (f / name).exists())
     system = lib / "system"
     system.mkdir()
-    for name, file in {**found, target.loader: loader}.items():
+    for name, file in found.items():
         shutil.copyfile(file, system / name)
-    (system / target.loader).chmod(0o755)
+    return list(found)
 
 
-def compile_python(folder: Path, version: str, *, keep_sources: bool) -> None:
+def compile_python(folder: Path, version: str, *, keep_sources: bool) -> bool:
     """Compile a folder's modules: a slow device would take seconds for it at every start.
 
     Byte code belongs to one minor version of Python; where this workstation has no such Python, the
@@ -153,24 +159,31 @@ def compile_python(folder: Path, version: str, *, keep_sources: bool) -> None:
         folder: all modules below it.
         version: of the Python that will load them.
         keep_sources: or leave the byte code in their place.
+
+    Returns:
+        Whether there is such a Python here.
     """
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     program = sys.executable if version == here else shutil.which(f"python{version}")
     if program is None:
-        return
+        return False
     # Checked by content where there is a source: times do not survive every way onto a device. The
     # seed makes the order of sets, and with it the bytes, the same each time.
-    subprocess.run(
+    done = subprocess.run(
         [program, "-s", "-m", "compileall", "-q", "-s", str(folder),
          "--invalidation-mode", "checked-hash" if keep_sources else "unchecked-hash",
          *([] if keep_sources else ["-b"]), str(folder)],
         env={"PYTHONHASHSEED": "0", "PATH": os.environ.get("PATH", "")},
-        check=False, capture_output=True,
+        capture_output=True,
     )  # fmt: skip
+    # 1: some files are for other versions; else it is no Python, such as a shim of pyenv's.
+    if done.returncode not in (0, 1):
+        return False
     if not keep_sources:
         for source in folder.rglob("*.py"):
             if source.with_suffix(".pyc").is_file():  # else it is no module of this version
                 source.unlink()
+    return True
 
 
 def _zip_standard_library(folder: Path, version: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -21,12 +22,14 @@ from tod.errors import DataError
 
 # A runtime takes 130 MB, and each new version of TOD makes others.
 _UNUSED_SECONDS = 60 * 24 * 3600
+_NAME = re.compile(r"[a-z0-9_]+-(bundled|archive|system)-[0-9a-f]{16}")
 
 
 def folder() -> Path:
     """Where runtimes are kept: $TOD_PACKAGE_CACHE, else tod/packages in the user's cache."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("TOD_PACKAGE_CACHE") or Path(home) / "tod" / "packages")
+    kept = Path(os.environ.get("TOD_PACKAGE_CACHE") or Path(home) / "tod" / "packages")
+    return kept.absolute()  # apt takes others for parts of its own
 
 
 def prepare(
@@ -54,7 +57,7 @@ def prepare(
                 made.mkdir()
                 runtime.make(recipe, Path(work), progress).rename(made / "lib")
                 sums.write(made, sums.of(made))
-                _replace(made, place)
+                _keep(made, place, replace=refresh)
             _forget_unused(cache)
         os.utime(place)
     except OSError as error:
@@ -70,11 +73,12 @@ def check(place: Path, found: Mapping[str, str]) -> None:
 
     Args:
         place: what `prepare` returned.
-        found: SHA-256 of the copies by name; it may hold more.
+        found: SHA-256 of the copies by name.
     """
-    damaged = [name for name, digest in sums.read(place).items() if found.get(name) != digest]
+    wanted = sums.read(place)
+    damaged = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
     if damaged:
-        shutil.rmtree(place)
+        shutil.rmtree(place, ignore_errors=True)
         raise DataError(
             f"{place}: it was damaged since it was made, and is removed: {damaged[0]}",
             hint="run the same command again; it makes it anew",
@@ -96,9 +100,10 @@ def _key(recipe: Recipe) -> str:
     return digest.hexdigest()[:16]
 
 
-def _replace(made: Path, place: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        place.rename(made.with_name("old"))
+def _keep(made: Path, place: Path, *, replace: bool) -> None:
+    if replace:
+        with contextlib.suppress(FileNotFoundError):
+            place.rename(made.with_name("old"))
     try:
         made.rename(place)
     except OSError:
@@ -107,6 +112,8 @@ def _replace(made: Path, place: Path) -> None:
 
 
 def _forget_unused(cache: Path) -> None:
+    # The folder may be one that holds other things too.
     for place in cache.iterdir():
-        if place.is_dir() and place.stat().st_mtime < time.time() - _UNUSED_SECONDS:
+        ours = _NAME.fullmatch(place.name) and (place / sums.NAME).is_file()
+        if ours and place.stat().st_mtime < time.time() - _UNUSED_SECONDS:
             shutil.rmtree(place, ignore_errors=True)

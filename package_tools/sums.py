@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from tod.errors import DataError
+
 NAME = "SHA256SUMS"
 
 
@@ -25,6 +27,14 @@ def write(folder: Path, hashes: Mapping[str, str]) -> None:
 
 
 def read(folder: Path) -> dict[str, str]:
-    """The list of a folder."""
-    lines = (folder / NAME).read_text(encoding="utf-8").splitlines()
-    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    """The list of a folder.
+
+    Raises:
+        DataError: it is none.
+    """
+    # Not splitlines(): a name may hold what Unicode takes for the end of a line.
+    lines = (folder / NAME).read_bytes().decode(errors="replace").split("\n")[:-1]
+    pairs = [line.partition("  ") for line in lines]
+    if not pairs or any(len(digest) != 64 or not name for digest, _, name in pairs):
+        raise DataError(f"{folder / NAME}: it is no list of SHA-256 sums", hint="remove the folder")
+    return {name: digest for digest, _, name in pairs}

@@ -29,7 +29,6 @@ SITE_PACKAGES = (
     # The Python module holds the whole runtime; the library is for programs in C.
     "onnxruntime/capi/libonnxruntime.so*", "onnxruntime/transformers", "onnxruntime/tools",
     "onnxruntime/quantization", "onnxruntime/backend", "onnxruntime/datasets",
-    "onnxruntime/ThirdPartyNotices.txt",
     "numpy/*/tests", "numpy/tests", "numpy/f2py", "numpy/distutils", "numpy/_core/include",
     "numpy/_core/lib", "numpy/random/*.pxd", "numpy/random/lib", "numpy/random/_examples",
     # NumPy loads these when they are first asked for, which TOD never does.

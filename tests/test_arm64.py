@@ -52,6 +52,8 @@ def device(tmp_path_factory, dataset, lite0_file, packages_kept):
     root = jail.build(folder / "root", Path(QEMU))
     package = root / jail.DATA / "package"
     run("tod", "package", lite0_file, dataset, "-o", package, "--target", "arm64", check=True)
+    files = [path for path in (package / "lib").rglob("*") if path.is_file()]
+    assert sum(file.stat().st_size for file in files) < 130e6
     for path in (package, *package.rglob("*")):  # Android's user "shell" owns what it was pushed
         shutil.chown(path, jail.SHELL_ID, jail.SHELL_ID)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from package_tools import wheels
+from package_tools import runtime_cache, wheels
+from package_tools.runtime import Recipe
 from package_tools.sums import read as sums
 from package_tools.target import TARGETS
 from tests.conftest import MACHINES, ROOT, run
@@ -249,10 +250,55 @@ def test_a_damaged_cache_is_noticed(tiny_file, pictures, package, tmp_path):
     assert not copy.exists()
 
 
+def test_nothing_but_runtimes_is_forgotten(tiny_file, pictures, tmp_path):
+    """The cache may be a folder that holds other things, however old."""
+    cache = tmp_path / "cache"
+    old = {"Documents": False, "arm64-bundled-0123456789abcdef": True, "arm64-bundled-mine": True}
+    for name, has_list in old.items():
+        (cache / name).mkdir(parents=True)
+        if has_list:
+            (cache / name / "SHA256SUMS").touch()
+        os.utime(cache / name, (1e9, 1e9))
+    make = runtime_cache.prepare
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOD_PACKAGE_CACHE", str(cache))
+        patch.setattr(runtime_cache.runtime, "make", lambda recipe, work, progress: lib(work))
+        make(Recipe(TARGETS["arm64"], "system", python=HERE))
+    left = {path.name for path in cache.iterdir() if path.stat().st_mtime < 2e9}
+    assert left >= {"Documents", "arm64-bundled-mine"}
+    assert "arm64-bundled-0123456789abcdef" not in left
+
+
+def lib(work: Path) -> Path:
+    (work / "lib").mkdir()
+    (work / "lib" / "TARGET").write_text("a runtime")
+    return work / "lib"
+
+
+def test_a_folder_with_sums_of_something_else_is_no_package(tiny_file, pictures, tmp_path):
+    image = tmp_path / "iso"
+    image.mkdir()
+    (image / "debian.iso").write_bytes(b"an image")
+    (image / "SHA256SUMS").write_text(f"{'0' * 64} *debian.iso\n")
+    problem, _ = refused(make(tiny_file, pictures, "-o", image), 2)
+    assert "is no package" in problem
+    assert (image / "debian.iso").read_bytes() == b"an image"
+
+
+def test_a_link_stays_a_link(tiny_file, copied, pictures, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(copied)
+    make(tiny_file, pictures, "-o", link, check=True)
+    assert link.is_symlink()
+    assert (copied / "SHA256SUMS").is_file()
+    assert sorted(tmp_path.iterdir()) == [link, copied]
+
+
 def test_pictures_keep_their_names(tiny_file, pictures, tmp_path, package):
     odd = tmp_path / "pictures"
     shutil.copytree(pictures, odd)
     (odd / "red").rename(odd / "rød 'og' \"$HOME\"")
+    (odd / "green").rename(odd / "gr\u202feen\u2028")
     (odd / ".tod-cache").mkdir(exist_ok=True)
     (odd / ".tod-cache" / "x").touch()
     out = tmp_path / "out"

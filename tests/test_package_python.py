@@ -134,10 +134,22 @@ def test_an_archive_for_another_machine(archive, tiny_file, pictures, tmp_path):
     assert "python-build-standalone" in hint
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", b"\x1f\x8b\x08"])
-def test_a_damaged_archive(content, tiny_file, pictures, tmp_path):
+def damaged(archive: Path, kind: str) -> bytes:
+    whole = archive.read_bytes()
+    middle = len(whole) // 2
+    return {
+        "empty": b"",
+        "text": b"no archive",
+        "cut": whole[:middle],
+        "zeros": whole[:middle] + bytes(1000) + whole[middle + 1000 :],
+        "ones": whole[:middle] + b"\xff" * 1000 + whole[middle + 1000 :],
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "cut", "zeros", "ones"])
+def test_a_damaged_archive(archive, kind, tiny_file, pictures, tmp_path):
     file = tmp_path / "python.tar.gz"
-    file.write_bytes(content)
+    file.write_bytes(damaged(archive, kind))
     done = run(
         "tod", "package", tiny_file, pictures, "-o", tmp_path / "out", "--target", TARGET,
         "--python-archive", file,

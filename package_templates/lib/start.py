@@ -40,6 +40,11 @@ def mismatch(target):
             "this package is for %s, this device is %s" % (target["machine"], machine),
             "make it with the other --target",
         )
+    if sys.maxsize < 2**32:
+        return (
+            "this package is for 64 bits, this device's Python has 32",
+            "install the 64-bit system, or make the package with --runtime bundled",
+        )
     if target["glibc"] == "own":
         return None
     try:

@@ -29,11 +29,11 @@ for loader in "$lib"/system/ld-linux-*; do
     unset LD_PRELOAD
     # shellcheck disable=SC2086 # an emulator may have options
     exec ${TOD_EMULATOR-} "$loader" --library-path "$lib/system" \
-      "$python" -I -B "$lib/start.py" "$program" "$@"
+      "$python" -I -B -X utf8 "$lib/start.py" "$program" "$@"
   fi
 done
 if [ -d "$lib/python/lib" ]; then
   export LD_LIBRARY_PATH="$lib/python/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 fi
 # shellcheck disable=SC2086
-exec ${TOD_EMULATOR-} "$python" -I -B "$lib/start.py" "$program" "$@"
+exec ${TOD_EMULATOR-} "$python" -I -B -X utf8 "$lib/start.py" "$program" "$@"
