@@ -11,12 +11,13 @@ from benchmarks import (
     head_step,
     int8,
     networks,
+    package,
     prepare,
     scaling,
     whole_job,
 )
 
 SPEED = (head_step, deep_step, prepare, whole_job, scaling)
-for benchmark in (*SPEED, int8, accuracy, depth, choices, networks):
+for benchmark in (*SPEED, package, int8, accuracy, depth, choices, networks):
     print(f"\n== {benchmark.__name__}")
     benchmark.main()

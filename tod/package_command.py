@@ -105,5 +105,9 @@ def package(
             "package": str(made.folder), "files": made.files, "bytes": total, "parts": made.sizes,
         }))  # fmt: skip
         return
-    rows = [(name, f"{size / 1e6:.1f}") for name, size in [*made.sizes.items(), ("total", total)]]
+    rest = {"lib/site-packages": "lib/site-packages, the rest"}
+    rows = [
+        (rest.get(name, name), f"{size / 1e6:.1f}")
+        for name, size in [*made.sizes.items(), ("total", total)]
+    ]
     print_table(f"{made.folder}: {made.files} files", ("part", "MB"), rows)
