@@ -1,5 +1,6 @@
 #!/bin/sh
 # Accuracy of the trained model. Further arguments go to net_runner.
 set -eu
-CDPATH='' cd -- "$(dirname -- "$0")"
-exec sh bin/net_runner -f model/transfer_learning_trained.tod -d dataset "$@"
+# Not from here: names in further arguments are meant from where the caller stands.
+case $0 in */*) here=${0%/*} ;; *) here=. ;; esac
+exec sh "$here/bin/net_runner" -f "$here"/model/transfer_learning_trained.tod -d "$here/dataset" "$@"

@@ -16,7 +16,7 @@ from package_tools import runtime_cache, wheels
 from package_tools.runtime import Recipe
 from package_tools.sums import read as sums
 from package_tools.target import TARGETS
-from tests.conftest import MACHINES, ROOT, run
+from tests.conftest import MACHINES, ROOT, make_pictures, run
 from tod.dataset import Dataset
 from tod.net_runner import EPILOG
 
@@ -147,6 +147,24 @@ def test_further_arguments_and_other_pictures(copied, pictures, tmp_path):
     assert done.stdout.count("Loss is") == 2
     done = on_device(copied, "eval.sh", "-d", tmp_path / "none")
     assert done.returncode == 3
+
+
+def test_names_are_meant_from_where_the_caller_stands(copied, pictures):
+    where = pictures.parent
+    command = ["sh", copied / "eval_untrained.sh", "-d", pictures.name, "--no-cache"]
+    done = subprocess.run(command, cwd=where, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy on validation data" in done.stdout
+
+
+def test_a_job_on_other_pictures_evaluates_those(copied, tmp_path):
+    """Also where the package has none."""
+    other = make_pictures(tmp_path / "other pictures", per_class=10)
+    shutil.rmtree(copied / "dataset")
+    for action in (["start", "-d", other, "-c", "5"], ["follow"]):
+        done = on_device(copied, "bin/job", *action)
+        assert done.returncode == 0, done.stderr + done.stdout
+    assert done.stdout.count("accuracy on validation data") == 3
 
 
 def test_it_runs_from_anywhere_by_any_way(copied):
@@ -325,13 +343,13 @@ def test_no_dataset(tiny_file, tmp_path, pictures, package):
 @pytest.mark.parametrize(
     ("arguments", "code", "problem"),
     [
-        (["{model}"], 2, "give a dataset, or --no-dataset"),
-        (["{model}", "{pictures}", "--no-dataset"], 2, "give a dataset, or --no-dataset"),
+        (["{model}"], 2, "no dataset is given"),
+        (["{model}", "{pictures}", "--no-dataset"], 2, "exclude each other"),
         (["{model}", "{pictures}", "-o", "{pictures}/out"], 2, "lies in the dataset"),
         (["{model}", "{pictures}", "-o", "{pictures}"], 2, "exists and is no package"),
         (["{model}", "nowhere"], 3, "nowhere: no such folder"),
         (["nowhere.tod", "{pictures}"], 4, "nowhere.tod"),
-        (["{model}", "{pictures}", "--runtime", "system"], 2, "--python-version is None, wanted"),
+        (["{model}", "{pictures}", "--runtime", "system"], 2, "--python-version is missing"),
         (["{model}", "{pictures}", "--python-version", "3.11"], 2, "goes with --runtime system"),
         (["{model}", "{pictures}", "--python-archive", "none"], 2, "none: No such file"),
     ],

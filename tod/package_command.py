@@ -76,17 +76,20 @@ def package(
     from package_tools.target import TARGETS
     from package_tools.wheels import VERSIONS
 
-    if (dataset is None) != no_dataset:
+    if dataset is None and not no_dataset:
         raise UsageError(
-            "give a dataset, or --no-dataset where the device has its own pictures, not both",
-            hint="tod package transfer_learning.tod dataset -o package-arm64",
+            "no dataset is given",
+            hint="give one behind the model, or --no-dataset where the device has its own pictures",
         )
+    if dataset is not None and no_dataset:
+        raise UsageError(f"{dataset} and --no-dataset exclude each other", hint="give one of them")
     if runtime is RuntimeKind.system:
         if python_archive is not None:
             raise UsageError("--python-archive is bundled; --runtime system uses the device's own")
         if python_version not in VERSIONS:
+            found = f"is {python_version}" if python_version else "is missing"
             raise UsageError(
-                f"--python-version is {python_version}, wanted one of {', '.join(VERSIONS)}",
+                f"--python-version {found}, wanted one of {', '.join(VERSIONS)}",
                 hint="ask the device: python3 --version",
             )
         kind = runtimes.SYSTEM
