@@ -22,9 +22,13 @@ quote() { # WORD... -> the same words for another shell, each with a blank behin
 device_open() { # DEVICE FOLDER_ON_THE_DEVICE
   device=$1 device_folder=$2 device_label=$1 device_child=''
   device_lost_hint='repeat the command: what has arrived is not sent again'
+  # A login begins in the home.
+  home=.
+  [ "$1" != local ] || home=$HOME
   case $device_folder in
     /*) ;;
-    "~"/*) device_folder=./${device_folder#"~"/} ;; # a login begins in the home
+    "~") device_folder=$home ;;
+    "~"/*) device_folder=$home/${device_folder#"~"/} ;;
     *) device_folder=./$device_folder ;;
   esac
   device_temp=$(temporary_folder) || fail 5 'no temporary folder can be made here' 'set TMPDIR'
@@ -53,8 +57,22 @@ device_close() {
   rm -rf "$device_temp"
 }
 
-device_run() { # COMMAND: in the device's folder; returns the command's exit code
-  device_sh "cd $(quote "$device_folder")2>/dev/null || {
+# A login shell may print a greeting first. The empty line ends one that ends in the middle of a line.
+begin_answer='echo; echo tod:answer'
+
+after_greeting() { # takes no byte more than the answer's first line from a pipe
+  line=''
+  while [ "$line" != tod:answer ] && IFS= read -r line; do :; done
+}
+
+device_ask() { # COMMAND -> what it prints, and only that; returns the command's exit code
+  device_sh "$begin_answer
+    $1" >"$device_temp/said" || return
+  { after_greeting && cat; } <"$device_temp/said"
+}
+
+in_folder() { # COMMAND -> the same, in the device's folder
+  printf '%s' "cd $(quote "$device_folder")2>/dev/null || {
     printf '%s\n' $(quote "error: there is no folder $device_folder on $device_label" \
     "hint: push the package first, with scripts/push.sh")>&2
     exit 4
@@ -64,7 +82,7 @@ device_run() { # COMMAND: in the device's folder; returns the command's exit cod
 
 # shellcheck disable=SC2016 # the device's shell expands it
 device_info() { # [MORE_COMMANDS] -> lines machine= free_kb= writable= missing_tools=
-  device_sh "folder=$(quote "$device_folder"); tools=$(quote "$(device_tools)")"'
+  device_ask "folder=$(quote "$device_folder"); tools=$(quote "$(device_tools)")"'
     at=$folder
     while [ ! -e "$at" ]; do
       case $at in */*) at=${at%/*} ;; *) at=. ;; esac
@@ -81,10 +99,13 @@ device_info() { # [MORE_COMMANDS] -> lines machine= free_kb= writable= missing_t
     '"${1-}"
 }
 
+# All that the scripts and the package's own use there and that no shell has itself. What is not
+# listed here does without: setsid (bin/job), sync (on_device.sh).
 device_tools() {
   # adb carries files itself.
   [ "$device_kind" = adb ] || printf 'tar '
-  printf 'cat sha256sum find sort uniq sed grep head tail mkdir mv rm'
+  printf 'cat cp df dirname find grep head ls mkdir mv printf rm rmdir sed sha256sum sleep sort '
+  printf 'tail uname uniq wc'
 }
 
 device_sh() { # COMMAND: where a login begins; returns the command's exit code
@@ -183,7 +204,8 @@ ssh_open() {
 # unused for a minute ends, should this script be killed before it can close it.
 ssh_client() { # ARGUMENT...; replaces this process
   set -- -S "$device_temp/ssh" -o ControlMaster=auto -o ControlPersist=60 -o ConnectTimeout=15 \
-    -o ServerAliveInterval=5 -o ServerAliveCountMax=2 -o ClearAllForwardings=yes -T -x \
+    -o ServerAliveInterval=5 -o ServerAliveCountMax=2 -o ClearAllForwardings=yes \
+    -o RemoteCommand=none -T -x \
     ${ssh_batch:+-o BatchMode=yes} ${ssh_port:+-p "$ssh_port"} "$@"
   eval "exec ${TOD_SSH:-ssh} \"\$@\""
 }
@@ -219,15 +241,16 @@ ssh_code() {
 
 ssh_put() { # FOLDER LIST
   there=$(quote "$device_folder")
-  pack "$@" | ("${device_kind}_sh" "mkdir -p $there && cd $there && { tar -xof - || exit 2; }")
+  pack "$@" | ("${device_kind}_sh" "mkdir -p $there && cd $there && { tar -xof - || exit 2; }" >/dev/null)
 }
 
 ssh_get() { # LOCAL_FOLDER FILE...
   into=$1
   shift
   # The exit code of a pipe is that of its end.
-  { ("${device_kind}_sh" "cd $(quote "$device_folder")&& exec tar -cf - $(quote "$@")") ||
-    echo $? >"$device_temp/code"; } | tar -xof - -C "$into"
+  { ("${device_kind}_sh" "$begin_answer
+    cd $(quote "$device_folder")&& exec tar -cf - $(quote "$@")") ||
+    echo $? >"$device_temp/code"; } | { after_greeting && tar -xof - -C "$into"; }
 }
 
 # adb ---------------------------------------------------------------------------------------------
@@ -284,8 +307,9 @@ adb_code() {
     device_code=$((device_code - 200))
   elif [ "$device_code" -le 1 ] || [ "$device_code" -eq 255 ]; then
     case $(cat "$device_temp/stderr") in
-      *'PTY args'* | *'allocating a pty'*) fail 5 "$device_label is too old: its Android gives no exit codes" \
-        'Android 7 or newer is wanted' ;;
+      *'PTY args'* | *'allocating a pty'*)
+        fail 5 "$device_label is too old: its Android gives no exit codes" \
+          'Android 8 or newer is wanted' ;;
     esac
     device_lost
   fi

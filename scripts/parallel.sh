@@ -18,7 +18,10 @@ $1
 }
 
 whole_path() { # FOLDER, which need not be here -> without a slash at its end
-  (CDPATH='' cd -- "$1" 2>/dev/null && pwd -P) || echo "$PWD/${1%/}"
+  (CDPATH='' cd -- "$1" 2>/dev/null && pwd -P) || case $1 in
+    /*) echo "${1%/}" ;;
+    *) echo "$PWD/${1%/}" ;;
+  esac
 }
 
 default_folder() { # DEVICE PACKAGE -> the package's place on the device

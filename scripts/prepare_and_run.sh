@@ -77,6 +77,36 @@ root=$(dirname -- "$scripts")
 package=$root/build/package-$target
 mkdir -p "$root/build"
 
+# One call at a time prepares and pushes, because build/ is the same for all. The link is made at once
+# or not at all, with the process in it.
+lock=$root/build/prepare.lock
+pushed=$root/build/prepare.pushed
+take_lock() {
+  said=''
+  until ln -s "$$" "$lock" 2>/dev/null; do
+    [ -w "$root/build" ] || fail 5 "$root/build cannot be written" 'make it writable'
+    other=$(readlink "$lock") || continue
+    if kill -0 "$other" 2>/dev/null; then
+      [ -n "$said" ] || echo "waiting for process $other, which prepares or pushes ($lock)" >&2
+      said=yes
+      sleep 1
+    elif mv "$lock" "$lock.$$" 2>/dev/null; then
+      # Its process is gone. If another call was faster, this is its lock.
+      [ "$(readlink "$lock.$$")" = "$other" ] || mv "$lock.$$" "$lock"
+      rm -f "$lock.$$"
+    fi
+  done
+  trap leave_lock EXIT
+  trap 'exit 130' INT TERM HUP
+  : >"$pushed"
+}
+
+leave_lock() {
+  trap - EXIT INT TERM HUP
+  [ "$(readlink "$lock")" != "$$" ] || rm -f "$pushed" "$lock"
+}
+
+take_lock
 echo '== Preparing the model' >&2
 if [ -z "$model" ]; then
   model=$root/build/transfer_learning.tod
@@ -85,9 +115,13 @@ fi
 echo '== Preparing the pictures' >&2
 data=$(sh "$scripts/prepare_dataset.sh" "$data")
 
+content() { # of a file: one that took another's place may be older
+  [ ! -f "$1" ] || cksum <"$1"
+}
+
 # Like make: a package is made again when something it is made of is newer or is another one.
 stamp=$package.stamp
-recipe=$(printf '%s\n' "$model" "$data" "$runtime")
+recipe=$(printf '%s\n' "$model" "$(content "$model")" "$data" "$runtime" "$(content "$runtime")")
 
 changed() {
   [ ! -f "$package/SHA256SUMS" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$recipe" ] ||
@@ -97,7 +131,7 @@ changed() {
 newer() {
   {
     # In the pictures' folders also what is gone: a folder changes with it.
-    find "$model" "$data" -name .tod-cache -prune -o -newer "$stamp" -print
+    find "$data" -name .tod-cache -prune -o -newer "$stamp" -print
     find "$root/tod" "$root"/package_* -type f ! -name '*.pyc' -newer "$stamp" -print
   } | head -n 1
 }
@@ -108,6 +142,10 @@ make_package() {
     system:*) set -- --runtime system --python-version "${runtime#system:}" ;;
     *) set -- --runtime bundled --python-archive "$runtime" ;;
   esac
+  # With -i local the package is used where it is.
+  [ ! -f "$package/bin/job" ] || [ "$(sh "$package/bin/job" status)" != running ] ||
+    fail 2 "a job is running in $package, which must be made anew" \
+      "wait for it, or end it: scripts/run.sh $(quote "$package")-i local --stop"
   # Written before the work: what changes during it is newer.
   rm -f "$stamp"
   printf '%s\n' "$recipe" >"$stamp.new"
@@ -127,7 +165,11 @@ serve() { # DEVICE
   [ -z "$output" ] || [ "$device_count" -le 1 ] || into=$output/$(file_name "$1")
   set -- ${1:+-i "$1"} ${folder:+-w "$folder"}
   echo '== Pushing it' >&2
-  sh "$scripts/push.sh" "$package" "$@" || return
+  code=0
+  sh "$scripts/push.sh" "$package" "$@" || code=$?
+  echo "$code" >>"$pushed"
+  [ "$(wc -l <"$pushed")" -lt "$device_count" ] || leave_lock
+  [ "$code" -eq 0 ] || return "$code"
   echo '== Running it' >&2
   eval "sh \"\$scripts/run.sh\" \"\$package\" \"\$@\" -- $arguments" || return
   echo '== Bringing back what was made' >&2

@@ -1,6 +1,9 @@
 #!/bin/sh
 # Make pictures ready for training: tod prepare-dataset. A prepared dataset passes as it is.
 set -eu
+scripts=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+# shellcheck source=scripts/device.sh
+. "$scripts/device.sh"
 
 usage() {
   cat <<'EOF'
@@ -13,11 +16,6 @@ Prints the folder to train on: FOLDER, or DATASET itself when it was prepared be
 
 Example: scripts/prepare_dataset.sh ~/pictures -- --per-class 100
 EOF
-}
-
-fail() { # CODE PROBLEM HINT
-  printf 'error: %s\nhint: %s\n' "$2" "$3" >&2
-  exit "$1"
 }
 
 source='' folder=''
@@ -48,12 +46,15 @@ if [ -f "$source/dataset.json" ] || [ -f "$source/targets.csv" ]; then
   echo "$source"
   exit
 fi
-root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+root=$(dirname -- "$scripts")
 # Two folders may have the same last name, and one may be prepared in several ways.
 number=$(printf '%s\n' "$source" "$@" | cksum | cut -d ' ' -f 1)
 folder=${folder:-$root/build/dataset-$(basename -- "$source")-$number}
+# What it was made of, beside it: for a later call with other pictures or arguments.
+recipe=$(dirname -- "$folder")/.$(basename -- "$folder").recipe
+asked=$(printf '%s\n' "$source" "$@")
 # As it is, when it is newer than all it was made of.
-if [ -f "$folder/dataset.json" ]; then
+if [ -f "$folder/dataset.json" ] && [ "$(cat "$recipe" 2>/dev/null)" = "$asked" ]; then
   made_of=$root/dataset_tools
   [ "$source" = digits ] || made_of=$source
   if [ -z "$(find "$made_of" "$root/dataset_tools" -name .tod-cache -prune -o \
@@ -64,5 +65,7 @@ if [ -f "$folder/dataset.json" ]; then
   fi
 fi
 mkdir -p "$(dirname -- "$folder")"
+rm -f "$recipe"
 tod prepare-dataset "$source" "$folder" "$@" >&2
+printf '%s\n' "$asked" >"$recipe"
 echo "$folder"

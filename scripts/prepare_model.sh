@@ -1,6 +1,9 @@
 #!/bin/sh
 # Make the model that a device trains: tod export, here or inside a docker image.
 set -eu
+scripts=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+# shellcheck source=scripts/device.sh
+. "$scripts/device.sh"
 
 usage() {
   cat <<'EOF'
@@ -16,11 +19,6 @@ Example: scripts/prepare_model.sh -o build/model.tod -- --backbone efficientnet-
 EOF
 }
 
-fail() { # CODE PROBLEM HINT
-  printf 'error: %s\nhint: %s\n' "$2" "$3" >&2
-  exit "$1"
-}
-
 image='' model=''
 while [ $# -gt 0 ]; do
   case $1 in
@@ -32,7 +30,7 @@ while [ $# -gt 0 ]; do
   case $1 in -d) image=$2 ;; -o) model=$2 ;; esac
   shift 2
 done
-root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+root=$(dirname -- "$scripts")
 model=${model:-$root/build/transfer_learning.tod}
 mkdir -p "$(dirname -- "$model")"
 folder=$(CDPATH='' cd -- "$(dirname -- "$model")" && pwd)

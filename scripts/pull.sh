@@ -34,8 +34,8 @@ EOF
 pull() { # DEVICE
   device_open "$1" "${folder:-$(default_folder "$1" "$package")}"
   device_lost_hint='repeat the command: what has arrived whole is not brought again'
-  device_run "$on_device
-    products" >"$device_temp/answer"
+  device_ask "$(in_folder "$on_device
+    products")" >"$device_temp/answer"
   [ -s "$device_temp/answer" ] || fail 3 "there is nothing to bring from $device_label" \
     'train there first, with scripts/run.sh'
   out=${output:-$logs/$(file_name "$device_label")}
@@ -78,11 +78,19 @@ EOF
   while IFS= read -r name; do
     mv -f "$incoming/$name" "$out/$name"
   done <"$device_temp/arrived"
-  [ "$got" -ne 7 ] || device_lost
   without "$device_temp/arrived" "$device_temp/missing" >"$device_temp/damaged"
+  [ ! -s "$device_temp/damaged" ] || ! disk_is_full ||
+    fail 5 "the disk of this computer is full: $out" 'make room, or choose another with -o'
+  [ "$got" -ne 7 ] || device_lost
   [ ! -s "$device_temp/damaged" ] || fail 4 \
     "not whole from $device_label: $(in_short "$device_temp/damaged")" \
     'pull again; while a job runs there its files change'
+}
+
+# Not every tar says so in the same words; what it could not write lies there still.
+disk_is_full() {
+  case $(cat "$device_temp/stderr") in *'o space left'* | *'quota exceeded'*) return ;; esac
+  [ "$(df -Pk "$out" | awk 'NR == 2 { print $4 }')" -lt 1024 ]
 }
 
 package='' folder='' output=''

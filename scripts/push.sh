@@ -39,15 +39,18 @@ push() { # DEVICE
     echo 'nothing to send: the package is used where it is'
     return
   fi
-  send_list
+  push_id=${device_temp##*.}
+  mkdir "$device_temp/marks"
+  put_list SHA256SUMS-new
   ask compare
-  if [ "$answer" = complete ]; then
-    : >"$device_temp/missing"
-  else
-    choose
+  own_count=$(sed -n 's/^own //p' "$device_temp/answer")
+  choose
+  if ! answered complete; then
+    check_room
     check_here "$device_temp/missing"
     send_files
   fi
+  [ "${own_count:-0}" -eq 0 ] || say_own
   summary
 }
 
@@ -57,8 +60,8 @@ inspect() {
   # shellcheck disable=SC2016 # the device's shell expands it
   device_info 'cd "$folder" 2>/dev/null || exit 0
     [ ! -f bin/job ] || echo "job=$(sh bin/job status 2>/dev/null)"
-    [ -z "$(ls -A)" ] || [ -e INCOMPLETE ] || [ -e SHA256SUMS.new ] || [ -e lib/TARGET ] ||
-      echo foreign=yes' >"$device_temp/info" || unexpected $?
+    [ -z "$(ls -A)" ] || [ -e INCOMPLETE ] || [ -e lib/TARGET ] ||
+      ls SHA256SUMS* >/dev/null 2>&1 || echo foreign=yes' >"$device_temp/info" || unexpected $?
   [ "$(info job)" != running ] || fail 2 "a job is running on $device_label" \
     'wait for it (scripts/run.sh --attach) or end it (scripts/run.sh --stop)'
   [ -z "$(info foreign)" ] || fail 2 \
@@ -68,7 +71,8 @@ inspect() {
     fail 5 "the package is for $wanted, $device_label is $(info machine)" \
       'make one for it with tod package --target'
   [ -z "$(info missing_tools)" ] ||
-    fail 5 "$device_label has no$(info missing_tools)" 'install coreutils, busybox or toybox there'
+    fail 5 "$device_label has no$(info missing_tools)" \
+      'install coreutils, busybox or toybox there; Android has them since version 8'
   [ "$(info writable)" = yes ] ||
     fail 5 "$device_folder cannot be written on $device_label" 'push to another folder (-w)'
 }
@@ -90,22 +94,29 @@ check_here() { # LIST
       'make it again with tod package'
 }
 
-send_list() {
-  mkdir "$device_temp/marks"
-  cp "$package/SHA256SUMS" "$device_temp/marks/SHA256SUMS.new"
-  echo SHA256SUMS.new >"$device_temp/names"
+put_list() { # KIND [MARK]: see on_device.sh
+  cp "$package/SHA256SUMS" "$device_temp/marks/$1.$push_id"
+  printf '%s\n' "$1.$push_id" ${2+"$2"} >"$device_temp/names"
   device_put "$device_temp/marks" "$device_temp/names"
 }
 
-ask() { # FUNCTION of on_device.sh
-  device_run "$on_device
-    $1" >"$device_temp/answer" || unexpected $?
-  read -r answer <"$device_temp/answer" || answer=''
+ask() { # FUNCTION of on_device.sh that takes the push's ID
+  device_ask "$(in_folder "$on_device
+    $1 $push_id")" >"$device_temp/answer" || unexpected $?
 }
 
-choose() {
-  sed -n 's/^right //p' "$device_temp/answer" >"$device_temp/right"
-  without "$device_temp/right" "$package/SHA256SUMS" >"$device_temp/missing"
+answered() { # WORD
+  grep -qx "$1" "$device_temp/answer"
+}
+
+choose() { # what is missing there, and what is there already
+  sed -n 's/^wrong //p' "$device_temp/answer" >"$device_temp/names"
+  without "$device_temp/names" "$package/SHA256SUMS" >"$device_temp/there"
+  cut -c 67- "$device_temp/there" >"$device_temp/names"
+  without "$device_temp/names" "$package/SHA256SUMS" >"$device_temp/missing"
+}
+
+check_room() {
   sizes "$package" "$device_temp/missing" >"$device_temp/sizes"
   # Files take whole blocks, and 1 MB is for folders.
   need_kb=$(awk '{ blocks += int(($1 + 4095) / 4096) } END { print blocks * 4 + 1024 }' \
@@ -118,21 +129,36 @@ $((free_kb / 1024)) MB free" 'make room there, or push to another disk with -w'
 }
 
 send_files() {
-  : >"$device_temp/marks/INCOMPLETE"
-  cp "$device_temp/missing" "$device_temp/marks/SHA256SUMS.sent"
-  printf '%s\n' INCOMPLETE SHA256SUMS.sent >"$device_temp/names"
-  device_put "$device_temp/marks" "$device_temp/names"
-  ! grep -qx surplus "$device_temp/answer" || ask remove_surplus
+  ask begin
+  answered begun || another_push
   if [ -s "$device_temp/missing" ]; then
     cut -c 67- "$device_temp/missing" >"$device_temp/names"
     echo "sending $(count "$device_temp/names") files, $(megabytes "$device_temp/sizes") MB" >&2
     device_put "$package" "$device_temp/names"
   fi
-  ask check_sent
-  [ "$answer" != complete ] || return 0
-  sed -n 's/^right //p' "$device_temp/answer" >"$device_temp/right"
-  without "$device_temp/right" "$device_temp/missing" >"$device_temp/damaged"
-  fail 4 "damaged on the way to $device_label: $(in_short "$device_temp/damaged")" 'push again'
+  ask finish
+  ! answered complete || return 0
+  if [ ! -s "$device_temp/answer" ]; then
+    # The other one may have ended before this one's last files: what is there now is neither.
+    echo "$push_id" >"$device_temp/marks/INCOMPLETE"
+    put_list SHA256SUMS INCOMPLETE
+    another_push
+  fi
+  choose
+  fail 4 "damaged on the way to $device_label: $(in_short "$device_temp/missing")" 'push again'
+}
+
+another_push() {
+  fail 4 "another push to $device_folder on $device_label has begun" \
+    'wait until it has ended, then push again'
+}
+
+say_own() {
+  trained='; they are trained on too'
+  # With a list of its pictures a dataset is only what the list says.
+  ! grep -q '^.\{66\}dataset/\(dataset\.json\|targets\.csv\)$' "$package/SHA256SUMS" ||
+    trained='; they are not trained on'
+  echo "$own_count files in dataset/ are the device's own and stay$trained" >&2
 }
 
 megabytes() { # SIZES...
@@ -141,8 +167,6 @@ megabytes() { # SIZES...
 
 summary() {
   all=$(count "$package/SHA256SUMS")
-  cut -c 67- "$device_temp/missing" >"$device_temp/names"
-  without "$device_temp/names" "$package/SHA256SUMS" >"$device_temp/there"
   sizes "$package" "$device_temp/there" >"$device_temp/there_sizes"
   sizes "$package" "$device_temp/missing" >"$device_temp/sizes"
   echo "sent $(count "$device_temp/missing") of $all files," \
@@ -167,7 +191,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 [ -n "$package" ] || fail 2 'no package is given' 'scripts/push.sh --help shows an example'
-cat "$package/SHA256SUMS" "$package/lib/TARGET" >/dev/null 2>&1 ||
+{ [ -s "$package/SHA256SUMS" ] && [ -r "$package/lib/TARGET" ]; } ||
   fail 3 "$package is no package: it has no SHA256SUMS or no lib/TARGET" 'make one with tod package'
 package=$(whole_path "$package")
 each_device "$package-results" push.log push

@@ -36,13 +36,13 @@ run() { # DEVICE
   again="$again${folder:+-w $(quote "$folder")}"
   case $action in
     start)
-      device_run "$on_device
+      device_ask "$(in_folder "$on_device
         verify
-        exec sh bin/job start $arguments" >&2
+        exec sh bin/job start $arguments")" >&2
       follow
       ;;
     attach) follow ;;
-    *) device_run "exec sh bin/job $action" ;;
+    *) device_ask "$(in_folder "exec sh bin/job $action")" ;;
   esac
 }
 
@@ -51,10 +51,11 @@ follow() {
   trap 'echo "training goes on; see it with: $again--attach" >&2; exit 130' INT TERM HUP
   # Through a named pipe, because this shell itself must wait for the device to hear of Ctrl-C.
   mkfifo "$device_temp/pipe"
-  tee "$device_temp/log" <"$device_temp/pipe" &
+  { after_greeting && tee "$device_temp/log"; } <"$device_temp/pipe" &
   printer=$!
   code=0
-  device_run 'exec sh bin/job follow' >"$device_temp/pipe" || code=$?
+  device_sh "$begin_answer
+    $(in_folder 'exec sh bin/job follow')" >"$device_temp/pipe" || code=$?
   wait "$printer" || :
   # The device has said already what there is to say.
   ! grep -q '^error: ' "$device_temp/stderr" || exit "$code"

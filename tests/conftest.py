@@ -100,6 +100,14 @@ def pictures(tmp_path_factory) -> Path:
     return make_pictures(tmp_path_factory.mktemp("pictures") / "colours")
 
 
+@pytest.fixture(scope="session")
+def small_package(tmp_path_factory, tiny_file, pictures) -> Path:
+    """A package without a runtime: its net_runner is that of this environment."""
+    from tests.device_package import make_package  # which needs this module
+
+    return make_package(tmp_path_factory.mktemp("small") / "package", tiny_file, pictures)
+
+
 def run(*command: object, cwd: Path | None = None, **more) -> subprocess.CompletedProcess[str]:
     """Run one of the project's commands as a user would."""
     program, *arguments = map(str, command)

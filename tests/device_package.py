@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.conftest import ROOT
@@ -22,21 +23,27 @@ if [ -e INCOMPLETE ]; then
 fi
 PYTHONPATH='{ROOT}' exec '{Path(sys.executable).with_name("net_runner")}' "$@"
 """
+# For what is not about training.
+QUICK = """#!/bin/sh
+echo 'accuracy on validation data = 0.5'
+echo trained >model/transfer_learning_trained.tod
+"""
 # Long enough to be met while it runs, whatever the machine.
 LONG = ["--", "-c", "1000000", "-s", "1000000", "--eval-every", "1000000"]
 SHORT = ["--", "-c", "3", "-s", "2", "--target-accuracy", "1"]
 
 
-def make_package(folder: Path, model: Path, pictures: Path) -> Path:
-    """A package as `tod package` makes it, with the net_runner of this environment for a runtime.
+def make_package(folder: Path, model: Path, pictures: Path, net_runner: str = LAUNCHER) -> Path:
+    """A package as `tod package` makes it, with another net_runner.
 
     Args:
         folder: the package to make.
         model: a .tod file.
         pictures: a folder of class folders.
+        net_runner: a shell script; by default it starts the one of this environment.
     """
     shutil.copytree(TEMPLATES, folder)
-    (folder / "bin" / "net_runner").write_text(LAUNCHER)
+    (folder / "bin" / "net_runner").write_text(net_runner)
     (folder / "lib" / "one of 'them'").mkdir(parents=True)
     (folder / "lib" / "one of 'them'" / "großes $HOME.txt").write_text("names may be odd\n")
     (folder / "lib" / "TARGET").write_text(f"machine={platform.machine()}\nruntime=system\n")
@@ -58,18 +65,35 @@ def seal(folder: Path) -> Path:
     return folder
 
 
-def script(name: str, *arguments: object, root: Path = ROOT, **variables: object):
-    """Run one of the scripts to its end; `variables` are added to the environment."""
-    with start_script(name, *arguments, root=root, **variables) as process:
+def script(name: str, *arguments: object, **more):
+    """Run one of the scripts to its end; `more` is that of start_script."""
+    with start_script(name, *arguments, **more) as process:
         out, error = process.communicate(timeout=120)
     return subprocess.CompletedProcess(process.args, process.returncode, out, error)
 
 
-def start_script(name: str, *arguments: object, root: Path = ROOT, **variables: object):
-    """Start one of the scripts; its output comes through pipes."""
+def start_script(
+    name: str,
+    *arguments: object,
+    root: Path = ROOT,
+    inside: Sequence[str] = (),
+    **variables: object,
+):
+    """Start one of the scripts; its output comes through pipes.
+
+    Args:
+        name: of the script.
+        arguments: for it.
+        root: the repository.
+        inside: the words of a command that runs a command.
+        variables: are added to the environment.
+    """
+    # The developer's own phone is not for tests.
+    own = ("ANDROID_SERIAL", "ADB_SERVER_SOCKET")
+    environment = {key: value for key, value in os.environ.items() if key not in own}
     return subprocess.Popen(
-        ["sh", str(root / "scripts" / name), *map(str, arguments)],
-        env=os.environ | {key: str(value) for key, value in variables.items()},
+        [*inside, "sh", str(root / "scripts" / name), *map(str, arguments)],
+        env=environment | {key: str(value) for key, value in variables.items()},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

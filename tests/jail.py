@@ -74,11 +74,7 @@ def build(root: Path, emulator: Path | None = None) -> Path:
     """
     for folder in ("system/bin", "proc", "dev", DATA):
         (root / folder).mkdir(parents=True)
-    tools = root / "system" / "bin"
-    shutil.copy(BUSYBOX, tools / "busybox")
-    have = subprocess.run([str(BUSYBOX), "--list"], capture_output=True, text=True).stdout.split()
-    for name in set(TOOLS.split()) & set(have):
-        (tools / name).symlink_to("busybox")
+    tools = add_tools(root / "system" / "bin")
     if emulator:
         shutil.copy(emulator, tools)
         _replace_uname(tools)
@@ -87,6 +83,20 @@ def build(root: Path, emulator: Path | None = None) -> Path:
     with contextlib.suppress(OSError):
         os.chown(root / DATA, SHELL_ID, SHELL_ID)
     return root
+
+
+def add_tools(folder: Path, names: str = TOOLS) -> Path:
+    """Put a busybox and links to it into a folder.
+
+    Args:
+        folder: Where programs are looked for.
+        names: Of the tools, with blanks between; those that busybox lacks are left out.
+    """
+    shutil.copy(BUSYBOX, folder / "busybox")
+    have = subprocess.run([str(BUSYBOX), "--list"], capture_output=True, text=True).stdout.split()
+    for name in set(names.split()) & set(have):
+        (folder / name).symlink_to("busybox")
+    return folder
 
 
 def _replace_uname(tools: Path) -> None:

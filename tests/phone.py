@@ -10,9 +10,8 @@ import sys
 from pathlib import Path
 
 from tests import jail
+from tests.conftest import ROOT
 from tests.waiting import wait_until
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def missing() -> str | None:

@@ -16,26 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import jail
 from tests.waiting import wait_until
-
-# What a device may be assumed to have, all of it from busybox; no setsid.
-TOOLS = [
-    "sh",
-    "cat",
-    "cp",
-    "mv",
-    "rm",
-    "mkdir",
-    "rmdir",
-    "ls",
-    "find",
-    "sort",
-    "uniq",
-    "sed",
-    "grep",
-]
-TOOLS += ["head", "tail", "wc", "tar", "sha256sum", "df", "uname", "kill", "printf", "sleep"]
-TOOLS += ["dirname"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +27,16 @@ class SshDevice:
     folder: Path
     port: int
     process: subprocess.Popen[bytes]
+
+    @property
+    def home(self) -> Path:
+        """Where a login begins."""
+        return self.folder / "home"
+
+    @property
+    def tools(self) -> Path:
+        """The only folder on its path."""
+        return self.folder / "bin"
 
     @property
     def name(self) -> str:
@@ -70,17 +62,6 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def device_tools(folder: Path) -> Path:
-    """A folder of links to busybox, the only programs on the device's path."""
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        pytest.skip("busybox is not installed (make device-test-tools)")
-    folder.mkdir()
-    for tool in TOOLS:
-        (folder / tool).symlink_to(busybox)
-    return folder
-
-
 @contextmanager
 def ssh_device(folder: Path, around: str = "") -> Iterator[SshDevice]:
     """Start an sshd with its own keys; end it by its process.
@@ -92,6 +73,8 @@ def ssh_device(folder: Path, around: str = "") -> Iterator[SshDevice]:
     sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     if sshd is None:
         pytest.skip("sshd is not installed (make device-test-tools)")
+    if not jail.BUSYBOX.is_file():
+        pytest.skip("busybox is not installed (make device-test-tools)")
     if around and os.geteuid() != 0:
         pytest.skip("a mount namespace with an sshd in it needs root")
     if os.geteuid() == 0:
@@ -106,14 +89,19 @@ def ssh_device(folder: Path, around: str = "") -> Iterator[SshDevice]:
         f"AuthorizedKeysFile {folder}/user.pub\nUsePAM no\nStrictModes no\nMaxStartups 100\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\n"
         # The user's own login shell comes first, without its settings, and then the device's.
-        f"SetEnv HOME={folder}\n"
-        f'ForceCommand PATH={folder}/bin exec {folder}/bin/sh -c "$SSH_ORIGINAL_COMMAND"\n'
+        f"SetEnv HOME={folder}/home\n"
+        f"ForceCommand cd {folder}/home && PATH={folder}/bin && . {folder}/greeting && "
+        f'exec {folder}/bin/sh -c "$SSH_ORIGINAL_COMMAND"\n'
     )
+    (folder / "greeting").touch()
     (folder / "client").write_text(
         f"Host *\n  IdentityFile {folder}/user\n  IdentitiesOnly yes\n"
         f"  UserKnownHostsFile {folder}/known\n  GlobalKnownHostsFile /dev/null\n"
     )
-    device_tools(folder / "bin")
+    for name in ("bin", "home"):
+        (folder / name).mkdir()
+    # What Android 8 has, but setsid, which not every device has.
+    jail.add_tools(folder / "bin", jail.TOOLS.replace(" setsid ", " "))
     command = [sshd, "-D", "-e", "-f", str(folder / "server")]
     if around:
         command = ["unshare", "--mount", "sh", "-c", f'{around}; exec "$@"', "-",

@@ -4,6 +4,7 @@ Here, over a real sshd, and over the real adb to a phone that holds a shell and 
 """
 
 import os
+import pwd
 import re
 import shlex
 import shutil
@@ -123,6 +124,8 @@ def test_the_commands_of_the_readme(checkout, tiny, pictures, phone, tmp_path):
     (tmp_path / "ssh").mkdir()
     (block,) = (b for b in re.findall(r"```sh\n(.*?)```", README, re.S) if "prepare_and_run" in b)
     shutil.copytree(pictures, checkout / "pictures", dirs_exist_ok=True)
+    home = Path(pwd.getpwuid(os.getuid()).pw_dir) / "tod"
+    before = {path: path.lstat().st_mtime_ns for path in home.rglob("*")}
     with ssh_device(tmp_path / "ssh") as device:
         with open(device.folder / "client", "a") as config:
             config.write(f"Host raspberrypi.local\n  HostName 127.0.0.1\n  Port {device.port}\n")
@@ -138,6 +141,9 @@ def test_the_commands_of_the_readme(checkout, tiny, pictures, phone, tmp_path):
             )
             assert done.returncode == 0, (command, done.stderr)
             assert difference(done.stdout) > 0.3
+        assert (device.home / "tod" / "package-x86_64" / TRAINED).is_file()
+    # The device has a home of its own: that of the login is nobody's to write in.
+    assert {path: path.lstat().st_mtime_ns for path in home.rglob("*")} == before
 
 
 def test_the_devices_own_python(checkout, tiny, pictures):

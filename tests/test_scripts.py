@@ -12,11 +12,12 @@ import pytest
 from tests.conftest import ROOT
 from tests.device_package import (
     LONG,
+    QUICK,
     SHORT,
     failed,
     job,
-    make_package,
     script,
+    seal,
     start_script,
     succeeded,
 )
@@ -32,15 +33,10 @@ TEMPLATES = [
 COMMANDS = ["prepare_and_run", "prepare_dataset", "prepare_model", "push", "run", "pull"]
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, tiny_file, pictures):
-    return make_package(tmp_path_factory.mktemp("made") / "made", tiny_file, pictures)
-
-
 @pytest.fixture
-def package(made, tmp_path):
-    """Its job ends with the test."""
-    copy = shutil.copytree(made, tmp_path / "a package")
+def own_package(small_package, tmp_path):
+    """A package of one's own; its job ends with the test."""
+    copy = shutil.copytree(small_package, tmp_path / "a package")
     yield copy
     job(copy, "stop")
 
@@ -77,141 +73,155 @@ def test_every_help_has_an_example_and_every_option_is_known(name):
 # The job -----------------------------------------------------------------------------------------
 
 
-def start_long_job(package):
-    succeeded(job(package, "start", *LONG[1:]))
-    log = package / "job" / "log"
+def start_long_job(own_package):
+    succeeded(job(own_package, "start", *LONG[1:]))
+    log = own_package / "job" / "log"
     wait_until(lambda: "Loss is" in log.read_text())
 
 
-def status(package):
-    return succeeded(job(package, "status"))
+def status(own_package):
+    return succeeded(job(own_package, "status"))
 
 
-def processes(package):
+def processes(own_package):
     """Of the supervisor and of what runs now."""
-    words = (package / "job" / "lock").read_text().split()
+    words = (own_package / "job" / "lock").read_text().split()
     return int(words[0]), int(words[2])
 
 
-def test_a_job_from_start_to_end(package):
-    assert status(package) == "none\n"
-    assert succeeded(job(package, "stop")) == "no job is running\n"
-    failed(job(package, "follow"), 3, "no job was started")
-    succeeded(job(package, "start", *SHORT[1:]))
-    shown = succeeded(job(package, "follow"))
-    assert shown == (package / "job" / "log").read_text()
+def test_a_job_from_start_to_end(own_package):
+    assert status(own_package) == "none\n"
+    assert succeeded(job(own_package, "stop")) == "no job is running\n"
+    failed(job(own_package, "follow"), 3, "no job was started")
+    succeeded(job(own_package, "start", *SHORT[1:]))
+    shown = succeeded(job(own_package, "follow"))
+    assert shown == (own_package / "job" / "log").read_text()
     titles = [line for line in shown.splitlines() if line.startswith("== ")]
     assert [title.split()[1] for title in titles] == ["Evaluating", "Training", "Evaluating"]
-    assert status(package) == "ended with code 0\n"
-    assert sorted(path.name for path in (package / "job").iterdir()) == ["exit", "log"]
+    assert status(own_package) == "ended with code 0\n"
+    assert sorted(path.name for path in (own_package / "job").iterdir()) == ["exit", "log"]
 
 
-def test_a_job_whose_training_fails(package):
-    (package / "model" / "transfer_learning.tod").write_bytes(b"no model")
-    succeeded(job(package, "start"))
-    done = job(package, "follow")
+def test_a_job_whose_training_fails(own_package):
+    (own_package / "model" / "transfer_learning.tod").write_bytes(b"no model")
+    succeeded(job(own_package, "start"))
+    done = job(own_package, "follow")
     assert done.returncode == 4
     assert "error: model/transfer_learning.tod" in done.stdout
     assert "== Training" not in done.stdout
-    assert status(package) == "ended with code 4\n"
+    assert status(own_package) == "ended with code 4\n"
 
 
-def test_stop_saves_a_checkpoint_and_the_job_can_start_again(package):
-    start_long_job(package)
-    assert int((package / "job" / "pid").read_text()) == processes(package)[1]
-    failed(job(package, "start"), 2, "a job is running here already", "--attach", "--stop")
-    stopped = [subprocess.Popen(["sh", package / "bin" / "job", "stop"]) for _ in range(2)]
+def test_stop_saves_a_checkpoint_and_the_job_can_start_again(own_package):
+    start_long_job(own_package)
+    assert int((own_package / "job" / "pid").read_text()) == processes(own_package)[1]
+    failed(job(own_package, "start"), 2, "a job is running here already", "--attach", "--stop")
+    stopped = [subprocess.Popen(["sh", own_package / "bin" / "job", "stop"]) for _ in range(2)]
     assert [process.wait(timeout=60) for process in stopped] == [0, 0]
-    assert status(package) == "ended with code 130\n"
-    assert list((package / "model").glob("*_trained_*.tod"))
-    succeeded(job(package, "start", *SHORT[1:]))
-    assert "2: Loss is" in succeeded(job(package, "follow"))
+    assert status(own_package) == "ended with code 130\n"
+    assert list((own_package / "model").glob("*_trained_*.tod"))
+    succeeded(job(own_package, "start", *SHORT[1:]))
+    assert "2: Loss is" in succeeded(job(own_package, "follow"))
 
 
-def test_only_one_of_many_starts_wins(package):
-    command = ["sh", str(package / "bin" / "job"), "start", *LONG[1:]]
+def test_only_one_of_many_starts_wins(own_package):
+    command = ["sh", str(own_package / "bin" / "job"), "start", *LONG[1:]]
     starts = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(8)]
     codes = sorted(process.wait(timeout=60) for process in starts)
     assert codes == [0] + [2] * 7
 
 
-def test_a_job_that_is_killed_is_told_from_one_that_ended(package):
-    start_long_job(package)
-    supervisor, child = processes(package)
+def test_a_job_that_is_killed_is_told_from_one_that_ended(own_package):
+    start_long_job(own_package)
+    supervisor, child = processes(own_package)
     os.kill(supervisor, signal.SIGKILL)
-    assert status(package) == "running\n"  # the training itself still is
-    failed(job(package, "start"), 2, "running")
+    assert status(own_package) == "running\n"  # the training itself still is
+    failed(job(own_package, "start"), 2, "running")
     os.kill(child, signal.SIGKILL)
-    wait_until(lambda: status(package) != "running\n")
-    assert "cut off" in status(package)
-    failed(job(package, "follow"), 6, "cut off", "again")
-    start_long_job(package)
+    wait_until(lambda: status(own_package) != "running\n")
+    assert "cut off" in status(own_package)
+    failed(job(own_package, "follow"), 6, "cut off", "again")
+    start_long_job(own_package)
 
 
-def test_a_process_id_that_another_process_has_now(package):
+def test_a_process_id_that_another_process_has_now(own_package):
     """After a power cut: the lock is there, and its process ids belong to others."""
-    (package / "job").mkdir()
-    (package / "job" / "log").write_text("1: Loss is 1 [min=1]\n")
-    (package / "job" / "pid").write_text(f"{os.getpid()}\n")
-    (package / "job" / "lock").write_text(f"{os.getpid()} 1 {os.getpid()} 1\n")
-    assert "cut off" in status(package)
-    assert succeeded(job(package, "stop")) == "no job is running\n"
-    start_long_job(package)
+    (own_package / "job").mkdir()
+    (own_package / "job" / "log").write_text("1: Loss is 1 [min=1]\n")
+    (own_package / "job" / "pid").write_text(f"{os.getpid()}\n")
+    (own_package / "job" / "lock").write_text(f"{os.getpid()} 1 {os.getpid()} 1\n")
+    assert "cut off" in status(own_package)
+    assert succeeded(job(own_package, "stop")) == "no job is running\n"
+    start_long_job(own_package)
 
 
-def test_a_push_that_never_ended_is_not_run(package):
-    (package / "INCOMPLETE").touch()
-    failed(job(package, "start"), 4, "not pushed completely", "push it again")
-    assert status(package) == "none\n"
+def test_a_push_that_never_ended_is_not_run(own_package):
+    (own_package / "INCOMPLETE").touch()
+    failed(job(own_package, "start"), 4, "not pushed completely", "push it again")
+    assert status(own_package) == "none\n"
 
 
 # Here, without any connection --------------------------------------------------------------------
 
 
-def test_the_chain_on_this_machine(package):
-    arguments = (package, "-i", "local")
+def test_the_chain_on_this_machine(own_package):
+    arguments = (own_package, "-i", "local")
     assert "nothing to send" in succeeded(script("push.sh", *arguments))
     assert "difference" in succeeded(script("run.sh", *arguments, *SHORT)).splitlines()[-1]
     assert "brought 3 files" in succeeded(script("pull.sh", *arguments))
-    results = package.with_name("a package-results") / "local"
+    results = own_package.with_name("a package-results") / "local"
     assert (results / "model" / "transfer_learning_trained.tod").is_file()
 
-    elsewhere = package.parent / "else where"
+    elsewhere = own_package.parent / "else where"
     assert "sent 72 of 72" in succeeded(script("push.sh", *arguments, "-w", elsewhere))
-    (package / "lib" / "TARGET").write_bytes(b"machine=x")
+    (own_package / "lib" / "TARGET").write_bytes(b"machine=x")
     failed(script("push.sh", *arguments), 5, "the package is for x")
     failed(script("push.sh", *arguments, TOD_EMULATOR="qemu"), 4, "damaged: lib/TARGET")
     failed(script("run.sh", *arguments), 4, "damaged on the device: lib/TARGET")
-    (package / "SHA256SUMS").unlink()
+    away = script("run.sh", "/no/such/package", "-i", "local")
+    failed(away, 4, "there is no folder /no/such/package on local")
+    (own_package / "SHA256SUMS").unlink()
     failed(script("push.sh", *arguments), 3, "is no package", "tod package")
 
 
-def test_terminating_run_detaches(package):
-    shown = start_script("run.sh", package, "-i", "local", *LONG)
+def test_a_pull_to_a_full_disk(own_package, tmp_path):
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("a disk of one's own needs root and unshare")
+    (own_package / "model" / "a_trained.tod").write_bytes(os.urandom(2_000_000))
+    out = tmp_path / "out"
+    out.mkdir()
+    mount = 'mount -t tmpfs -o size=1m none "$0" && exec "$@"'
+    inside = ["unshare", "--mount", "sh", "-c", mount, str(out)]
+    done = script("pull.sh", own_package, "-i", "local", "-o", out, inside=inside)
+    failed(done, 5, f"the disk of this computer is full: {out}", "choose another")
+
+
+def test_terminating_run_detaches(own_package):
+    shown = start_script("run.sh", own_package, "-i", "local", *LONG)
     for line in shown.stdout:
         if "Loss is" in line:
             break
     shown.terminate()
     assert "training goes on" in shown.communicate(timeout=60)[1]
     assert shown.returncode == 130
-    assert status(package) == "running\n"
+    assert status(own_package) == "running\n"
 
 
 # adb ---------------------------------------------------------------------------------------------
 
 
-def test_adb_without_a_device(package):
+def test_adb_without_a_device(own_package):
     """The real client with a server of its own."""
     if shutil.which("adb") is None:
         pytest.skip("adb is not installed (make device-test-tools)")
     port = free_port()
     own = {"ANDROID_ADB_SERVER_PORT": port, "ADB_MDNS": 0}
     try:
-        failed(script("push.sh", package, **own), 7, "no device is connected", "USB debugging")
-        failed(script("run.sh", package, "-i", "adb:abc", **own), 7, "abc is not here")
+        failed(script("push.sh", own_package, **own), 7, "no device is connected", "USB debugging")
+        failed(script("run.sh", own_package, "-i", "adb:abc", **own), 7, "abc is not here")
     finally:
         subprocess.run(["adb", "-P", str(port), "kill-server"], check=True, capture_output=True)
-    failed(script("push.sh", package, TOD_ADB="/no/such/adb"), 7, "there is no adb here")
+    failed(script("push.sh", own_package, TOD_ADB="/no/such/adb"), 7, "there is no adb here")
 
 
 @pytest.mark.parametrize(
@@ -224,11 +234,11 @@ def test_adb_without_a_device(package):
         ("A1\tdevice", ["-i", "adb:B2"], ["adb:B2 is not connected", "these are: A1"]),
     ],
 )
-def test_what_adb_lists(package, tmp_path, listed, chosen, words):
+def test_what_adb_lists(own_package, tmp_path, listed, chosen, words):
     """The client's answer is made up: such devices cannot be had here."""
     client = tmp_path / "adb"
     client.write_text(f"printf 'List of devices attached\\n%s\\n\\n' '{listed}'\n")
-    failed(script("push.sh", package, *chosen, TOD_ADB=f"sh '{client}'"), 7, *words)
+    failed(script("push.sh", own_package, *chosen, TOD_ADB=f"sh '{client}'"), 7, *words)
 
 
 # Preparing ---------------------------------------------------------------------------------------
@@ -277,7 +287,22 @@ def test_prepare_dataset(checkout, pictures, tmp_path):
     failed(script("prepare_dataset.sh", tmp_path / "none", root=checkout), 3, "is no folder")
 
 
-def test_prepare_and_run(checkout, package, tiny, pictures, tmp_path):
+def test_prepare_dataset_into_the_same_folder(checkout, pictures, tmp_path):
+    """What is there is up to date only for the same pictures and arguments."""
+    path = program(tmp_path / "bin", "unused", "")
+
+    def prepare(source, *arguments):
+        words = ("prepare_dataset.sh", source, "-o", tmp_path / "out", "--", *arguments)
+        return script(*words, root=checkout, PATH=path)
+
+    succeeded(prepare(pictures, "--size", "16"))
+    assert "is up to date" in prepare(pictures, "--size", "16").stderr
+    other = shutil.copytree(pictures / "red", tmp_path / "other" / "red").parent
+    shutil.copytree(pictures / "blue", other / "blue")
+    failed(prepare(other, "--size", "16"), 3, "classes is blue, green, red")
+
+
+def test_prepare_and_run(checkout, own_package, tiny, pictures, tmp_path):
     """In one command, and again; `tod package` has tests of its own and is stood in for."""
     asked = tmp_path / "asked"
     real = Path(sys.executable).with_name("tod")
@@ -285,7 +310,7 @@ def test_prepare_and_run(checkout, package, tiny, pictures, tmp_path):
         printf '%s\\n' "$@" >>'{asked}'
         while [ "$1" != -o ]; do shift; done
         rm -rf "$2"
-        cp -R '{package}' "$2" """
+        cp -R '{own_package}' "$2" """
     path = program(tmp_path / "bin", "tod", text)
     common = ("-t", "x86", "-m", tiny)
 
@@ -312,5 +337,62 @@ def test_prepare_and_run(checkout, package, tiny, pictures, tmp_path):
     assert asked.read_text().splitlines()[-2:] == [
         "--python-archive", str(tmp_path / "python.tar.gz")
     ]  # fmt: skip
+    asked.unlink()
+    (tmp_path / "python.tar.gz").write_text("another, and older")
+    os.utime(tmp_path / "python.tar.gz", (1e9, 1e9))
+    failed(whole_job("-r", tmp_path / "python.tar.gz", "-i", "usb"), 2, "usb is no device")
+    assert asked.exists()
     failed(whole_job("-t", "mips"), 2, "no target")
     failed(whole_job("-r", "none"), 2, "no file")
+
+
+def test_two_calls_of_prepare_and_run(checkout, own_package, tiny, tmp_path):
+    """The second changes nothing before the first has pushed."""
+    real = Path(sys.executable).with_name("tod")
+    made, hold = tmp_path / "made", tmp_path / "hold"
+    wait = f"until [ -e '{tmp_path}/go on with'/\"$name\" ]; do sleep 0.05; done"
+    text = f"""[ "$1" = package ] || exec '{real}' "$@"
+        echo "$2" >>'{made}'
+        name=${{2##*/}}; {wait}
+        while [ "$1" != -o ]; do shift; done
+        rm -rf "$2"
+        cp -R '{own_package}' "$2" """
+    program(tmp_path / "bin", "tod", text)
+    text = f"""! mv '{hold}' '{hold}ing' 2>/dev/null || {{ name=push; {wait}; }}
+        exec {shutil.which("sha256sum")} "$@" """
+    path = program(tmp_path / "bin", "sha256sum", text)
+    other = shutil.copy(tiny, tmp_path / "other.tod")
+    go_on = tmp_path / "go on with"
+    go_on.mkdir()
+    (own_package / "bin" / "net_runner").write_text(QUICK)
+    seal(own_package)
+    (tmp_path / "prepared").mkdir()
+    (tmp_path / "prepared" / "dataset.json").touch()
+    hold.touch()
+    lock = checkout / "build" / "prepare.lock"
+    lock.parent.mkdir()
+    lock.symlink_to(str(2**22 + 1))  # of a process that cannot be: it was killed
+
+    def start(model):
+        common = ("-D", tmp_path / "prepared", "-t", "x86", "-m", model)
+        common += ("-w", tmp_path / f"of {model.name}")
+        return start_script("prepare_and_run.sh", *common, root=checkout, PATH=path)
+
+    def ended(process):
+        out, error = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, error)
+
+    first = start(tiny)
+    wait_until(made.exists)
+    second = start(other)
+    assert f"waiting for process {first.pid}, which prepares" in second.stderr.readline()
+    assert made.read_text() == f"{tiny}\n"
+    (go_on / tiny.name).touch()
+    wait_until(lambda: not hold.exists())  # in the middle of its push
+    assert made.read_text() == f"{tiny}\n"
+    for name in (other.name, "push"):
+        (go_on / name).touch()
+    for process in (first, second):
+        assert "  difference " in succeeded(ended(process))
+    assert made.read_text() == f"{tiny}\n{other}\n"
+    assert not lock.is_symlink()

@@ -1,22 +1,26 @@
 """push.sh, run.sh and pull.sh over ssh: the user's own client, a real sshd, busybox for tools."""
 
+import os
+import pwd
 import re
 import shlex
 import shutil
 import signal
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import run
+from tests import jail
+from tests.conftest import ROOT, run
 from tests.device_package import (
     LONG,
+    QUICK,
     SHORT,
     content,
     failed,
     job,
-    make_package,
     script,
     seal,
     start_script,
@@ -32,15 +36,10 @@ def device(tmp_path_factory):
         yield started
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, tiny_file, pictures):
-    return make_package(tmp_path_factory.mktemp("made") / "made", tiny_file, pictures)
-
-
 @pytest.fixture
-def package(made, tmp_path):
+def own_package(small_package, tmp_path):
     """A package of one's own, with a name that every shell along the way could trip over."""
-    return shutil.copytree(made, tmp_path / 'it\'s a "$HOME" päckage')
+    return shutil.copytree(small_package, tmp_path / 'it\'s a "$HOME" päckage')
 
 
 @pytest.fixture
@@ -70,9 +69,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(device, package, place):
+def desk(device, own_package, place):
     """The job that a test leaves running ends with it."""
-    yield Desk(device, package, place)
+    yield Desk(device, own_package, place)
     if (place / "bin" / "job").exists():
         job(place, "stop")
 
@@ -107,7 +106,7 @@ def test_push_run_pull(desk):
 
 
 def test_only_what_changed_is_sent(desk):
-    succeeded(desk.call("push.sh"))
+    succeeded(desk.call("push.sh", at="local"))
     products = [
         desk.place / "model" / "x_trained.tod",
         desk.place / "dataset" / ".tod-cache" / "kept",
@@ -118,13 +117,13 @@ def test_only_what_changed_is_sent(desk):
     untouched = desk.place / "model" / "transfer_learning.tod"
     before = untouched.stat()
 
-    assert "sent 0 of" in succeeded(desk.call("push.sh"))
+    assert "sent 0 of" in succeeded(desk.call("push.sh", at="local"))
     (desk.package / "README.txt").write_text("one that is new\n")
     (desk.package / "dataset" / "red" / "0.png").write_bytes(b"another picture")
     shutil.rmtree(desk.package / "dataset" / "blue")
     shutil.rmtree(desk.package / "lib" / "one of 'them'")
     seal(desk.package)
-    assert "sent 2 of" in succeeded(desk.call("push.sh"))
+    assert "sent 2 of" in succeeded(desk.call("push.sh", at="local"))
     for file in products:
         assert file.read_text() == "made on the device"
         file.unlink()
@@ -133,17 +132,85 @@ def test_only_what_changed_is_sent(desk):
     assert untouched.stat() == before
 
 
-def test_pictures_of_the_device_stay_when_none_are_pushed(desk):
-    shutil.rmtree(desk.package / "dataset")
+def test_what_no_push_brought_stays(desk):
+    """Also in a home that has a bin and a lib, and after a push without pictures."""
+    succeeded(desk.call("push.sh", at="local"))
+    own = [desk.place / name for name in ("bin/mine", "lib/mine/x.so", "dataset/mine/own.png")]
+    for file in own:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("the device's own")
+    shutil.move(desk.package / "dataset", desk.package.parent / "dataset")
     seal(desk.package)
+    assert "device's own" not in desk.call("push.sh", at="local").stderr
+    assert [path.name for path in (desk.place / "dataset").iterdir()] == ["mine"]
+    shutil.move(desk.package.parent / "dataset", desk.package / "dataset")
+    for index, kind in (("notes.txt", "trained on too"), ("dataset.json", "not trained on")):
+        (desk.package / "dataset" / index).touch()
+        seal(desk.package)
+        pushed = desk.call("push.sh", at="local")
+        succeeded(pushed)
+        line = f"1 files in dataset/ are the device's own and stay; they are {kind}\n"
+        assert line in pushed.stderr
+    for file in own:
+        assert file.read_text() == "the device's own"
+        file.unlink()
+    assert content(desk.place) == content(desk.package)
+
+
+def test_what_a_cut_push_brought_goes_with_the_next(desk, tmp_path):
+    first = shutil.copytree(desk.package, tmp_path / "first")
+    (first / "bin" / "of the first").write_text("x")
+    (first / "dataset" / "other").mkdir()
+    shutil.copy(first / "dataset" / "red" / "0.png", first / "dataset" / "other")
+    (first / "model" / "big").write_bytes(os.urandom(4_000_000))
+    arguments = ("-w", desk.place)
+    with link(desk.device, limit_bytes=1_000_000) as through:
+        at = desk.device.at(through.port)
+        done = script("push.sh", seal(first), "-i", at, *arguments, TOD_SSH=desk.device.client)
+    failed(done, 7, "was lost")
+    wait_until((desk.place / "dataset" / "other" / "0.png").exists)
     succeeded(desk.call("push.sh"))
-    own = desk.place / "dataset" / "mine" / "0.png"
-    own.parent.mkdir(parents=True)
-    own.write_text("the device's own")
-    (desk.package / "README.txt").write_text("new\n")
-    seal(desk.package)
-    succeeded(desk.call("push.sh"))
-    assert own.read_text() == "the device's own"
+    assert content(desk.place) == content(desk.package)
+    assert not (desk.place / "dataset" / "other").exists()
+
+
+def test_two_pushes_to_one_folder(desk, tmp_path):
+    """The first is held when it has begun, the second ends, and then the first goes on."""
+    (tmp_path / "ssh").mkdir()
+    with ssh_device(tmp_path / "ssh") as device:
+        both = Desk(device, desk.package, desk.place)
+        only(device, wanted_tools())
+        hold, go = device.home / "hold", device.home / "go"
+        (device.tools / "sync").write_text(
+            f"#!/bin/sh\nmv {hold} {hold}.now 2>/dev/null || exit 0\n"
+            f"until [ -e {go} ]; do sleep 0.1; done\n"
+        )
+        (device.tools / "sync").chmod(0o755)
+        hold.touch()
+        first = both.start("push.sh")
+        wait_until((device.home / "hold.now").exists)
+        assert (both.place / "INCOMPLETE").exists()
+        (both.package / "train.sh").write_text("# another\n")
+        other = shutil.copytree(both.package, tmp_path / "other")
+        (other / "bin" / "more").touch()
+        (both.package / "train.sh").write_bytes((both.package / "eval.sh").read_bytes())
+        second = Desk(device, seal(other), both.place)
+        succeeded(second.call("push.sh"))
+        assert content(both.place) == content(other)
+        go.touch()
+        out, error = first.communicate(timeout=60)
+        failed(subprocess.CompletedProcess([], first.returncode, out, error), 4, "another push")
+        failed(second.call("run.sh"), 4, "not pushed completely", "push")
+        succeeded(second.call("push.sh"))
+        assert content(both.place) == content(other)
+
+
+def test_a_list_that_a_power_cut_emptied(desk):
+    succeeded(desk.call("push.sh", at="local"))
+    (desk.place / "SHA256SUMS").write_text("")
+    failed(desk.call("run.sh", at="local"), 4, "files is empty", "push")
+    assert "sent 0 of" in succeeded(desk.call("push.sh", at="local"))
+    assert content(desk.place) == content(desk.package)
 
 
 def test_a_folder_that_is_no_package_is_left_alone(desk):
@@ -153,10 +220,21 @@ def test_a_folder_that_is_no_package_is_left_alone(desk):
     assert [path.name for path in desk.place.rglob("*")] == ["bin", "mine"]
 
 
-def test_the_default_folder_is_in_the_home(desk):
-    """Only looked for: nothing of the tests is written there."""
-    done = script("run.sh", desk.package, "-i", desk.device.name, TOD_SSH=desk.device.client)
-    failed(done, 4, f"there is no folder ./tod/{desk.package.name}", "push")
+def test_the_home_of_the_device(desk):
+    """That of the tests' device: nothing is written in the real home of the login."""
+    default = f"tod/{desk.package.name}"
+    common = (desk.package, "-i", desk.device.name)
+    more = {"TOD_SSH": desk.device.client}
+    failed(script("run.sh", *common, **more), 4, f"there is no folder ./{default}", "push")
+    succeeded(script("push.sh", *common, **more))
+    assert content(desk.device.home / default) == content(desk.package)
+    assert not (Path(pwd.getpwuid(os.getuid()).pw_dir) / default).exists()
+    failed(desk.call("push.sh", where="~"), 2, "holds other files")
+    shutil.rmtree(desk.device.home / "tod")
+    succeeded(desk.call("push.sh", where="~"))
+    assert content(desk.device.home) == content(desk.package)
+    shutil.rmtree(desk.device.home)
+    desk.device.home.mkdir()
 
 
 def test_a_long_or_odd_tmpdir(desk, tmp_path):
@@ -228,6 +306,66 @@ def test_what_is_no_device(desk, name):
     failed(desk.call("push.sh", at=name), 2, f"{name} is no device")
 
 
+def wanted_tools(kind="ssh"):
+    """What device.sh looks for."""
+    text = f". '{ROOT}/scripts/device.sh'; device_kind={kind}; device_tools"
+    return set(subprocess.check_output(["sh", "-c", text], text=True).split())
+
+
+def only(device, tools):
+    """Leave the device these tools, and a shell that has none itself."""
+    shutil.rmtree(device.tools)
+    device.tools.mkdir()
+    jail.add_tools(device.tools, " ".join(tools))
+    (device.tools / "busybox").rename(device.folder / "busybox")
+    for tool in tools:
+        (device.tools / tool).unlink()
+        (device.tools / tool).symlink_to(device.folder / "busybox")
+    (device.tools / "sh").symlink_to(shutil.which("dash") or shutil.which("sh"))
+
+
+def test_the_tools_that_are_looked_for_are_those_that_are_used():
+    """The words where a command stands in what the device runs."""
+    text = (ROOT / "scripts" / "on_device.sh").read_text()
+    for file in (ROOT / "package_templates").rglob("*"):
+        text += file.read_text() if file.suffix == ".sh" or file.parent.name == "bin" else ""
+    sent = {"device.sh": "in_folder device_info ssh_put ssh_get", "push.sh": "inspect"}
+    for name, functions in sent.items():
+        for function in functions.split():
+            source = (ROOT / "scripts" / name).read_text()
+            text += re.search(rf"^{function}\(\) {{.*?^}}", source, re.M | re.S)[0]
+    text = re.sub(r"^cat <<'EOF'.*?^EOF", "", text, flags=re.M | re.S)
+    text = re.sub(r"(^|\s)#.*", "", text)
+    before = r"(?:^|[;|&({!'\"]|\b(?:then|do|else|if|while|until|exec)\b)\s*(?:[A-Z_]+=\S*\s+)*"
+    words = set(re.findall(before + r"([a-z0-9]+)\b(?![=(])", text, re.M))
+    builtin = {"echo", "kill", "pwd", "read", "sh", "test", "true", "false", "wait"}
+    assert words & set(jail.TOOLS.split()) - builtin - {"sync", "setsid"} == wanted_tools()
+    assert wanted_tools() - wanted_tools("adb") == {"tar"}
+
+
+def test_a_device_with_those_tools_only_that_greets(desk, tmp_path):
+    """And a client whose configuration would run a command there."""
+    (tmp_path / "ssh").mkdir()
+    with ssh_device(tmp_path / "ssh") as device:
+        only(device, wanted_tools())
+        (desk.package / "bin" / "net_runner").write_text(QUICK)
+        seal(desk.package)
+        bare = Desk(device, desk.package, desk.place)
+        greeting = "printf 'wrong a\\ncomplete\\njob=running\\nWelcome'\n"
+        (device.folder / "greeting").write_text(greeting)
+        with open(device.folder / "client", "a") as config:
+            config.write("  RemoteCommand false\n")
+        assert "sent 72 of 72" in succeeded(bare.call("push.sh"))
+        assert "difference" in succeeded(bare.call("run.sh")).splitlines()[-1]
+        assert "brought 2 files" in succeeded(bare.call("pull.sh"))
+        shutil.rmtree(desk.package / "dataset" / "red")
+        seal(desk.package)
+        succeeded(bare.call("push.sh"))
+    assert not (desk.place / "dataset" / "red").exists()
+    (results,) = desk.package.parent.glob("*-results/*")
+    assert (results / "job" / "log").read_text() == (desk.place / "job" / "log").read_text()
+
+
 def test_another_architecture(desk):
     (desk.package / "lib" / "TARGET").write_text("machine=riscv64\nruntime=system\n")
     seal(desk.package)
@@ -240,12 +378,9 @@ def test_a_tool_that_the_device_lacks(desk, tmp_path):
     folder = tmp_path / "ssh"
     folder.mkdir()
     with ssh_device(folder) as device:
-        # busybox's own shell has all of its tools, whatever the path says.
-        (folder / "bin" / "sh").unlink()
-        (folder / "bin" / "sh").symlink_to(shutil.which("sh"))
-        (folder / "bin" / "sha256sum").unlink()
+        only(device, wanted_tools() - {"sha256sum", "wc"})
         done = Desk(device, desk.package, desk.place).call("push.sh")
-    failed(done, 5, "has no sha256sum", "install")
+    failed(done, 5, "has no sha256sum wc", "install")
     assert not desk.place.exists()
 
 
@@ -303,19 +438,19 @@ def test_an_interruption_is_heard_while_nothing_moves(desk):
 
 
 def test_a_damaged_file_is_never_run_and_is_sent_again(desk):
-    succeeded(desk.call("push.sh"))
+    succeeded(desk.call("push.sh", at="local"))
     (desk.place / "dataset" / "red" / "3.png").write_bytes(b"damaged")
-    failed(desk.call("run.sh"), 4, "damaged on the device: dataset/red/3.png", "push")
+    failed(desk.call("run.sh", at="local"), 4, "damaged on the device: dataset/red/3.png", "push")
     assert not (desk.place / "job").exists()
-    assert "sent 1 of" in succeeded(desk.call("push.sh"))
+    assert "sent 1 of" in succeeded(desk.call("push.sh", at="local"))
     assert content(desk.place) == content(desk.package)
     # What is damaged here is not sent there.
     (desk.package / "train.sh").unlink()
-    assert "sent 0 of" in succeeded(desk.call("push.sh"))
+    assert "sent 0 of" in succeeded(desk.call("push.sh", at="local"))
     (desk.place / "train.sh").write_bytes(b"damaged")
-    failed(desk.call("push.sh"), 4, "is damaged: train.sh", "tod package")
+    failed(desk.call("push.sh", at="local"), 4, "is damaged: train.sh", "tod package")
     assert (desk.place / "train.sh").read_bytes() == b"damaged"
-    failed(desk.call("run.sh"), 4, "damaged on the device: train.sh", "push")
+    failed(desk.call("run.sh", at="local"), 4, "damaged on the device: train.sh", "push")
 
 
 def test_training_goes_on_when_the_connection_is_cut(desk):
