@@ -13,6 +13,12 @@ fail() { # CODE PROBLEM [HINT]
   exit "$1"
 }
 
+find_tod() { # REPOSITORY: also the environment that its make demo makes
+  command -v tod >/dev/null 2>&1 || PATH=$PATH:$1/.venv/bin
+  command -v tod >/dev/null 2>&1 ||
+    fail 5 'there is no tod on the PATH' "install it in $1: pip install '.[workstation]'"
+}
+
 quote() { # WORD... -> the same words for another shell, each with a blank behind it
   for word in "$@"; do
     printf "'%s' " "$(printf %s "$word" | sed "s/'/'\\\\''/g")"
@@ -104,7 +110,7 @@ device_info() { # [MORE_COMMANDS] -> lines machine= free_kb= writable= missing_t
 device_tools() {
   # adb carries files itself.
   [ "$device_kind" = adb ] || printf 'tar '
-  printf 'cat cp df dirname find grep head ls mkdir mv printf rm rmdir sed sha256sum sleep sort '
+  printf 'cat cp df find grep head ls mkdir mv printf rm rmdir sed sha256sum sleep sort '
   printf 'tail uname uniq wc'
 }
 

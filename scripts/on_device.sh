@@ -107,6 +107,12 @@ verify() {
   [ -s SHA256SUMS ] || refuse "the list of the package's files is empty: $PWD/SHA256SUMS"
   damaged=$(wrong SHA256SUMS | head -n 3)
   [ -z "$damaged" ] || refuse "damaged on the device: $damaged"
+  made_for=$(sed -n 's/^machine=//p' lib/TARGET)
+  [ -n "${TOD_EMULATOR-}" ] || [ "$(uname -m)" = "$made_for" ] || {
+    printf 'error: the package is for %s, this device is %s\n' "$made_for" "$(uname -m)"
+    echo 'hint: make one for it, with the other target'
+    exit 5
+  } >&2
 }
 
 products() { # -> their sums; the log as it is now, because it may be growing

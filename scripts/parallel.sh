@@ -5,6 +5,10 @@
 devices='' device_count=0
 
 add_device() { # DEVICE
+  case $1 in
+    ssh:?* | adb:?* | local) ;;
+    *) fail 2 "$1 is no device" '-i takes ssh:user@host[:port], adb:SERIAL or local' ;;
+  esac
   case "
 $devices
 " in
@@ -83,7 +87,8 @@ await_all() { # FOLDER LOG
   while read -r code <&4 && read -r each; do
     log=$1/$(file_name "$each")/$2
     case $code in
-      0) printf '%s: done: %s\n' "$each" "$(tail -n 1 "$log")" ;;
+      0) printf '%s: done: %s\n' "$each" \
+        "$({ grep '^untrained .* difference ' "$log" || cat "$log"; } | tail -n 1)" ;;
       *) printf '%s: exit code %s: %s\n' "$each" "$code" \
         "$({ grep '^error: ' "$log" || cat "$log"; } | tail -n 1)" ;;
     esac

@@ -16,7 +16,7 @@ usage: scripts/prepare_and_run.sh -D DATASET [-d DOCKER_IMAGE] [-t arm64|x86] [-
 
   -D DATASET  a folder of class folders, a prepared dataset, or digits
   -d IMAGE    export the model inside this docker image
-  -t TARGET   arm64 (default), or x86
+  -t TARGET   arm64 (default), or x86 (default for -i local on such a machine)
   -i DEVICE   ssh:user@host[:port], adb:SERIAL or local; may be repeated (default: adb's only device
               for arm64, local for x86)
   -r RUNTIME  bundled (default): the package brings its own Python; system:3.11: the device has
@@ -33,14 +33,15 @@ Exit codes: 0 done, 2 usage, 3 data, 4 a file is damaged, 5 this device cannot r
 EOF
 }
 
-data='' image='' target=arm64 runtime=bundled model='' folder='' output=''
+data='' image='' target='' runtime=bundled model='' folder='' output=''
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage && exit ;;
     --) shift && break ;;
     -D | -d | -t | -i | -r | -m | -w | -o)
       [ $# -ge 2 ] || fail 2 "$1 wants a value" 'see scripts/prepare_and_run.sh --help' ;;
-    *) fail 2 "$1 is no option" 'scripts/prepare_and_run.sh --help shows them' ;;
+    -*) fail 2 "$1 is no option" 'arguments of train.sh come after --; see also --help' ;;
+    *) fail 2 "$1 stands alone" 'pictures are given with -D, arguments of train.sh after --' ;;
   esac
   case $1 in
     -D) data=$2 ;;
@@ -56,6 +57,14 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$data" ] || fail 2 'no dataset is given' \
   'scripts/prepare_and_run.sh -D FOLDER_OF_CLASS_FOLDERS'
+[ "$data" = digits ] || [ -d "$data" ] ||
+  fail 3 "$data is no folder" 'give a folder of class folders, or digits'
+[ -z "$output" ] || mkdir -p "$output" 2>/dev/null ||
+  fail 5 "$output cannot be written" 'choose another folder with -o'
+if [ -z "$target" ]; then
+  target=arm64
+  [ "$devices" != local ] || [ "$(uname -m)" != x86_64 ] || target=x86
+fi
 case $target in
   arm64) ;;
   x86 | x86_64)
@@ -148,6 +157,7 @@ make_package() {
       "wait for it, or end it: scripts/run.sh $(quote "$package")-i local --stop"
   # Written before the work: what changes during it is newer.
   rm -f "$stamp"
+  find_tod "$root"
   printf '%s\n' "$recipe" >"$stamp.new"
   tod package "$model" "$data" -o "$package" --target "$target" "$@" >&2
   mv "$stamp.new" "$stamp"
@@ -169,6 +179,8 @@ serve() { # DEVICE
   sh "$scripts/push.sh" "$package" "$@" || code=$?
   echo "$code" >>"$pushed"
   [ "$(wc -l <"$pushed")" -lt "$device_count" ] || leave_lock
+  # A damaged package is made anew the next time.
+  [ "$code" -ne 4 ] || rm -f "$stamp"
   [ "$code" -eq 0 ] || return "$code"
   echo '== Running it' >&2
   eval "sh \"\$scripts/run.sh\" \"\$package\" \"\$@\" -- $arguments" || return

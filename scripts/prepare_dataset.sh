@@ -66,6 +66,7 @@ if [ -f "$folder/dataset.json" ] && [ "$(cat "$recipe" 2>/dev/null)" = "$asked" 
 fi
 mkdir -p "$(dirname -- "$folder")"
 rm -f "$recipe"
+find_tod "$root"
 tod prepare-dataset "$source" "$folder" "$@" >&2
 printf '%s\n' "$asked" >"$recipe"
 echo "$folder"

@@ -46,6 +46,7 @@ if [ -f "$model" ] && [ "$(cat "$recipe" 2>/dev/null)" = "$asked" ] &&
 fi
 rm -f "$recipe"
 if [ -z "$image" ]; then
+  find_tod "$root"
   tod export -o "$model" "$@"
 else
   command -v docker >/dev/null 2>&1 || fail 5 'there is no docker here' \

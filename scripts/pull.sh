@@ -43,7 +43,11 @@ pull() { # DEVICE
   mkdir -p "$out/model" "$out/job" 2>/dev/null ||
     fail 5 "$out: cannot be written" 'choose another folder with -o'
   choose
+  earlier=''
   [ ! -s "$device_temp/missing" ] || bring
+  bring_base
+  trained=$out/model/transfer_learning_trained.tod
+  [ ! -f "$trained" ] || echo "the trained model: $trained"
   echo "brought $(count "$device_temp/missing") files to $out;" \
     "$(count "$device_temp/right") were there already"
 }
@@ -56,6 +60,26 @@ choose() {
   here "$device_temp/answer" >"$device_temp/wanted"
   right_here "$out" "$device_temp/wanted" >"$device_temp/right"
   without "$device_temp/right" "$device_temp/wanted" >"$device_temp/missing"
+}
+
+# Models of an earlier job, which the device has overwritten: nobody has them but this folder.
+keep_earlier() { # NAME
+  case $1 in model/*) ;; *) return 0 ;; esac
+  [ -e "$out/$1" ] || return 0
+  if [ -z "$earlier" ]; then
+    number=1
+    while [ -e "$out/earlier-$number" ]; do number=$((number + 1)); done
+    earlier=$out/earlier-$number
+    mkdir -p "$earlier/model"
+    echo "what was here before is in $earlier"
+  fi
+  mv "$out/$1" "$earlier/$1"
+}
+
+# A checkpoint is of no use without the model that it was trained from.
+bring_base() {
+  base=model/transfer_learning.tod
+  [ ! -f "$package/$base" ] || [ -e "$out/$base" ] || cp "$package/$base" "$out/$base"
 }
 
 bring() {
@@ -76,6 +100,7 @@ EOF
   # Whole files are kept also when the connection broke after them.
   right_here "$incoming" "$device_temp/missing" >"$device_temp/arrived"
   while IFS= read -r name; do
+    keep_earlier "$name"
     mv -f "$incoming/$name" "$out/$name"
   done <"$device_temp/arrived"
   without "$device_temp/arrived" "$device_temp/missing" >"$device_temp/damaged"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests import jail
-from tests.conftest import ROOT
+from tests.conftest import ROOT, make_pictures
 from tests.device_package import failed, script, succeeded
 from tests.phone import Adb, Phone, missing
 from tests.ssh_device import free_port, ssh_device
@@ -60,10 +60,45 @@ def test_here_from_nothing(checkout, pictures):
     results = checkout / "build" / "package-x86_64-results" / "local"
     assert (results / TRAINED).is_file()
     assert (results / "job" / "log").is_file()
-    again = whole_job(checkout, pictures, "-t", "x86")
+    assert (results / "model" / "transfer_learning.tod").is_file()  # what checkpoints refer to
+    assert f"the trained model: {results / TRAINED}" in done.stdout
+    again = whole_job(checkout, pictures, "-i", "local")
     assert difference(succeeded(again)) == difference(done.stdout)
     assert "is up to date" in again.stderr
     assert "Making the package" not in again.stderr
+
+
+def test_other_pictures_do_not_overwrite_what_was_trained(checkout, tiny, pictures, tmp_path):
+    out = tmp_path / "out"
+    common = ("-t", "x86", "-m", tiny, "-o", out)
+    succeeded(whole_job(checkout, pictures, *common))
+    before = (out / TRAINED).read_bytes()
+    other = make_pictures(tmp_path / "other", per_class=10)
+    (other / "blue").rename(other / "cyan")
+    done = whole_job(checkout, other, *common)
+    assert f"what was here before is in {out}/earlier-1" in succeeded(done)
+    assert (out / TRAINED).read_bytes() != before
+    assert (out / "earlier-1" / TRAINED).read_bytes() == before
+
+
+def test_a_damaged_package_is_made_anew(checkout, tiny, pictures):
+    common = ("-t", "x86", "-m", tiny)
+    succeeded(whole_job(checkout, pictures, *common))
+    (checkout / "build" / "package-x86_64" / "train.sh").write_text("damaged")
+    failed(whole_job(checkout, pictures, *common), 4, "is damaged: train.sh")
+    succeeded(whole_job(checkout, pictures, *common))
+
+
+def test_mistakes_are_named_before_any_work(checkout, pictures, tmp_path):
+    for arguments, code, word in (
+        (("-i", "usb"), 2, "usb is no device"),
+        (("-o", "/proc/none"), 5, "/proc/none cannot be written"),
+        (("-c", "5"), 2, "after --"),
+        (("-D", tmp_path / "none"), 3, "is no folder"),
+    ):
+        done = whole_job(checkout, pictures, *arguments)
+        failed(done, code, word)
+        assert "==" not in done.stderr
 
 
 def test_over_ssh(checkout, tiny, pictures, tmp_path):
@@ -94,7 +129,7 @@ def test_a_device_that_fails_keeps_no_other_from_its_job(checkout, tiny, picture
     assert done.returncode == 7
     lines = done.stdout.splitlines()[-2:]
     assert lines[0].startswith(f"{away}: exit code 7: error: {away} cannot be reached")
-    assert lines[1].startswith(f"{device.name}: done: brought 3 files")
+    assert lines[1].startswith(f"{device.name}: done: untrained 0.")
     (trained,) = (tmp_path / "out").glob(f"*/{TRAINED}")
     assert (trained.parents[1] / "job.log").read_text().count("difference +") == 1
 

@@ -333,14 +333,15 @@ def test_prepare_and_run(checkout, own_package, tiny, pictures, tmp_path):
     assert not asked.exists()
     assert (tmp_path / "out" / "model" / "transfer_learning_trained.tod").is_file()
     (tmp_path / "python.tar.gz").touch()
-    failed(whole_job("-r", tmp_path / "python.tar.gz", "-i", "usb"), 2, "usb is no device")
+    away = "ssh:nobody@127.0.0.1:1"  # the package is all that is wanted
+    failed(whole_job("-r", tmp_path / "python.tar.gz", "-i", away), 7, "cannot be reached")
     assert asked.read_text().splitlines()[-2:] == [
         "--python-archive", str(tmp_path / "python.tar.gz")
     ]  # fmt: skip
     asked.unlink()
     (tmp_path / "python.tar.gz").write_text("another, and older")
     os.utime(tmp_path / "python.tar.gz", (1e9, 1e9))
-    failed(whole_job("-r", tmp_path / "python.tar.gz", "-i", "usb"), 2, "usb is no device")
+    failed(whole_job("-r", tmp_path / "python.tar.gz", "-i", away), 7, "cannot be reached")
     assert asked.exists()
     failed(whole_job("-t", "mips"), 2, "no target")
     failed(whole_job("-r", "none"), 2, "no file")

@@ -208,7 +208,7 @@ def test_a_pull_that_is_cut(phone, own_package, tmp_path):
     assert not list((tmp_path / "results").rglob("*.tod"))
     phone.connect()
     assert call(phone.adb, "pull.sh", own_package, "-o", tmp_path / "results").returncode == 0
-    assert len(list((tmp_path / "results").rglob("*.tod"))) == 1
+    assert len(list((tmp_path / "results").rglob("*_trained.tod"))) == 1
 
 
 @pytest.mark.parametrize(("data", "words"), [("size=1m", "too little room"), ("ro", "written")])

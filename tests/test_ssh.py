@@ -102,7 +102,8 @@ def test_push_run_pull(desk):
     (out / "model" / names[1]).write_bytes(b"half")
     assert "brought 1 files" in succeeded(desk.call("pull.sh", "-o", out))
     assert (out / "model" / names[1]).read_bytes() == (desk.place / "model" / names[1]).read_bytes()
-    assert sorted(path.name for path in out.iterdir()) == ["job", "model"]
+    assert sorted(path.name for path in out.iterdir()) == ["earlier-1", "job", "model"]
+    assert (out / "earlier-1" / "model" / names[1]).read_bytes() == b"half"
 
 
 def test_only_what_changed_is_sent(desk):
