@@ -63,9 +63,9 @@ class Desk:
         arguments = self.arguments(*arguments, at=at, where=where)
         return script(name, *arguments, **{"TOD_SSH": self.device.client} | variables)
 
-    def start(self, name, *arguments, at=None, where=None):
+    def start(self, name, *arguments, at=None, where=None, **variables):
         arguments = self.arguments(*arguments, at=at, where=where)
-        return start_script(name, *arguments, TOD_SSH=self.device.client)
+        return start_script(name, *arguments, **{"TOD_SSH": self.device.client} | variables)
 
 
 @pytest.fixture
@@ -170,40 +170,34 @@ def test_what_a_cut_push_brought_goes_with_the_next(desk, tmp_path):
         done = script("push.sh", seal(first), "-i", at, *arguments, TOD_SSH=desk.device.client)
     failed(done, 7, "was lost")
     wait_until((desk.place / "dataset" / "other" / "0.png").exists)
-    succeeded(desk.call("push.sh"))
+    succeeded(desk.call("push.sh", at="local"))
     assert content(desk.place) == content(desk.package)
     assert not (desk.place / "dataset" / "other").exists()
 
 
 def test_two_pushes_to_one_folder(desk, tmp_path):
     """The first is held when it has begun, the second ends, and then the first goes on."""
-    (tmp_path / "ssh").mkdir()
-    with ssh_device(tmp_path / "ssh") as device:
-        both = Desk(device, desk.package, desk.place)
-        only(device, wanted_tools())
-        hold, go = device.home / "hold", device.home / "go"
-        (device.tools / "sync").write_text(
-            f"#!/bin/sh\nmv {hold} {hold}.now 2>/dev/null || exit 0\n"
-            f"until [ -e {go} ]; do sleep 0.1; done\n"
-        )
-        (device.tools / "sync").chmod(0o755)
-        hold.touch()
-        first = both.start("push.sh")
-        wait_until((device.home / "hold.now").exists)
-        assert (both.place / "INCOMPLETE").exists()
-        (both.package / "train.sh").write_text("# another\n")
-        other = shutil.copytree(both.package, tmp_path / "other")
-        (other / "bin" / "more").touch()
-        (both.package / "train.sh").write_bytes((both.package / "eval.sh").read_bytes())
-        second = Desk(device, seal(other), both.place)
-        succeeded(second.call("push.sh"))
-        assert content(both.place) == content(other)
-        go.touch()
-        out, error = first.communicate(timeout=60)
-        failed(subprocess.CompletedProcess([], first.returncode, out, error), 4, "another push")
-        failed(second.call("run.sh"), 4, "not pushed completely", "push")
-        succeeded(second.call("push.sh"))
-        assert content(both.place) == content(other)
+    hold, go, sync = (tmp_path / name for name in ("hold", "go", "sync"))
+    hold.touch()
+    words = f"until [ -e '{go}' ]; do sleep 0.05; done"
+    sync.write_text(f"#!/bin/sh\n! mv '{hold}' '{hold}ing' 2>/dev/null || {words}\n")
+    sync.chmod(0o755)
+    other = shutil.copytree(desk.package, tmp_path / "other")
+    (other / "train.sh").write_text("# another\n")
+    (other / "bin" / "more").touch()
+    second = Desk(desk.device, seal(other), desk.place)
+
+    first = desk.start("push.sh", at="local", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    wait_until(lambda: not hold.exists())
+    assert (desk.place / "INCOMPLETE").exists()
+    succeeded(second.call("push.sh", at="local"))
+    assert content(desk.place) == content(other)
+    go.touch()
+    out, error = first.communicate(timeout=60)
+    failed(subprocess.CompletedProcess([], first.returncode, out, error), 4, "another push")
+    failed(second.call("run.sh", at="local"), 4, "not pushed completely", "push")
+    succeeded(second.call("push.sh", at="local"))
+    assert content(desk.place) == content(other)
 
 
 def test_a_list_that_a_power_cut_emptied(desk):
@@ -348,6 +342,9 @@ def test_a_device_with_those_tools_only_that_greets(desk, tmp_path):
     """And a client whose configuration would run a command there."""
     (tmp_path / "ssh").mkdir()
     with ssh_device(tmp_path / "ssh") as device:
+        only(device, wanted_tools() - {"sha256sum", "wc"})
+        failed(Desk(device, desk.package, desk.place).call("push.sh"), 5, "has no sha256sum wc")
+        assert not desk.place.exists()
         only(device, wanted_tools())
         (desk.package / "bin" / "net_runner").write_text(QUICK)
         seal(desk.package)
@@ -373,16 +370,6 @@ def test_another_architecture(desk):
     failed(desk.call("push.sh"), 5, "the package is for riscv64", "--target")
     assert not desk.place.exists()
     succeeded(desk.call("push.sh", TOD_EMULATOR="qemu-riscv64"))
-
-
-def test_a_tool_that_the_device_lacks(desk, tmp_path):
-    folder = tmp_path / "ssh"
-    folder.mkdir()
-    with ssh_device(folder) as device:
-        only(device, wanted_tools() - {"sha256sum", "wc"})
-        done = Desk(device, desk.package, desk.place).call("push.sh")
-    failed(done, 5, "has no sha256sum wc", "install")
-    assert not desk.place.exists()
 
 
 def test_a_folder_under_a_file(desk, tmp_path):
