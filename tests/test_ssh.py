@@ -164,12 +164,17 @@ def test_what_a_cut_push_brought_goes_with_the_next(desk, tmp_path):
     (first / "dataset" / "other").mkdir()
     shutil.copy(first / "dataset" / "red" / "0.png", first / "dataset" / "other")
     (first / "model" / "big").write_bytes(os.urandom(4_000_000))
-    arguments = ("-w", desk.place)
-    with link(desk.device, limit_bytes=1_000_000) as through:
-        at = desk.device.at(through.port)
-        done = script("push.sh", seal(first), "-i", at, *arguments, TOD_SSH=desk.device.client)
-    failed(done, 7, "was lost")
-    wait_until((desk.place / "dataset" / "other" / "0.png").exists)
+    arrived = desk.place / "dataset" / "other" / "0.png"
+    with link(desk.device, limit_bytes=1_000_000, silently=True) as through:
+        pushed = Desk(desk.device, seal(first), desk.place).start(
+            "push.sh", at=desk.device.at(through.port)
+        )
+        wait_until(arrived.exists)
+        through.silent.wait(timeout=60)
+        pushed.terminate()
+        pushed.communicate(timeout=60)
+    assert pushed.returncode == 130
+    assert arrived.exists()
     succeeded(desk.call("push.sh", at="local"))
     assert content(desk.place) == content(desk.package)
     assert not (desk.place / "dataset" / "other").exists()
