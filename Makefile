@@ -1,6 +1,7 @@
 # make demo     the whole job on handwritten digits, or on yours: make demo DATA=~/pictures
 # make device-test-tools   sshd, adb, qemu and busybox for the tests of devices; asks for root
 # make test     lint, types and tests, also with the oldest onnxruntime that a device may have
+# make soak     the long tests of docs/reliability.md's promises: half an hour, and a table
 # make bench    the figures of docs/performance.md
 # make lock     the device's packages with their hashes, anew (after a change of constraints.txt)
 # make clean    remove what these made
@@ -16,7 +17,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SETUP := pyproject.toml constraints.txt
 
-.PHONY: demo device-test-tools test test-old-runtime test-all-networks lint types bench lock clean
+.PHONY: demo device-test-tools test test-old-runtime test-all-networks lint types soak bench lock clean
 
 demo: $(VENV)/demo-ready
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sh scripts/demo.sh "$(DATA)"
@@ -45,6 +46,9 @@ lint: $(VENV)/test-ready
 
 types: $(VENV)/test-ready
 	$(VENV)/bin/mypy
+
+soak: $(VENV)/test-ready
+	TOD_SOAK=1 $(VENV)/bin/python -m pytest -m promise
 
 bench: $(VENV)/test-ready
 	$(VENV)/bin/python -m benchmarks

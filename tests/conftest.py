@@ -20,6 +20,7 @@ from model.export import export_backbone
 from model.optimizers import SGD
 from tod.manifest import InputSpec, Weights
 
+pytest_plugins = ["tests.promises"]
 ROOT = Path(__file__).resolve().parent.parent
 TEST_DATA = Path(os.environ.get("TOD_TEST_DATA", ROOT.parent / "shared" / "data"))
 COLOURS = {"blue": (40, 40, 200), "green": (40, 180, 40), "red": (200, 40, 40)}

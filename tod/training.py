@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from tod.dataset import Dataset, Sample
 from tod.errors import DataError, Interrupted, TrainingError, UsageError
 from tod.features import Features
 from tod.manifest import Run
+from tod.plan import check, settle
 from tod.records import (
     CycleDone,
     Evaluated,
@@ -102,7 +103,7 @@ def train(
         "accumulate": accumulate,
     }
     given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
-    _check_settings(given)
+    check(given)
     if schedule is not None:
         given["schedule"] = parse_schedule(schedule)
     output = None if output is None else Path(output)
@@ -110,7 +111,7 @@ def train(
     if with_new_classes and session.classes is not None:
         old = yield from _add_classes(session, dataset, seed or 0, should_stop)
     dataset = session.match(dataset, seed=seed or 0)
-    run, notices = _plan(session, dataset, given)
+    run, notices = settle(session, dataset, given)
     yield _started(session, dataset, run)
     yield from map(Notice, (*dataset.notices, *notices))
     yield from fill_features(session, dataset, SPLITS, should_stop)
@@ -212,77 +213,6 @@ def _train_rows(session: TrainSession, dataset: Dataset) -> tuple[Features, NDAr
     batches."""
     samples = sorted(dataset.split("train"), key=lambda sample: (sample.label, sample.sha256))
     return session.store.rows(dataset, samples)
-
-
-def _check_settings(given: Mapping[str, float]) -> None:
-    """Refuse what cannot be meant, all of it at once."""
-    least = {
-        "accumulate": 1,
-        "batch_size": 1,
-        "cycles": 0,
-        "eval_every": 0,
-        "patience": 0,
-        "save_every": 0,
-        "seed": 0,
-    }
-    problems = [
-        f"{name} is {given[name]}, at least {bound} is wanted"
-        for name, bound in least.items()
-        if given.get(name, bound) < bound
-    ]
-    if not 0 < given.get("lr", 1) < math.inf:
-        problems.append(f"lr is {given['lr']}, a number above 0 is wanted")
-    if not 0 <= given.get("target_accuracy", 0) <= 1:
-        problems.append(f"target_accuracy is {given['target_accuracy']}, wanted 0 to 1")
-    if problems:
-        raise UsageError("; ".join(problems))
-
-
-def _plan(
-    session: TrainSession, dataset: Dataset, given: Mapping[str, Any]
-) -> tuple[Run, list[str]]:
-    """Settle every setting: given, or from the checkpoint, or the default."""
-    manifest = session.manifest
-    earlier = session.state.run
-    run = earlier or Run(
-        cycles=60,
-        batch_size=manifest.batch_size,
-        lr=manifest.optimizer.lr,
-        schedule=manifest.optimizer.schedule,
-        accumulate=manifest.accumulate or 1,
-        eval_every=20,
-        target_accuracy=0.9,
-        patience=0,
-        save_every=0,
-        seed=0,
-        split_seed=dataset.seed,
-        pictures={},
-        data_sha256="",
-    )
-    run = replace(run, **given, split_seed=dataset.seed, data_sha256=dataset.digest())
-    if run.accumulate > 1 and manifest.accumulate is None:
-        raise UsageError("this model cannot add up batches", hint="export it with --accumulate N")
-    notices = []
-    if not dataset.cropped and session.split_seed not in (None, dataset.seed):
-        notices.append(
-            f"the pictures are split with seed {dataset.seed}, but this model was trained on the "
-            f"split of seed {session.split_seed}: some test and validation pictures are known to it"
-        )
-    if earlier is None:
-        return run, notices
-    exact = ("batch_size", "lr", "eval_every", "seed", "schedule", "accumulate")
-    pairs = [(name, getattr(earlier, name), getattr(run, name)) for name in exact]
-    changed = [f"{name} {old} -> {new}" for name, old, new in pairs if old != new]
-    if changed:
-        notices.append(f"other settings than the checkpoint's: {', '.join(changed)}")
-    if run.cycles != earlier.cycles and run.schedule.follows_run:
-        notices.append(
-            f"the schedule {run.schedule} follows the whole run, which was {earlier.cycles} cycles "
-            f"long and is {run.cycles} now"
-        )
-    if earlier.data_sha256 != run.data_sha256:
-        notices.append("the pictures or their split are not those that the checkpoint has seen")
-    return run, notices
 
 
 def _started(session: TrainSession, dataset: Dataset, run: Run) -> Started:
