@@ -57,7 +57,7 @@ class Artifact:
     @property
     def stem(self) -> str:
         """The name that files derived from this one start with: that of the base."""
-        return Path(self.manifest.base or self.path.name).stem
+        return stem(self.path, self.manifest)
 
     def test_vectors(self) -> dict[str, dict[str, NDArray[Any]]]:
         """Graph name -> tensor name -> array, inputs and expected outputs alike."""
@@ -66,6 +66,21 @@ class Artifact:
             graph_name, _, tensor = key.partition("/")
             nested.setdefault(graph_name, {})[tensor] = array
         return nested
+
+
+def stem(path: Path, manifest: Manifest) -> str:
+    """The name that files derived from a file with this manifest start with: that of its base."""
+    return Path(manifest.base or path.name).stem
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """The manifest of a file whose own members are as it says; neither graphs nor the base of a
+    slim checkpoint are looked at.
+
+    Raises:
+        ArtifactError: no such file, damaged, foreign or too new.
+    """
+    return _read_members(Path(path))[0]
 
 
 def read(path: str | Path) -> Artifact:

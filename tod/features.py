@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tod.cache import FeatureCache
+from tod.cache import FOLDER, FeatureCache
 from tod.contents import Contents
 from tod.dataset import Dataset, Sample
 from tod.engine import Engine, runtime_version
-from tod.errors import PictureError, UsageError
+from tod.errors import DataError, PictureError, UsageError
 from tod.image import decoder_version, load
 from tod.machine import instructions, processor
 from tod.manifest import InputSpec, Manifest
@@ -104,10 +104,13 @@ class FeatureStore:
         Yields:
             Pictures done and pictures to do, after each batch; nothing if none is missing.
             Whoever stops iterating stops the work, and what was computed is kept.
+
+        Raises:
+            DataError: the dataset's folder has vanished, which is not the fault of each picture.
         """
         self.unreadable = {}
         shelf = self._shelf(dataset)
-        done = 0
+        done = failed = 0
         # Once more where a picture cannot be read but has a twin with the same content.
         while missing := self._missing(dataset, shelf, samples):
             total = done + len(missing)
@@ -122,6 +125,8 @@ class FeatureStore:
                         _keep(shelf, running.popleft())
                         running.extend(map(start, islice(batches, 1)))
                         done = min(done + BATCH, total)
+                        if failed < (failed := len(self.unreadable)):
+                            _check_there(dataset.root)
                         yield done, total
                 finally:
                     pool.shutdown(cancel_futures=True)
@@ -213,6 +218,24 @@ def _keep(shelf: _Shelf, batch: Future[_Batch]) -> None:
     if result.rows is not None:
         shelf.cache.add(result.computed, result.rows)
     shelf.readable.update(result.readable)
+
+
+def _check_there(root: Path) -> None:
+    """After a picture could not be read: is its folder still there?
+
+    Raises:
+        DataError: it is not, or it is empty, as the place of an unmounted disk is.
+    """
+    try:
+        with os.scandir(root) as entries:
+            problem = "" if any(entry.name != FOLDER for entry in entries) else "it is empty now"
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if problem:
+        raise DataError(
+            f"{root}: the folder vanished while its pictures were looked at: {problem}",
+            hint="mount the disk or restore the folder, then start the same command again",
+        )
 
 
 def _unchanged(shelf: _Shelf, sample: Sample) -> bool:

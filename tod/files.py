@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows; without locks nothing that is left over is removed
+    fcntl = None  # type: ignore[assignment]
+
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part", re.DOTALL)
 
 
 def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace `path` by `data`: whoever looks finds the old file or the new one, never a part.
 
-    Temporary file in the same folder, write, flush, fsync, `os.replace`, fsync of the folder.
+    Temporary file in the same folder, write, flush, fsync, `os.replace`, fsync of the folder. The
+    temporary file is locked as long as it is worked on, see `remove_unfinished`.
 
     Args:
         path: the file to make or replace.
@@ -22,21 +33,56 @@ def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
     Raises:
         OSError: the folder is missing, read-only or full; the old file is then untouched.
     """
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+    temporary, file = _new_beside(path)
     try:
-        # "x" obeys the umask, where tempfile.mkstemp would leave mode 0600 behind.
-        with open(temporary, "xb") as file:
+        with file:
             file.write(data)
+            file.flush()
             if durable:
-                file.flush()
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
+            if fcntl is None:
+                file.close()  # Windows renames no open file
+            os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     if durable:
         _sync_folder(path.parent)
+
+
+def remove_unfinished(folder: Path, written: Callable[[str], object]) -> None:
+    """Remove the temporary files that a killed `write_whole` left in a folder.
+
+    One that a living process works on is locked and stays; so do all where there are no locks.
+
+    Args:
+        folder: where to look.
+        written: whether a file of this name is one that the caller writes; others stay.
+    """
+    if fcntl is None:
+        return
+    with contextlib.suppress(OSError):
+        for path in list(folder.iterdir()):
+            name = _TEMPORARY.fullmatch(path.name)
+            if name and written(name[1]) and path.is_file() and not path.is_symlink():
+                with contextlib.suppress(OSError), open(path, "r+b") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+
+
+def _new_beside(path: Path) -> tuple[Path, IO[bytes]]:
+    """A new temporary file in the folder of `path`, locked where there are locks."""
+    while True:
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+        # "x" obeys the umask, where tempfile.mkstemp would leave mode 0600 behind.
+        file = open(temporary, "xb")  # noqa: SIM115 - the caller closes it
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        if temporary.exists():
+            return temporary, file
+        file.close()  # it was taken for a left over one before it was locked
 
 
 def _sync_folder(folder: Path) -> None:

@@ -42,6 +42,16 @@ Cycles = Annotated[
 SaveEvery = Annotated[
     int | None, typer.Option("-s", "--save-every", help="Save a checkpoint every N cycles.")
 ]
+Keep = Annotated[
+    int | None, typer.Option(help="How many checkpoints stay; older ones are removed (default: 3).")
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on from the newest good checkpoint (-s saves them); without one, begin.",
+    ),
+]
 Verbose = Annotated[
     bool,
     typer.Option(
@@ -121,6 +131,8 @@ def net_runner(
     data: Data,
     cycles: Cycles = None,
     save_every: SaveEvery = None,
+    keep: Keep = None,
+    resume: Resume = False,
     verbose: Verbose = False,
     batch_size: Batch = None,
     threads: Threads = None,
@@ -145,6 +157,8 @@ def net_runner(
 
     Example: net_runner -f transfer_learning.tod -d dataset -c 60 -s 20
 
+    Example: net_runner -f transfer_learning.tod -d dataset -c 60 -s 20 --resume
+
     Example: net_runner -f transfer_learning.tod -d dataset --init ridge
 
     Example: net_runner -f my_trained.tod -d more_classes -c 60 --add-classes
@@ -158,6 +172,7 @@ def run(
     data: Path,
     *,
     cycles: int | None,
+    resume: bool = False,
     verbose: bool = False,
     threads: int | None = None,
     output: Path | None = None,
@@ -177,10 +192,12 @@ def run(
     Args:
         cycles: 0 only evaluates, unless `init` sets the head; None trains as long as the checkpoint
             or the default says.
+        resume: the newest good checkpoint takes the place of `model`, if there is one.
         settings: those of `tod.train`.
     """
     with stop_requests() as should_stop:
         # numpy, Pillow and onnxruntime load here, so that --help need not wait for them.
+        from tod import checkpoints
         from tod.cache import choose_folder
         from tod.dataset import Dataset
         from tod.records import Notice, Saved
@@ -193,9 +210,12 @@ def run(
         observe = print_tensors(sys.stderr if as_json else sys.stdout) if verbose else None
         # Whoever wants to see what goes through the graphs wants to see the pictures go through.
         cache = cache_choice(cache_dir, no_cache or verbose)
-        session = TrainSession.load(model, threads=threads, observe=observe, cache=cache)
-        output = output or model.parent / f"{session.artifact.stem}_trained.tod"
         only_evaluate = cycles == 0 and init is None
+        found, told = None, tuple[str, ...]()
+        if resume and not only_evaluate:
+            found, told = checkpoints.newest(model, output)
+        session = TrainSession.load(found or model, threads=threads, observe=observe, cache=cache)
+        output = output or model.parent / f"{session.artifact.stem}_trained.tod"
         check_writable(log, inference, None if only_evaluate else output)
         if inference is not None and only_evaluate and session.classes is None:
             raise UsageError("-i: this model was never trained", hint="train it with -c")
@@ -208,18 +228,28 @@ def run(
             if only_evaluate:
                 unused = [name for name, value in settings.items() if value is not None]
                 unused += ["add_classes"] if add_classes else []
+                unused += ["resume"] if resume else []
                 if unused:
                     show(Notice(f"nothing is trained without -c: {', '.join(unused)} not used"))
                 records = evaluate(session, dataset, seed=seed, should_stop=should_stop)
             else:
+                for text in told:
+                    show(Notice(text))
+                if found is not None:
+                    init = None  # a checkpoint holds the head that was set before the first cycle
                 records = train(
                     session, dataset, cycles=cycles, seed=seed, output=output,
                     init=None if init is None else init.value, with_new_classes=add_classes,
                     should_stop=lambda: should_stop() or show.error is not None, **settings,
                 )  # fmt: skip
+            saved = ""
             try:
                 for record in records:
                     show(record)
+                    if isinstance(record, Saved):
+                        saved = (
+                            f"the {record.kind} of cycle {record.cycle} is saved in {record.path}"
+                        )
                 if inference is not None:
                     session.save_inference(inference)
                     show(Saved("inference model", str(inference), 0))
@@ -229,7 +259,7 @@ def run(
             if show.error is not None:
                 raise ArtifactError(
                     f"the output cannot be written: {show.error.strerror}",
-                    hint=f"what was trained so far is saved in {output.parent}" if cycles else "",
+                    hint=saved,
                 )
 
 

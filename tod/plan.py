@@ -24,6 +24,7 @@ def check(given: Mapping[str, float]) -> None:
         "batch_size": 1,
         "cycles": 0,
         "eval_every": 0,
+        "keep": 1,
         "patience": 0,
         "save_every": 0,
         "seed": 0,

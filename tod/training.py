@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tod.checkpoints import KEEP, Checkpoints
 from tod.dataset import Dataset, Sample
 from tod.errors import DataError, Interrupted, TrainingError, UsageError
 from tod.features import Features
@@ -23,7 +25,6 @@ from tod.records import (
     Notice,
     OldClasses,
     Record,
-    Saved,
     Started,
     Stopped,
 )
@@ -46,6 +47,7 @@ def train(
     target_accuracy: float | None = None,
     patience: int | None = None,
     save_every: int | None = None,
+    keep: int | None = None,
     seed: int | None = None,
     schedule: str | None = None,
     accumulate: int | None = None,
@@ -70,7 +72,9 @@ def train(
         eval_every: cycles between evaluations on the test split, 0 for none (20).
         target_accuracy: training ends when the test accuracy is above it (0.9).
         patience: training ends after so many evaluations without a rise, 0 for never (0).
-        save_every: cycles between checkpoints, 0 for none (0).
+        save_every: cycles between checkpoints, 0 for none (0). One that cannot be written is a
+            notice; `tod.checkpoints.newest` finds the one to continue from.
+        keep: so many checkpoints stay, older ones are removed when a new one is there (3).
         seed: of the batches, the dropout and a new head (0).
         schedule: of the learning rate, see `tod.schedule`; the artifact says.
         accumulate: batches in a cycle, whose mean gradient makes one step; the artifact says.
@@ -86,10 +90,11 @@ def train(
 
     Raises:
         UsageError: a setting that cannot be meant.
-        DataError: the dataset does not fit the model, or a split has no readable picture.
+        DataError: the dataset does not fit the model, its folder vanished while it was looked at,
+            or a split has no readable picture.
         TrainingError: the loss or a parameter is not finite; the last good state is kept.
         Interrupted: `should_stop` said so.
-        ArtifactError: a file cannot be written.
+        ArtifactError: the trained model cannot be written; it says where the best state is.
     """
     settings: dict[str, int | float | None] = {
         "cycles": cycles,
@@ -103,10 +108,12 @@ def train(
         "accumulate": accumulate,
     }
     given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
-    check(given)
+    keep = KEEP if keep is None else keep
+    check({**given, "keep": keep})
     if schedule is not None:
         given["schedule"] = parse_schedule(schedule)
-    output = None if output is None else Path(output)
+    checkpoints = Checkpoints(session, None if output is None else Path(output), keep)
+    checkpoints.remove_unfinished()
     old = None
     if with_new_classes and session.classes is not None:
         old = yield from _add_classes(session, dataset, seed or 0, should_stop)
@@ -125,9 +132,9 @@ def train(
         session.init_head(init, features[:], labels)
         yield _test(session, dataset)
     session.train()
-    yield from _cycles(session, dataset, rows, output, should_stop)
+    yield from _cycles(session, dataset, rows, checkpoints, should_stop)
     session.eval()
-    yield from _finish(session, dataset, output, old)
+    yield from _finish(session, dataset, checkpoints, old)
 
 
 def evaluate(
@@ -236,7 +243,7 @@ def _cycles(
     session: TrainSession,
     dataset: Dataset,
     rows: tuple[Features, NDArray[Any]],
-    output: Path | None,
+    checkpoints: Checkpoints,
     should_stop: Callable[[], bool],
 ) -> Iterator[Record]:
     """Cycle after cycle until `finished` gives a reason."""
@@ -253,10 +260,10 @@ def _cycles(
         lr = run.schedule.rate(run.lr, run.cycle, run.cycles)
         state, loss = session.next_state(batches, lr=lr, seed=run.seed, cycle=run.cycle + 1)
         if not _finite(session, state, loss):
-            yield from _checkpoint(session, output)
+            yield from checkpoints.save(session)
             raise TrainingError(
                 f"cycle {run.cycle + 1}: the loss or a parameter is not finite; the state of cycle "
-                f"{run.cycle} is kept{_in_checkpoint(session, output)}",
+                f"{run.cycle} is kept{checkpoints.where(session)}",
                 hint=f"try a smaller learning rate than {run.lr:g} with --lr",
             )
         least = loss if run.min_loss is None else min(loss, run.min_loss)
@@ -266,14 +273,13 @@ def _cycles(
         if run.eval_every and run.cycle % run.eval_every == 0:
             yield _test(session, dataset)
         if run.save_every and run.cycle % run.save_every == 0:
-            yield from _checkpoint(session, output)
+            yield from checkpoints.save(session)
         if should_stop() and finished(session.run) is None:
-            yield from _checkpoint(session, output)
+            yield from checkpoints.save(session)
             yield Stopped("interrupted", run.cycle, run.cycle)
-            kept = _in_checkpoint(session, output)
             raise Interrupted(
-                f"stopped after cycle {run.cycle} of {run.cycles}{kept}",
-                hint="to continue, give the checkpoint to -f, and -c as before" if kept else "",
+                f"stopped after cycle {run.cycle} of {run.cycles}{checkpoints.where(session)}",
+                hint="the same command with --resume goes on" if checkpoints.last else "",
             )
 
 
@@ -312,7 +318,7 @@ def _evaluated(
 def _finish(
     session: TrainSession,
     dataset: Dataset,
-    output: Path | None,
+    checkpoints: Checkpoints,
     old: tuple[Dataset, float] | None,
 ) -> Iterator[Record]:
     """Take the best state, score it on the validation split, write the trained model.
@@ -322,6 +328,7 @@ def _finish(
     """
     run = session.run
     reason = finished(run) or "cycles"
+    ending = copy(session)
     session.state = session.state.restore_best()
     yield Stopped(reason, run.cycle, run.kept_cycle)
     score = replace(_evaluated(session, dataset, "validation", None), cycle=run.kept_cycle)
@@ -331,24 +338,7 @@ def _finish(
         now = _evaluated(session, pictures, "validation", None)
         yield OldClasses(before, now.accuracy, now.total)
     session.end_run(reason, score.accuracy)
-    if output is not None:
-        session.save(output)
-        yield Saved("model", str(output), run.kept_cycle)
-
-
-def _checkpoint(session: TrainSession, output: Path | None) -> Iterator[Record]:
-    if output is not None:
-        path = _checkpoint_path(session, output)
-        session.save_checkpoint(path)
-        yield Saved("checkpoint", str(path), session.run.cycle)
-
-
-def _checkpoint_path(session: TrainSession, output: Path) -> Path:
-    return output.parent / f"{session.artifact.stem}_trained_{session.run.cycle}.tod"
-
-
-def _in_checkpoint(session: TrainSession, output: Path | None) -> str:
-    return "" if output is None else f" in {_checkpoint_path(session, output)}"
+    yield from checkpoints.save_model(session, ending)
 
 
 def _counts(session: TrainSession, dataset: Dataset) -> dict[str, int]:
