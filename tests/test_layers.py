@@ -12,9 +12,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     "errors", "files", "machine", "timing", "isolated", "schedule", "manifest", "graph",
     "sampling", "scoring", "closed_form", "records", "image", "contents", "cache", "dataset",
-    "state", "artifact", "engine", "features", "session", "plan", "checkpoints", "training", "__init__", "figures",
-    "measurements", "benchmark", "report", "benchmark_report", "predict", "compare", "describe",
-    "verify", "net_runner", "prepare_command", "export_command", "package_command", "cli",
+    "state", "artifact", "engine", "features", "session", "plan", "checkpoints", "training",
+    "__init__", "figures", "measurements", "benchmark", "report", "benchmark_report", "predict",
+    "compare", "describe", "verify", "net_runner", "prepare_command", "export_command",
+    "package_command", "cli",
 ]  # fmt: skip
 ONLY_IN = {
     "PIL": {"tod/image.py"},
