@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tod.contents import CONTENTS, NAME
-from tod.errors import DataError, UsageError
+from tod.errors import DataError, DeviceError, UsageError
 
 try:
     import fcntl
@@ -95,8 +95,9 @@ class FeatureCache:
         try:
             self._append(hashes, records)
         except OSError as error:
-            self._to_memory(error)
-            self._append(hashes, records)
+            with _in_memory():
+                self._to_memory(error)
+                self._append(hashes, records)
 
     def places(self, hashes: Sequence[str]) -> NDArray[np.int64]:
         """Where the rows of these pictures are, for `take`."""
@@ -371,5 +372,19 @@ def _unnamed(header: bytes) -> int:
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    _write_all(descriptor, header, 0)
+    with _in_memory():
+        _write_all(descriptor, header, 0)
     return descriptor
+
+
+@contextlib.contextmanager
+def _in_memory() -> Iterator[None]:
+    """The last place for features: where it has no room either, the run ends."""
+    try:
+        yield
+    except OSError as error:
+        raise DeviceError(
+            "the pictures' features find no room on disk, and none in memory: "
+            f"{error.strerror or error}",
+            hint="free some memory, or raise the limit on file sizes (ulimit -f)",
+        ) from error
