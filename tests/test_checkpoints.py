@@ -22,10 +22,10 @@ from tod.training import train
 SETTINGS = {"cycles": 6, "save_every": 1, "eval_every": 2, "target_accuracy": 1, "seed": 5}
 
 
-def finish(model, data, **settings):
+def finish(model, data, *, output=None, **settings):
     """A whole run; its records."""
     session = tod.TrainSession.load(model, threads=1, cache=False)
-    output = model.with_name("tiny_trained.tod")
+    output = output or model.with_name("tiny_trained.tod")
     dataset = tod.Dataset.open(data, seed=settings.get("seed", 0))
     return list(train(session, dataset, output=output, **settings))
 
@@ -160,6 +160,23 @@ def test_what_is_no_good_checkpoint_is_passed_over(copy, done, pictures, change,
     assert found == copy / "tiny_trained_5.tod"
     assert notice.startswith(f"{latest} was passed over: {reason}")
     resumes_to_the_same_bytes(copy, done, pictures)
+
+
+def test_in_another_folder_than_the_model(tiny, done, pictures, tmp_path):
+    """There checkpoints are whole, and found by the output."""
+    output = tmp_path / "elsewhere" / "mine.tod"
+    output.parent.mkdir()
+    finish(tiny, pictures, **SETTINGS, output=output)
+    wanted = {path.name: path.read_bytes() for path in output.parent.iterdir()}
+    assert wanted["mine.tod"] == (done / "tiny_trained.tod").read_bytes()
+    assert set(wanted) == {"mine.tod", *generations(done)}
+    output.unlink()
+    (output.parent / "tiny_trained_6.tod").write_bytes(b"rotten")
+    found, _ = checkpoints.newest(tiny, output)
+    assert found == output.parent / "tiny_trained_5.tod"
+    finish(found, pictures, **SETTINGS, output=output)
+    assert {path.name: path.read_bytes() for path in output.parent.iterdir()} == wanted
+    assert checkpoints.newest(tiny)[0] is None
 
 
 def test_nothing_good_means_a_new_start(copy, done, pictures):

@@ -120,6 +120,9 @@ def test_stop_saves_a_checkpoint_and_the_job_can_start_again(own_package):
     assert [process.wait(timeout=60) for process in stopped] == [0, 0]
     assert status(own_package) == "ended with code 130\n"
     assert list((own_package / "model").glob("*_trained_*.tod"))
+    succeeded(job(own_package, "start", "--resume", *SHORT[1:]))
+    assert "Loss is" not in succeeded(job(own_package, "follow"))  # three cycles were done
+    assert (own_package / "model" / "transfer_learning_trained.tod").is_file()
     succeeded(job(own_package, "start", *SHORT[1:]))
     assert "2: Loss is" in succeeded(job(own_package, "follow"))
 
