@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     "errors", "files", "machine", "timing", "isolated", "schedule", "manifest", "graph",
     "sampling", "scoring", "closed_form", "records", "image", "contents", "cache", "dataset",
-    "state", "artifact", "engine", "features", "session", "plan", "checkpoints", "training",
-    "__init__", "figures", "measurements", "benchmark", "report", "benchmark_report", "predict",
-    "compare", "describe", "verify", "net_runner", "prepare_command", "export_command",
-    "package_command", "cli",
+    "state", "signature", "artifact", "engine", "features", "session", "plan", "checkpoints",
+    "training", "__init__", "figures", "measurements", "benchmark", "report", "benchmark_report",
+    "predict", "compare", "describe", "verify", "net_runner", "prepare_command", "export_command",
+    "package_command", "sign_command", "cli",
 ]  # fmt: skip
 ONLY_IN = {
     "PIL": {"tod/image.py"},
@@ -26,9 +26,11 @@ ONLY_IN = {
         "tod/prepare_command.py",
         "tod/export_command.py",
         "tod/package_command.py",
+        "tod/sign_command.py",
         "tod/cli.py",
     },
     "safetensors": {"tod/artifact.py"},
+    "cryptography": {"tod/signature.py"},
     "google": {"tod/graph.py"},
     "onnxscript": {"model/lowering.py"},
     "onnx_ir": {"model/lowering.py"},

@@ -1,8 +1,9 @@
 """The .tod file: open, verify, write whole. docs/format.md describes the format.
 
-A ZIP of stored members: `manifest.json`, three ONNX graphs, `state.safetensors`, and
-`vectors.safetensors` with inputs and expected outputs. A *slim* checkpoint holds manifest and
-state only and finds the rest in its base, a whole .tod file beside it with the same graphs.
+A ZIP of stored members: `manifest.json`, three ONNX graphs, `state.safetensors`,
+`vectors.safetensors` with inputs and expected outputs, and `signature.json` where it is signed. A
+*slim* checkpoint holds manifest and state only and finds the rest in its base, a whole .tod file
+beside it with the same graphs.
 Reading checks sizes, hashes, names, shapes, dtypes, opset and operators before anything is run.
 """
 
@@ -19,14 +20,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tod import graph
+from tod import graph, signature
 from tod import manifest as manifests
 from tod.errors import ArtifactError
 from tod.files import write_whole
 from tod.manifest import GRAPHS, Manifest, Member
+from tod.signature import Signature
 from tod.state import Arrays, check_arrays
 
 MANIFEST, STATE, VECTORS = "manifest.json", "state.safetensors", "vectors.safetensors"
+SIGNATURE = "signature.json"
 _MEMBERS = (MANIFEST, *GRAPHS, VECTORS, STATE)
 _SLIM_MEMBERS = (MANIFEST, STATE)
 _MAX_MEMBER_BYTES = 1 << 30
@@ -45,6 +48,7 @@ class Artifact:
         state: the stored arrays.
         vectors: `vectors.safetensors`, undecoded; see `test_vectors`.
         source: the whole model that a slim checkpoint beside it can refer to, if there is one.
+        signature: who signed the file, as it says itself; not of what is written anew.
     """
 
     path: Path
@@ -53,6 +57,7 @@ class Artifact:
     state: Arrays
     vectors: bytes
     source: Path | None = None
+    signature: Signature | None = None
 
     @property
     def stem(self) -> str:
@@ -83,14 +88,26 @@ def read_manifest(path: str | Path) -> Manifest:
     return _read_members(Path(path))[0]
 
 
-def read(path: str | Path) -> Artifact:
+def read(path: str | Path, *, require_signature: Path | None = None) -> Artifact:
     """Open and verify a .tod file; a slim checkpoint together with its base.
 
+    Args:
+        path: the file.
+        require_signature: a public key; what its holder has not signed is refused.
+
     Raises:
-        ArtifactError: no such file, damaged, foreign, too new, or its base is not beside it.
+        ArtifactError: no such file, damaged, foreign, too new, not signed as required, or its base
+            is not beside it.
+        DeviceError: signatures cannot be checked here.
+        UsageError: the key is none.
     """
     path = Path(path)
     manifest, members = _read_members(path)
+    signed = members.pop(SIGNATURE, None)
+    found = None if signed is None else signature.decode(signed, where=str(path))
+    if require_signature is not None:
+        key = signature.read_public_key(require_signature)
+        signature.check(found, members[MANIFEST], key, where=str(path))
     source = path if manifest.kind == "model" else None
     if manifest.kind == "checkpoint" and set(members) == set(_SLIM_MEMBERS):
         source, base_members = _find_base(path, manifest)
@@ -102,7 +119,43 @@ def read(path: str | Path) -> Artifact:
     graphs = {name: members[name] for name in GRAPHS}
     for name, data in graphs.items():
         _check_graph(manifest, name, graph.inspect(data, where=f"{path}: {name}"), str(path))
-    return Artifact(path, manifest, graphs, state, members[VECTORS], source)
+    return Artifact(path, manifest, graphs, state, members[VECTORS], source, found)
+
+
+def require_graphs_of(signed: Artifact, checkpoint: Artifact) -> None:
+    """Refuse a checkpoint that runs other graphs than the signed model does. What a device wrote
+    itself cannot be signed there; it is data for graphs that somebody vouched for.
+
+    Raises:
+        ArtifactError: a graph differs.
+    """
+    for name in GRAPHS:
+        if checkpoint.manifest.members[name] != signed.manifest.members[name]:
+            raise ArtifactError(
+                f"{checkpoint.path}: its {name} is not that of the signed model {signed.path}",
+                hint="continue only what this model was trained to, or have the file signed",
+            )
+
+
+def sign(path: Path, key_file: Path, output: Path) -> Signature:
+    """Write a .tod file with a signature in place of one that it had; all else stays as it is.
+
+    Args:
+        path: the file to sign, which is verified first.
+        key_file: an Ed25519 private key.
+        output: the signed file; `path` signs it in place.
+
+    Raises:
+        ArtifactError: it is no good .tod file, or the result cannot be written.
+        DeviceError: nothing can be signed here.
+        UsageError: the key is none.
+    """
+    key = signature.read_private_key(key_file)
+    read(path)
+    _, members = _read_members(path)
+    members[SIGNATURE] = signature.sign(members[MANIFEST], key)
+    _write_members(output, {n: members[n] for n in (*_MEMBERS, SIGNATURE) if n in members})
+    return signature.decode(members[SIGNATURE], where=str(output))
 
 
 def write(artifact: Artifact, *, slim: bool = False) -> Manifest:
@@ -123,19 +176,7 @@ def write(artifact: Artifact, *, slim: bool = False) -> Manifest:
     table = {name: Member(len(data), _sha256(data)) for name, data in sorted(members.items())}
     manifest = replace(artifact.manifest, members=table)
     members[MANIFEST] = manifests.encode(manifest)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in _SLIM_MEMBERS if slim else _MEMBERS:
-            entry = zipfile.ZipInfo(name, _ZIP_DATE)
-            entry.create_system, entry.external_attr = 3, 0o644 << 16
-            archive.writestr(entry, members[name])
-    try:
-        write_whole(artifact.path, buffer.getvalue())
-    except OSError as error:
-        raise ArtifactError(
-            f"{artifact.path}: cannot be written: {error.strerror or error}",
-            hint="give another place with -o, or free some room",
-        ) from error
+    _write_members(artifact.path, {n: members[n] for n in (_SLIM_MEMBERS if slim else _MEMBERS)})
     return manifest
 
 
@@ -164,15 +205,31 @@ def arrays_from_bytes(data: bytes, *, where: str) -> dict[str, NDArray[Any]]:
         raise ArtifactError(f"{where}: it is not a readable safetensors file: {error}") from error
 
 
+def _write_members(path: Path, members: Mapping[str, bytes]) -> None:
+    """Write the ZIP file whole, the members in their order."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            entry = zipfile.ZipInfo(name, _ZIP_DATE)
+            entry.create_system, entry.external_attr = 3, 0o644 << 16
+            archive.writestr(entry, data)
+    try:
+        write_whole(path, buffer.getvalue())
+    except OSError as error:
+        raise ArtifactError(
+            f"{path}: cannot be written: {error.strerror or error}",
+            hint="give another place with -o, or free some room",
+        ) from error
+
+
 def _read_members(path: Path) -> tuple[Manifest, dict[str, bytes]]:
     """Manifest and members of one file; every hash is checked."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             names = [entry.filename for entry in entries]
-            if set(names) not in (set(_MEMBERS), set(_SLIM_MEMBERS)) or len(names) != len(
-                set(names)
-            ):
+            allowed = (set(_MEMBERS), set(_SLIM_MEMBERS))
+            if set(names) - {SIGNATURE} not in allowed or len(names) != len(set(names)):
                 raise ArtifactError(f"{path}: not a .tod file: it holds {sorted(names)[:8]}")
             for entry in entries:
                 if entry.compress_type != zipfile.ZIP_STORED:
@@ -192,7 +249,10 @@ def _read_members(path: Path) -> tuple[Manifest, dict[str, bytes]]:
         raise ArtifactError(f"{path}: not a readable .tod file: {error}") from error
     manifest = manifests.decode(members[MANIFEST], where=str(path))
     for name, data in members.items():
-        if name != MANIFEST and Member(len(data), _sha256(data)) != manifest.members[name]:
+        if (
+            name not in (MANIFEST, SIGNATURE)
+            and Member(len(data), _sha256(data)) != manifest.members[name]
+        ):
             raise ArtifactError(
                 f"{path}: member {name} is not what the manifest describes",
                 hint="the file is damaged or was put together from several; copy it again",

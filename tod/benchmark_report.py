@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+from tod import artifact
 from tod.benchmark import Plan, benchmark, duel
 from tod.errors import UsageError
 from tod.figures import (
@@ -45,6 +46,7 @@ def benchmark_files(
     plan: Plan,
     *,
     data: Path | None,
+    require_signature: Path | None = None,
     as_json: bool,
     should_stop: Callable[[], bool],
 ) -> None:
@@ -58,6 +60,9 @@ def benchmark_files(
             f"{len(paths)} files were given; one is measured, or two are compared",
             hint="tod benchmark A.tod B.tod",
         )
+    # Here, once: the processes that measure open the same files.
+    for path in paths if require_signature else ():
+        artifact.read(path, require_signature=require_signature)
     if len(paths) == 2 and (plan.profile or plan.sustained_seconds is not None):
         raise UsageError(
             "--profile and --sustained are for one file; here two are compared",

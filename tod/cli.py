@@ -27,12 +27,14 @@ from tod.net_runner import (
     Model,
     NoCache,
     Quiet,
+    RequireSignature,
     Seed,
     Threads,
     Verbose,
 )
 from tod.package_command import package
 from tod.prepare_command import prepare_dataset
+from tod.sign_command import sign
 
 app = typer.Typer(
     add_completion=True,
@@ -61,6 +63,7 @@ def version(
 app.command("prepare-dataset", epilog=EPILOG)(prepare_dataset)
 app.command("export", epilog=EPILOG)(export)
 app.command("package", epilog=EPILOG)(package)
+app.command("sign", epilog=EPILOG)(sign)
 
 
 # The options of net_runner, one by one the same; only without -c this one trains.
@@ -87,6 +90,7 @@ def evaluate(
     seed: Seed = None,
     cache_dir: CacheDir = None,
     no_cache: NoCache = False,
+    require_signature: RequireSignature = None,
     log: Log = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -97,7 +101,8 @@ def evaluate(
     """
     net_runner.run(
         model, data, cycles=0, verbose=verbose, threads=threads, inference=inference, seed=seed,
-        cache_dir=cache_dir, no_cache=no_cache, log=log, as_json=as_json, quiet=quiet,
+        cache_dir=cache_dir, no_cache=no_cache, require_signature=require_signature, log=log,
+        as_json=as_json, quiet=quiet,
     )  # fmt: skip
 
 
@@ -107,6 +112,7 @@ def predict(
     model: Model,
     top: Annotated[int, typer.Option(help="Classes to show for each picture.", min=1)] = 1,
     verbose: Verbose = False,
+    require_signature: RequireSignature = None,
     as_json: AsJson = False,
 ) -> None:
     """Class, probability and milliseconds of each picture.
@@ -118,7 +124,7 @@ def predict(
     from tod.session import TrainSession
 
     observe = print_tensors(sys.stderr if as_json else sys.stdout) if verbose else None
-    session = TrainSession.load(model, observe=observe)
+    session = TrainSession.load(model, observe=observe, require_signature=require_signature)
     predict_files(session, pictures, top=top, as_json=as_json)
 
 
@@ -130,6 +136,7 @@ def compare(
     seed: Seed = None,
     cache_dir: CacheDir = None,
     no_cache: NoCache = False,
+    require_signature: RequireSignature = None,
     as_json: AsJson = False,
 ) -> None:
     """Accuracy of several models on the same validation pictures, class by class.
@@ -139,7 +146,10 @@ def compare(
     from tod.compare import compare_models
 
     cache = net_runner.cache_choice(cache_dir, no_cache)
-    compare_models(models, data, threads=threads, seed=seed, cache=cache, as_json=as_json)
+    compare_models(
+        models, data, threads=threads, seed=seed, cache=cache,
+        require_signature=require_signature, as_json=as_json,
+    )  # fmt: skip
 
 
 @app.command(epilog=EPILOG)
@@ -158,6 +168,7 @@ def benchmark(
     ] = None,
     cycles: Annotated[int, typer.Option("-c", "--cycles", help="Of the whole job.")] = 60,
     profile: Annotated[bool, typer.Option("--profile", help="Also time by operator.")] = False,
+    require_signature: RequireSignature = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """What a model costs here: loading, backbone, head cycle, whole job, memory.
@@ -180,7 +191,10 @@ def benchmark(
             cycles=cycles,
             profile=profile,
         )
-        benchmark_files(models, plan, data=data, as_json=as_json, should_stop=should_stop)
+        benchmark_files(
+            models, plan, data=data, require_signature=require_signature, as_json=as_json,
+            should_stop=should_stop,
+        )  # fmt: skip
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
@@ -196,6 +210,7 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
 @app.command(epilog=EPILOG)
 def info(
     file: Annotated[Path, typer.Argument(help="A .tod file.")],
+    require_signature: RequireSignature = None,
     as_json: Annotated[bool, typer.Option("--json", help="The manifest as JSON.")] = False,
 ) -> None:
     """What a .tod file is: network, classes, tensors, sizes, optimizer, history.
@@ -205,7 +220,7 @@ def info(
     from tod import artifact
     from tod.describe import describe
 
-    describe(artifact.read(file), as_json=as_json)
+    describe(artifact.read(file, require_signature=require_signature), as_json=as_json)
 
 
 cache_app = typer.Typer(
@@ -254,6 +269,7 @@ def cache_clear(folder: CacheFolder) -> None:
 @app.command(epilog=EPILOG)
 def verify(
     file: Annotated[Path, typer.Argument(help="A .tod file.")],
+    require_signature: RequireSignature = None,
     as_json: AsJson = False,
 ) -> None:
     """Check hashes, structure and operators, and run the file's test vectors on this machine.
@@ -263,13 +279,17 @@ def verify(
     from tod import artifact
     from tod.verify import verify as verify_file
 
-    verify_file(artifact.read(file), as_json=as_json)
+    verify_file(
+        artifact.read(file, require_signature=require_signature), as_json=as_json,
+        signature_checked=require_signature is not None,
+    )  # fmt: skip
 
 
 @app.command(epilog=EPILOG)
 def merge(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, with its base beside it.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The whole model to make.")],
+    require_signature: RequireSignature = None,
 ) -> None:
     """Make a whole model of a checkpoint, with its best state.
 
@@ -277,7 +297,7 @@ def merge(
     """
     from tod.session import TrainSession
 
-    session = TrainSession.load(checkpoint)
+    session = TrainSession.load(checkpoint, require_signature=require_signature)
     if session.manifest.run is None:
         raise UsageError(f"{checkpoint} is no checkpoint: it is a whole model already")
     net_runner.check_writable(output)

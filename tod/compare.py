@@ -22,6 +22,7 @@ def compare_models(
     threads: int | None,
     seed: int | None,
     cache: Path | bool,
+    require_signature: Path | None = None,
     as_json: bool,
 ) -> None:
     """Evaluate every model on the validation split and print a table, class by class.
@@ -36,7 +37,10 @@ def compare_models(
         raise UsageError(
             "wanted two models or more", hint="tod compare BEFORE.tod AFTER.tod -d DATA"
         )
-    sessions = [TrainSession.load(path, threads=threads, cache=cache) for path in paths]
+    sessions = [
+        TrainSession.load(path, threads=threads, cache=cache, require_signature=require_signature)
+        for path in paths
+    ]
     seeds = {s.split_seed for s in sessions if s.split_seed is not None}
     prepared = (data / "dataset.json").is_file()
     if len(seeds) > 1 and seed is None and not prepared:

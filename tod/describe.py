@@ -121,6 +121,7 @@ def _pairs(artifact: Artifact) -> list[tuple[str, str]]:
             "runs on",
             f"onnxruntime {m.min_onnxruntime} or newer (opset {m.opset}, IR {m.ir_version})",
         ),
+        ("signed by", "nobody" if artifact.signature is None else artifact.signature.key),
         ("built with", ", ".join(f"{k} {v}" for k, v in m.built_with.items())),
     ]
     if m.run is not None:

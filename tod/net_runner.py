@@ -118,6 +118,13 @@ CacheDir = Annotated[
 NoCache = Annotated[
     bool, typer.Option("--no-cache", help="Look at every picture anew and keep nothing.")
 ]
+RequireSignature = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="TOD_REQUIRE_SIGNATURE",
+        help="Refuse a model that the holder of this Ed25519 key (its public part) has not signed.",
+    ),
+]
 Log = Annotated[Path | None, typer.Option(help="Also write every record as a JSON line here.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only the final accuracy.")]
@@ -149,6 +156,7 @@ def net_runner(
     seed: Seed = None,
     cache_dir: CacheDir = None,
     no_cache: NoCache = False,
+    require_signature: RequireSignature = None,
     log: Log = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -182,6 +190,7 @@ def run(
     add_classes: bool = False,
     cache_dir: Path | None = None,
     no_cache: bool = False,
+    require_signature: Path | None = None,
     log: Path | None = None,
     as_json: bool = False,
     quiet: bool = False,
@@ -197,6 +206,7 @@ def run(
     """
     with stop_requests() as should_stop:
         # numpy, Pillow and onnxruntime load here, so that --help need not wait for them.
+        from tod import artifact as artifacts
         from tod import checkpoints
         from tod.cache import choose_folder
         from tod.dataset import Dataset
@@ -214,7 +224,14 @@ def run(
         found, told = None, tuple[str, ...]()
         if resume and not only_evaluate:
             found, told = checkpoints.newest(model, output)
-        session = TrainSession.load(found or model, threads=threads, observe=observe, cache=cache)
+        session = TrainSession.load(
+            found or model, threads=threads, observe=observe, cache=cache,
+            require_signature=require_signature if found is None else None,
+        )  # fmt: skip
+        if found is not None and require_signature is not None:
+            # A device signs nothing: its checkpoint is good when its graphs are the signed ones.
+            signed = artifacts.read(model, require_signature=require_signature)
+            artifacts.require_graphs_of(signed, session.artifact)
         output = output or model.parent / f"{session.artifact.stem}_trained.tod"
         check_writable(log, inference, None if only_evaluate else output)
         if inference is not None and only_evaluate and session.classes is None:
@@ -237,6 +254,8 @@ def run(
                     show(Notice(text))
                 if found is not None:
                     init = None  # a checkpoint holds the head that was set before the first cycle
+                if session.artifact.signature is not None:
+                    show(Notice(f"{model} is signed; what is trained from it here is not"))
                 records = train(
                     session, dataset, cycles=cycles, seed=seed, output=output,
                     init=None if init is None else init.value, with_new_classes=add_classes,

@@ -84,6 +84,7 @@ class TrainSession:
         threads: int | None = None,
         observe: Observer | None = None,
         cache: str | os.PathLike[str] | bool = True,
+        require_signature: str | Path | None = None,
     ) -> TrainSession:
         """Open and verify a .tod file: a fresh export, a checkpoint or a trained model.
 
@@ -93,14 +94,17 @@ class TrainSession:
             observe: called with name, inputs and outputs after each run of a graph.
             cache: the folder that keeps the features of pictures; True chooses it as
                 `tod.cache.choose_folder` says, False keeps them in memory.
+            require_signature: a file with a public key; a .tod file that its holder has not
+                signed is refused.
 
         Raises:
-            ArtifactError: it is missing, damaged or not a .tod file.
-            DeviceError: onnxruntime here is too old for it.
+            ArtifactError: it is missing, damaged, not a .tod file or not signed as required.
+            DeviceError: onnxruntime here is too old for it, or no signature can be checked.
         """
         if threads is not None and threads < 1:
             raise UsageError(f"threads is {threads}, at least 1 is wanted")
-        artifact = artifacts.read(path)
+        key = None if require_signature is None else Path(require_signature)
+        artifact = artifacts.read(path, require_signature=key)
         check_runtime(artifact.manifest.min_onnxruntime)
         return cls(artifact, threads=threads or available_cores(), observe=observe, cache=cache)
 

@@ -36,8 +36,13 @@ class Verdict:
     allowed: float
 
 
-def verify(artifact: Artifact, *, as_json: bool) -> None:
+def verify(artifact: Artifact, *, as_json: bool, signature_checked: bool = False) -> None:
     """Run the test vectors here and print how far the results are off.
+
+    Args:
+        artifact: a verified file.
+        as_json: one JSON array instead of a table.
+        signature_checked: its signature was required, and is right.
 
     Raises:
         DeviceError: the runtime is too old, or a result differs by more than is allowed.
@@ -54,6 +59,7 @@ def verify(artifact: Artifact, *, as_json: bool) -> None:
             ("graph", "operators", "difference"),
             rows,
         )
+        print(_signed(artifact, checked=signature_checked))
     wrong = [v for v in verdicts if not v.difference <= v.allowed]
     if wrong:
         found = ", ".join(
@@ -64,6 +70,13 @@ def verify(artifact: Artifact, *, as_json: bool) -> None:
             "largest number",
             hint="try another version of onnxruntime",
         )
+
+
+def _signed(artifact: Artifact, *, checked: bool) -> str:
+    if artifact.signature is None:
+        return "not signed"
+    verdict = "right" if checked else "not checked, which --require-signature KEY.pub does"
+    return f"signature of {artifact.signature.key}: {verdict}"
 
 
 def run_vectors(artifact: Artifact) -> list[Verdict]:
