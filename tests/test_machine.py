@@ -90,6 +90,51 @@ def test_a_sensor_that_fails_is_passed_over(tmp_path):
     assert machine.temperature_celsius(tmp_path) == 50
 
 
+AC = {"AC": {"type": "Mains", "online": "1"}}
+NO_AC = {"AC": {"type": "Mains", "online": "0"}}
+MOUSE = {"hid": {"type": "Battery", "scope": "Device", "status": "Discharging", "capacity": "9"}}
+
+
+def battery(status, capacity="80", **more):
+    return {"type": "Battery", "status": status, "capacity": capacity, **more}
+
+
+@pytest.mark.parametrize(
+    ("supplies", "online", "percent"),
+    [
+        ({}, None, None),
+        (AC, True, None),
+        (NO_AC, False, None),
+        (AC | {"BAT0": battery("Not charging")}, True, 80),
+        (AC | {"BAT0": battery("Discharging")}, True, 80),  # a charger that is too weak
+        (NO_AC | {"BAT0": battery("Full", "100")}, False, 100),
+        ({"BAT0": battery("Discharging", "41")}, False, 41),
+        ({"BAT0": battery("Charging")}, True, 80),
+        ({"BAT0": battery("Full", "103")}, True, 100),
+        ({"BAT0": battery("Not charging")}, True, 80),
+        ({"BAT0": battery("Unknown", "")}, None, None),
+        ({"BAT0": battery("Unknown", present="0")}, None, None),
+        ({"BAT0": battery("Discharging", "10"), "BAT1": battery("Unknown", "90")}, False, 50),
+        ({"usb": {"type": "USB", "online": "0"}, "bms": battery("Discharging")}, False, 80),
+        ({"usb": {"type": "USB", "online": "1"}, "bms": battery("Not charging")}, True, 80),
+        ({"pad": {"type": "Wireless", "online": "1"}, "bms": battery("Unknown")}, True, 80),
+        ({"ucsi": {"type": "USB", "online": "0"}}, None, None),  # a desktop's port
+        (MOUSE, None, None),
+        (AC | MOUSE, True, None),
+        ({"UPS": {"type": "UPS", "status": "Discharging", "capacity": "55"}}, False, 55),
+    ],
+    ids=str,
+)
+def test_power(tmp_path, supplies, online, percent):
+    files = {
+        f"sys/class/power_supply/{name}/{key}": f"{value}\n"
+        for name, supply in supplies.items()
+        for key, value in supply.items()
+    }
+    assert machine.mains_online(tree(tmp_path, files)) is online
+    assert machine.battery_percent(tmp_path) == percent
+
+
 def test_peak_memory_grows_with_what_is_held(tmp_path):
     status = tree(tmp_path, {"proc/self/status": "VmPeak:\t 9 kB\nVmHWM:\t  250000 kB\n"})
     assert machine.peak_memory_mb(status) == 256

@@ -23,6 +23,8 @@ _CORE_KEYS = (
 )  # fmt: skip
 # Sensors that are not connected say 0, or numbers that would melt the board.
 _PLAUSIBLE_CELSIUS = (1, 150)
+_BATTERIES = ("Battery", "UPS")
+_SUPPLIES = "sys/class/power_supply"
 
 
 def available_cores() -> int:
@@ -65,6 +67,43 @@ def temperature_celsius(root: Path = _ROOT) -> float | None:
     found = [int(text) / 1000 for text in texts if re.fullmatch(r"-?\d+", text)]
     low, high = _PLAUSIBLE_CELSIUS
     return max((celsius for celsius in found if low <= celsius <= high), default=None)
+
+
+def mains_online(root: Path = _ROOT) -> bool | None:
+    """Whether a socket or a charger feeds this machine; None where nothing tells.
+
+    A charger that says it is online settles it, then what the batteries do. USB entries that are
+    offline are no answer: a desktop's ports, which feed others, look like that too.
+    """
+    supplies = _supplies(root)
+    if any(s["online"] not in ("", "0") for s in supplies if s["type"] not in _BATTERIES):
+        return True
+    doing = {s["status"] for s in supplies if s["type"] in _BATTERIES}
+    if "Discharging" in doing:
+        return False
+    if "Charging" in doing:
+        return True
+    # "Full" may stay for a while after the plug is pulled: a sensor of the plug knows better.
+    if any(s["type"] == "Mains" and s["online"] == "0" for s in supplies):
+        return False
+    return True if doing & {"Full", "Not charging"} else None
+
+
+def battery_percent(root: Path = _ROOT) -> float | None:
+    """What is left in the battery, of several the mean; None where there is none."""
+    texts = [s["capacity"] for s in _supplies(root) if s["type"] in _BATTERIES]
+    found = [min(float(text), 100.0) for text in texts if re.fullmatch(r"\d+", text)]
+    return sum(found) / len(found) if found else None
+
+
+def _supplies(root: Path) -> list[dict[str, str]]:
+    """What the kernel says of each supply of this machine; those of a mouse or pen left out."""
+    keys = ("type", "online", "status", "capacity", "scope", "present")
+    found = [
+        {key: _read(supply / key).strip() for key in keys}
+        for supply in sorted((root / _SUPPLIES).glob("*"))
+    ]
+    return [s for s in found if s["type"] and s["scope"] != "Device" and s["present"] != "0"]
 
 
 def peak_memory_mb(root: Path = _ROOT) -> float | None:
