@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     "errors", "files", "machine", "timing", "isolated", "schedule", "manifest", "graph",
     "sampling", "scoring", "closed_form", "records", "image", "contents", "cache", "dataset",
-    "state", "signature", "artifact", "engine", "features", "session", "plan", "checkpoints",
-    "training", "__init__", "figures", "measurements", "benchmark", "report", "benchmark_report",
-    "predict", "compare", "describe", "verify", "net_runner", "prepare_command", "export_command",
-    "package_command", "sign_command", "cli",
+    "state", "guard", "signature", "artifact", "engine", "features", "session", "plan",
+    "checkpoints", "training", "__init__", "figures", "measurements", "benchmark", "report",
+    "benchmark_report", "predict", "compare", "describe", "verify", "net_runner",
+    "prepare_command", "export_command", "package_command", "sign_command", "cli",
 ]  # fmt: skip
 ONLY_IN = {
     "PIL": {"tod/image.py"},

@@ -198,7 +198,7 @@ def test_a_second_signal_ends_at_once(tiny, tmp_path):
 
 
 def test_a_loss_that_is_not_finite(tiny, pictures):
-    done = runner(tiny, pictures, "-c", 10, "--lr", "1e38")
+    done = runner(tiny, pictures, "-c", 60, "--lr", "3e38")
     assert done.returncode == 6
     assert "not finite" in done.stderr
     assert "hint: try a smaller learning rate" in done.stderr

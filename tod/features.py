@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import sha256
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
@@ -199,18 +199,26 @@ class FeatureStore:
         spec = self._manifest.input
         pixels = np.empty((len(samples), spec.size_px, spec.size_px, 3), np.uint8)
         readable: list[str] = []
-        computed: list[str] = []
+        computed: list[Sample] = []
         for sample in samples:
             try:
                 data = _read(shelf.contents, sample)
                 if sample.sha256 not in shelf.cache:
                     pixels[len(computed)] = load(data, spec, cropped=dataset.cropped)
-                    computed.append(sample.sha256)
-                readable.append(sample.sha256)
+                    computed.append(sample)
+                else:
+                    readable.append(sample.sha256)
             except PictureError as error:
                 self.unreadable[dataset.root / sample.path] = error.problem
-        rows = self._engine.features(pixels[: len(computed)]) if computed else None
-        return _Batch(readable, computed, rows)
+        if not computed:
+            return _Batch(readable, [], None)
+        rows = self._engine.features(pixels[: len(computed)])
+        # One such row would ruin every parameter; the other pictures are as good as ever.
+        good = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+        for sample in compress(computed, ~good):
+            self.unreadable[dataset.root / sample.path] = "its features are not finite numbers"
+        kept = [sample.sha256 for sample in compress(computed, good)]
+        return _Batch([*readable, *kept], kept, rows[good])
 
 
 def _keep(shelf: _Shelf, batch: Future[_Batch]) -> None:

@@ -161,8 +161,9 @@ class Run:
     """The settings and the position of one training run: all that a resumed run needs.
 
     A cycle takes `accumulate` batches. `best_accuracy` is None until the test split was evaluated;
-    `stale` counts evaluations since it last rose. `pictures` counts those that could be read, by
-    split.
+    `best_cycle` is the one whose parameters the run falls back on. `stale` counts evaluations since
+    the accuracy last rose. `halvings` counts how often the run fell back and halved its learning
+    rate; `lr` stays as it was given. `pictures` counts those that could be read, by split.
     """
 
     cycles: int
@@ -183,6 +184,7 @@ class Run:
     best_accuracy: float | None = None
     best_cycle: int = 0
     stale: int = 0
+    halvings: int = 0
 
     @property
     def kept_cycle(self) -> int:
@@ -192,7 +194,7 @@ class Run:
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One finished training run, written into the saved model."""
+    """One finished training run, written into the saved model. `lr` was halved `halvings` times."""
 
     cycles: int
     kept_cycle: int
@@ -208,6 +210,7 @@ class HistoryEntry:
     runtime: str
     schedule: str = "constant"
     accumulate: int = 1
+    halvings: int = 0
 
 
 @dataclass(frozen=True)
@@ -334,6 +337,8 @@ def _problems(manifest: Manifest) -> list[str]:
         found.append(f"batch size {manifest.batch_size}")
     if manifest.base is not None and ("/" in manifest.base or "\0" in manifest.base):
         found.append(f"its base {manifest.base!r} is not a file name")
+    if manifest.run is not None and not 0 <= manifest.run.halvings <= 64:
+        found.append(f"its learning rate was halved {manifest.run.halvings} times")
     if manifest.kind == "checkpoint" and (manifest.run is None or manifest.class_names is None):
         found.append("a checkpoint without its run or its classes")
     return found

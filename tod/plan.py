@@ -71,6 +71,8 @@ def settle(
         data_sha256="",
     )
     run = replace(run, **given, split_seed=dataset.seed, data_sha256=dataset.digest())
+    if earlier is not None and earlier.lr != run.lr:
+        run = replace(run, halvings=0)  # the new rate is meant as it was given
     if run.accumulate > 1 and manifest.accumulate is None:
         raise UsageError("this model cannot add up batches", hint="export it with --accumulate N")
     notices = []

@@ -57,7 +57,8 @@ def score(
     if len(answers) == 0:
         raise DataError(f"no picture of the {split} split can be read")
     if loss == "mean_squared_error":
-        left = np.square(outputs - answers).sum(axis=0, dtype=np.float64)
+        # In float64, as squares of large numbers overflow and no score is better than -inf.
+        left = np.square(outputs.astype(np.float64) - answers).sum(axis=0)
         spread = np.square(answers - answers.mean(axis=0)).sum(axis=0, dtype=np.float64)
         # A quantity that never varies is explained by its mean.
         shares = np.where(spread > 0, 1 - left / np.where(spread > 0, spread, 1), left == 0)

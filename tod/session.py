@@ -21,7 +21,7 @@ from tod.cache import choose_folder
 from tod.closed_form import imprint, ridge
 from tod.dataset import Dataset
 from tod.engine import Engine, Observer, check_runtime, runtime_version
-from tod.errors import ArtifactError, DataError, UsageError
+from tod.errors import ArtifactError, DataError, TrainingError, UsageError
 from tod.features import Features, FeatureStore, Pictures, picture_features
 from tod.files import write_whole
 from tod.graph import join_inference
@@ -402,6 +402,7 @@ class TrainSession:
             runtime=f"onnxruntime {runtime_version()}",
             schedule=str(run.schedule),
             accumulate=run.accumulate,
+            halvings=run.halvings,
         )
         history = (*self.manifest.history, entry)
         self.manifest = replace(self.manifest, history=history, run=None)
@@ -449,6 +450,13 @@ class TrainSession:
         row_bytes = 4 * int(np.prod(self.manifest.backbone.feature_shape))
         count = max(1, min(1024, _PREDICT_BYTES // row_bytes))
         starts = range(0, len(features), count)
-        return np.concatenate(
+        logits = np.concatenate(
             [self.engine.predict(parameters, features[i : i + count]) for i in starts]
         )
+        # The largest of such numbers is an answer like any other, and may even be right.
+        if not np.isfinite(logits).all():
+            raise TrainingError(
+                f"{self.artifact.path}: what the model computes for a picture is not finite",
+                hint="train it again with a smaller learning rate",
+            )
+        return logits

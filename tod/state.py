@@ -25,8 +25,9 @@ class TrainState:
 
     Attributes:
         tensors: everything that a step changes, by name, as the manifest lists it.
-        best: parameters and statistics with the best accuracy on the test split; None before the
-            first evaluation.
+        best: the parameters and statistics to fall back on: those with the best accuracy on the
+            test split or, before the first evaluation, those that the run began with; None outside
+            a run.
         run: settings and position of the run; None outside a run. The random state is the pair
             (run.seed, run.cycle): batches are drawn by counter, see `tod.sampling`.
     """
@@ -44,14 +45,24 @@ class TrainState:
         return replace(self, best=self.parameters(manifest))
 
     def restore_best(self) -> TrainState:
-        """The best parameters in the place of the present ones; unchanged if there are none."""
-        if self.best is None:
+        """The best parameters in the place of the present ones; unchanged if none was evaluated."""
+        if self.run is None or self.run.best_accuracy is None:
             return self
-        return replace(self, tensors={**self.tensors, **self.best})
+        return self.restore_fallback()
+
+    def restore_fallback(self) -> TrainState:
+        """The parameters to fall back on in the place of the present ones."""
+        return replace(self, tensors={**self.tensors, **(self.best or {})})
+
+    def with_zeros(self, manifest: Manifest) -> TrainState:
+        """Slots and accumulators are zero again, as in a model that was just loaded."""
+        slots = _zeros(manifest, self.tensors, "slot")
+        accumulators = _zeros(manifest, self.tensors, "accumulator")
+        return replace(self, tensors={**self.tensors, **slots, **accumulators})
 
     def without_run(self, manifest: Manifest) -> TrainState:
-        """Only the model stays; slots are zero again, as in a model that was just loaded."""
-        return TrainState({**self.tensors, **_zeros(manifest, self.tensors, "slot")})
+        """Only the model stays."""
+        return TrainState(self.with_zeros(manifest).tensors)
 
 
 def initial(manifest: Manifest, stored: Arrays, *, classes: int, seed: int) -> TrainState:
@@ -145,7 +156,10 @@ def check_arrays(manifest: Manifest, arrays: Arrays, *, where: str) -> None:
         ArtifactError: a tensor is missing, unknown, or has another shape or dtype. All
             differences are named at once.
     """
-    expected = _expected(manifest)
+    # Files of before hold no parameters to fall back on until something was evaluated.
+    evaluated = manifest.run is not None and manifest.run.best_accuracy is not None
+    stored = any(name.startswith(_BEST) for name in arrays)
+    expected = _expected(manifest, with_best=evaluated or stored)
     found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
     problems = [
         f"{name} is {found.get(name, 'missing')}, wanted {expected.get(name, 'no such tensor')}"
@@ -156,7 +170,7 @@ def check_arrays(manifest: Manifest, arrays: Arrays, *, where: str) -> None:
         raise ArtifactError(f"{where}: state.safetensors does not fit: {'; '.join(problems)}")
 
 
-def _expected(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], str]]:
+def _expected(manifest: Manifest, *, with_best: bool) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and dtype of each array that this file has to store."""
     resuming = manifest.kind == "checkpoint"
     expected: dict[str, tuple[tuple[int, ...], str]] = {}
@@ -167,7 +181,6 @@ def _expected(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], str]]:
         model = tensor.role in ("parameter", "statistic")
         if model or (resuming and tensor.role == "slot"):
             expected[tensor.name] = wanted
-        evaluated = manifest.run is not None and manifest.run.best_accuracy is not None
-        if resuming and evaluated and model:
+        if resuming and with_best and model:
             expected[_BEST + tensor.name] = wanted
     return expected

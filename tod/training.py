@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tod import guard
 from tod.checkpoints import KEEP, Checkpoints
 from tod.dataset import Dataset, Sample
 from tod.errors import DataError, Interrupted, TrainingError, UsageError
@@ -31,7 +31,6 @@ from tod.records import (
 from tod.sampling import Split, batch_rows
 from tod.schedule import parse as parse_schedule
 from tod.session import InitName, TrainSession
-from tod.state import TrainState
 
 SPLITS: tuple[Split, ...] = ("train", "test", "validation")
 
@@ -92,7 +91,8 @@ def train(
         UsageError: a setting that cannot be meant.
         DataError: the dataset does not fit the model, its folder vanished while it was looked at,
             or a split has no readable picture.
-        TrainingError: the loss or a parameter is not finite; the last good state is kept.
+        TrainingError: the loss or what training changes is not finite, after the learning rate was
+            halved 3 times; the last good parameters are kept.
         Interrupted: `should_stop` said so.
         ArtifactError: the trained model cannot be written; it says where the best state is.
     """
@@ -125,12 +125,14 @@ def train(
     session.state = replace(session.state, run=replace(run, pictures=_counts(session, dataset)))
     rows = _train_rows(session, dataset)
     session.weigh_classes(rows[1])
+    if session.state.best is None:
+        _keep_best(session, run.best_accuracy)
     if init is not None:
         if run.cycle:
             raise UsageError("--init sets the head before the first cycle; this run is under way")
         features, labels = rows
         session.init_head(init, features[:], labels)
-        yield _test(session, dataset)
+        yield from _test(session, dataset, checkpoints)
     session.train()
     yield from _cycles(session, dataset, rows, checkpoints, should_stop)
     session.eval()
@@ -248,6 +250,7 @@ def _cycles(
 ) -> Iterator[Record]:
     """Cycle after cycle until `finished` gives a reason."""
     features, answers = rows
+    guard.check(session.run, "")
     while finished(session.run) is None:
         run = session.run
         drawn = batch_rows(
@@ -257,21 +260,20 @@ def _cycles(
             rows=len(answers),
         )
         batches = [(features[part], answers[part]) for part in np.split(drawn, run.accumulate)]
-        lr = run.schedule.rate(run.lr, run.cycle, run.cycles)
+        lr = guard.rate(run)
         state, loss = session.next_state(batches, lr=lr, seed=run.seed, cycle=run.cycle + 1)
-        if not _finite(session, state, loss):
-            yield from checkpoints.save(session)
-            raise TrainingError(
-                f"cycle {run.cycle + 1}: the loss or a parameter is not finite; the state of cycle "
-                f"{run.cycle} is kept{checkpoints.where(session)}",
-                hint=f"try a smaller learning rate than {run.lr:g} with --lr",
-            )
-        least = loss if run.min_loss is None else min(loss, run.min_loss)
-        run = replace(run, cycle=run.cycle + 1, min_loss=least)
-        session.state = replace(state, run=run)
-        yield CycleDone(run.cycle, run.cycles, loss, least)
+        run = replace(run, cycle=run.cycle + 1)
+        if wrong := guard.not_finite(session.manifest, state, loss):
+            # The cycle counts: the next batch is another one, and the run has an end.
+            session.state = replace(session.state, run=run)
+            yield from _fall_back(session, checkpoints, wrong)
+        else:
+            least = loss if run.min_loss is None else min(loss, run.min_loss)
+            session.state = replace(state, run=replace(run, min_loss=least))
+            yield CycleDone(run.cycle, run.cycles, loss, least)
         if run.eval_every and run.cycle % run.eval_every == 0:
-            yield _test(session, dataset)
+            yield from _test(session, dataset, checkpoints)
+        run = session.run
         if run.save_every and run.cycle % run.save_every == 0:
             yield from checkpoints.save(session)
         if should_stop() and finished(session.run) is None:
@@ -292,17 +294,35 @@ def finished(run: Run) -> str | None:
     return "cycles" if run.cycle >= run.cycles else None
 
 
-def _test(session: TrainSession, dataset: Dataset) -> Evaluated:
+def _fall_back(session: TrainSession, checkpoints: Checkpoints, wrong: str) -> Iterator[Record]:
+    """Go back to the last good parameters; where that was done too often, end the run there."""
+    session.state = guard.fall_back(session.manifest, session.state)
+    yield Notice(guard.sentence(session.run, wrong))
+    if session.run.halvings > guard.MAX_HALVINGS:
+        yield from checkpoints.save(session)
+        guard.check(session.run, checkpoints.where(session))
+
+
+def _test(session: TrainSession, dataset: Dataset, checkpoints: Checkpoints) -> Iterator[Record]:
     """Evaluate on the test split and keep the best state (of equal ones the later)."""
-    record = _evaluated(session, dataset, "test", session.run.best_accuracy)
     run = session.run
+    try:
+        record = _evaluated(session, dataset, "test", run.best_accuracy)
+    except TrainingError:
+        yield from _fall_back(session, checkpoints, "an answer on the test split")
+        return
     rose = run.best_accuracy is None or record.accuracy > run.best_accuracy
     run = replace(run, stale=0 if rose else run.stale + 1)
-    if record.accuracy >= record.max_accuracy:
-        run = replace(run, best_accuracy=record.accuracy, best_cycle=run.cycle)
-        session.state = session.state.keep_best(session.manifest)
     session.state = replace(session.state, run=run)
-    return record
+    if record.accuracy >= record.max_accuracy:
+        _keep_best(session, record.accuracy)
+    yield record
+
+
+def _keep_best(session: TrainSession, accuracy: float | None) -> None:
+    """Take the present parameters as those to fall back on."""
+    run = replace(session.run, best_accuracy=accuracy, best_cycle=session.run.cycle)
+    session.state = replace(session.state.keep_best(session.manifest), run=run)
 
 
 def _evaluated(
@@ -353,8 +373,3 @@ def _counts(session: TrainSession, dataset: Dataset) -> dict[str, int]:
         if counts[split] == 0:
             raise DataError(f"no picture of the {split} split can be read")
     return counts
-
-
-def _finite(session: TrainSession, state: TrainState, loss: float) -> bool:
-    parameters = state.parameters(session.manifest).values()
-    return math.isfinite(loss) and all(bool(np.isfinite(p).all()) for p in parameters)
