@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tod import graph, manifest
 from tod.artifact import Artifact
 from tod.engine import Engine, check_runtime, runtime_version
-from tod.errors import DeviceError
+from tod.errors import ArtifactError, DeviceError
 from tod.report import print_table
 from tod.sampling import uniform_noise
 
@@ -80,10 +80,17 @@ def _signed(artifact: Artifact, *, checked: bool) -> str:
 
 
 def run_vectors(artifact: Artifact) -> list[Verdict]:
-    """Run every graph on its test inputs and compare with the expected outputs."""
+    """Run every graph on its test inputs and compare with the expected outputs.
+
+    Raises:
+        ArtifactError: vectors are missing, or one has another shape than what it is compared with.
+        DeviceError: onnxruntime cannot run a graph.
+    """
     engine = Engine(artifact.graphs)
     verdicts = []
     test_vectors = artifact.test_vectors()
+    infos = {n: graph.inspect(artifact.graphs[n], where=n) for n in manifest.GRAPHS}
+    _check_complete(artifact, test_vectors, infos)
     classes = test_vectors["predict.onnx"]["out.logits"].shape[1]
     tensors = test_tensors(artifact.manifest, classes)
     for name in manifest.GRAPHS:
@@ -93,14 +100,46 @@ def run_vectors(artifact: Artifact) -> list[Verdict]:
         found = engine.run(name, given | graph_tensors(artifact.manifest, name, tensors))
         differences = []
         for tensor, expected in wanted.items():
-            scale = float(np.abs(expected).max()) or 1.0
-            differences.append(float(np.abs(sample(found[tensor]) - expected).max()) / scale)
-        operators = graph.inspect(artifact.graphs[name], where=name).operators
+            given_here = sample(found[tensor])
+            # Arrays of other shapes may be subtracted all the same, to a number that says nothing.
+            if given_here.shape != expected.shape:
+                raise _damaged(
+                    artifact,
+                    f"{name} gives {tensor} {list(given_here.shape)}, its test vector is "
+                    f"{list(expected.shape)}",
+                )
+            scale = float(np.abs(expected).max(initial=0)) or 1.0
+            difference = np.abs(given_here - expected).max(initial=0)
+            differences.append(float(difference) / scale)
+        operators = infos[name].operators
         in_int8 = name == "features.onnx" and artifact.manifest.backbone.precision == "int8"
         allowed = INT8_TOLERANCE if in_int8 else TOLERANCE
         difference = float(np.max(differences))
         verdicts.append(Verdict(name, sum(operators.values()), difference, allowed))
     return verdicts
+
+
+def _check_complete(
+    artifact: Artifact,
+    vectors: dict[str, dict[str, NDArray[Any]]],
+    infos: dict[str, graph.GraphInfo],
+) -> None:
+    """Every input that is not drawn by rule and every output must have its vector: what is not
+    compared is not proved."""
+    drawn = {tensor.name for tensor in artifact.manifest.tensors}
+    missing = []
+    for name, info in infos.items():
+        wanted = [f"in.{tensor}" for tensor in info.inputs if tensor not in drawn]
+        wanted += [f"out.{tensor}" for tensor in info.outputs]
+        missing += [f"{name}/{key}" for key in wanted if key not in vectors.get(name, {})]
+    if missing:
+        raise _damaged(artifact, f"test vectors are missing: {', '.join(missing[:8])}")
+    if len(vectors["predict.onnx"]["out.logits"].shape) != 2:
+        raise _damaged(artifact, "the test vector of the logits is not of the shape [B, C]")
+
+
+def _damaged(artifact: Artifact, problem: str) -> ArtifactError:
+    return ArtifactError(f"{artifact.path}: {problem}", hint="export the model again")
 
 
 def test_tensors(described: manifest.Manifest, classes: int) -> dict[str, NDArray[Any]]:
