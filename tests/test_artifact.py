@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tod import artifact, manifest
+from tod import artifact, container, manifest
 from tod.errors import ArtifactError
 from tod.session import TrainSession
 
@@ -59,15 +59,9 @@ def test_any_flipped_bit_is_noticed(tiny_file, tmp_path_factory, data):
     changed[position // 8] ^= 1 << position % 8
     path = tmp_path_factory.mktemp("flip") / "x.tod"
     path.write_bytes(changed)
-    try:
-        found = artifact.read(path)
-    except ArtifactError as error:
-        assert str(path) in error.problem
-    else:  # a bit that means nothing: a time stamp, a mode, a version in the ZIP's headers
-        good = artifact.read(tiny_file)
-        assert found.manifest == good.manifest
-        assert found.graphs == good.graphs
-        assert equal(found.state, good.state)
+    with pytest.raises(ArtifactError) as caught:
+        artifact.read(path)
+    assert str(path) in caught.value.problem
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.9, 0.999])
@@ -79,19 +73,17 @@ def test_a_truncated_file_is_noticed(tiny, share):
 
 
 def rewrite(path, change):
-    """The file again with its members changed; a good ZIP with other content."""
+    """The file again with its members changed; its ZIP is as TOD writes it."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     change(members)
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
+    path.write_bytes(container.pack(list(members.items())))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.pop("train.onnx"), "it holds"),
+        (lambda m: m.pop("train.onnx"), "members are missing"),
         (lambda m: m.update(extra=b""), "it holds"),
         (lambda m: m.update({"train.onnx": m["predict.onnx"]}), "train.onnx is not what"),
         (lambda m: m.update({"manifest.json": b"{}"}), "does not declare the format"),

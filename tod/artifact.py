@@ -1,26 +1,25 @@
 """The .tod file: open, verify, write whole. docs/format.md describes the format.
 
-A ZIP of stored members: `manifest.json`, three ONNX graphs, `state.safetensors`,
-`vectors.safetensors` with inputs and expected outputs, and `signature.json` where it is signed. A
-*slim* checkpoint holds manifest and state only and finds the rest in its base, a whole .tod file
-beside it with the same graphs.
+A ZIP of stored members (`tod.container`): `manifest.json`, three ONNX graphs,
+`vectors.safetensors` with inputs and expected outputs, `state.safetensors`, and `signature.json`
+where it is signed. A *slim* checkpoint holds manifest and state only and finds the rest in its
+base, a whole .tod file beside it with the same graphs.
 Reading checks sizes, hashes, names, shapes, dtypes, opset and operators before anything is run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tod import graph, signature
+from tod import container, graph, signature
 from tod import manifest as manifests
 from tod.errors import ArtifactError
 from tod.files import write_whole
@@ -32,9 +31,8 @@ MANIFEST, STATE, VECTORS = "manifest.json", "state.safetensors", "vectors.safete
 SIGNATURE = "signature.json"
 _MEMBERS = (MANIFEST, *GRAPHS, VECTORS, STATE)
 _SLIM_MEMBERS = (MANIFEST, STATE)
-_MAX_MEMBER_BYTES = 1 << 30
-# Same bytes on every day and every system.
-_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+# Names and shapes of a state; the largest network has 100 kB of them.
+_MAX_TABLE_BYTES = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -109,11 +107,11 @@ def read(path: str | Path, *, require_signature: Path | None = None) -> Artifact
         key = signature.read_public_key(require_signature)
         signature.check(found, members[MANIFEST], key, where=str(path))
     source = path if manifest.kind == "model" else None
-    if manifest.kind == "checkpoint" and set(members) == set(_SLIM_MEMBERS):
+    if GRAPHS[0] not in members:
+        if manifest.kind != "checkpoint":
+            raise ArtifactError(f"{path}: it is a model without its graphs: members are missing")
         source, base_members = _find_base(path, manifest)
         members = {**base_members, **members}
-    elif set(members) != set(_MEMBERS):
-        raise ArtifactError(f"{path}: it holds {sorted(members)}, wanted {sorted(_MEMBERS)}")
     state = arrays_from_bytes(members[STATE], where=f"{path}: {STATE}")
     check_arrays(manifest, state, where=str(path))
     graphs = {name: members[name] for name in GRAPHS}
@@ -198,6 +196,9 @@ def arrays_from_bytes(data: bytes, *, where: str) -> dict[str, NDArray[Any]]:
     import safetensors
     import safetensors.numpy
 
+    table_bytes = int.from_bytes(data[:8], "little")
+    if table_bytes > _MAX_TABLE_BYTES:
+        raise ArtifactError(f"{where}: its table of tensors has {table_bytes:,} bytes")
     try:
         # The library's own order differs from call to call.
         return dict(sorted(safetensors.numpy.load(data).items()))
@@ -206,15 +207,9 @@ def arrays_from_bytes(data: bytes, *, where: str) -> dict[str, NDArray[Any]]:
 
 
 def _write_members(path: Path, members: Mapping[str, bytes]) -> None:
-    """Write the ZIP file whole, the members in their order."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in members.items():
-            entry = zipfile.ZipInfo(name, _ZIP_DATE)
-            entry.create_system, entry.external_attr = 3, 0o644 << 16
-            archive.writestr(entry, data)
+    """Write the file whole, the members in their order."""
     try:
-        write_whole(path, buffer.getvalue())
+        write_whole(path, container.pack(list(members.items())))
     except OSError as error:
         raise ArtifactError(
             f"{path}: cannot be written: {error.strerror or error}",
@@ -223,41 +218,31 @@ def _write_members(path: Path, members: Mapping[str, bytes]) -> None:
 
 
 def _read_members(path: Path) -> tuple[Manifest, dict[str, bytes]]:
-    """Manifest and members of one file; every hash is checked."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            names = [entry.filename for entry in entries]
-            allowed = (set(_MEMBERS), set(_SLIM_MEMBERS))
-            if set(names) - {SIGNATURE} not in allowed or len(names) != len(set(names)):
-                raise ArtifactError(f"{path}: not a .tod file: it holds {sorted(names)[:8]}")
-            for entry in entries:
-                if entry.compress_type != zipfile.ZIP_STORED:
-                    raise ArtifactError(f"{path}: member {entry.filename} is compressed")
-                if entry.file_size > _MAX_MEMBER_BYTES:
-                    raise ArtifactError(f"{path}: member {entry.filename} is over 1 GiB")
-            members = {name: archive.read(name) for name in names}
-    except FileNotFoundError:
-        raise ArtifactError(
-            f"{path}: no such file", hint="make one with 'tod export', or check the path"
-        ) from None
-    except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
-        raise ArtifactError(
-            f"{path}: not a readable .tod file: {error}", hint="copy or export it again"
-        ) from error
-    except RuntimeError as error:  # zipfile's answer to an encrypted member
-        raise ArtifactError(f"{path}: not a readable .tod file: {error}") from error
-    manifest = manifests.decode(members[MANIFEST], where=str(path))
-    for name, data in members.items():
-        if (
-            name not in (MANIFEST, SIGNATURE)
-            and Member(len(data), _sha256(data)) != manifest.members[name]
-        ):
-            raise ArtifactError(
-                f"{path}: member {name} is not what the manifest describes",
-                hint="the file is damaged or was put together from several; copy it again",
-            )
-    return manifest, members
+    """Manifest and members of one file; every byte is checked."""
+    with container.opened(path) as file:
+        entries = container.walk(file, (*_MEMBERS, SIGNATURE), where=str(path))
+        # The manifest comes first, so that a wrong one costs no reading of what follows.
+        found = [next(entries)]
+        manifest = _manifest(file, found[0], path)
+        for entry in entries:
+            member = Member(entry.size_bytes, entry.sha256)
+            if entry.name != SIGNATURE and member != manifest.members[entry.name]:
+                raise ArtifactError(
+                    f"{path}: member {entry.name} is not what the manifest describes",
+                    hint="the file is damaged or was put together from several; copy it again",
+                )
+            found.append(entry)
+        names = tuple(entry.name for entry in found if entry.name != SIGNATURE)
+        if names not in (_MEMBERS, _SLIM_MEMBERS):
+            raise ArtifactError(f"{path}: it holds {', '.join(names)}; members are missing")
+        return manifest, {e.name: container.content(file, e, where=str(path)) for e in found}
+
+
+def _manifest(file: BinaryIO, entry: container.Entry, path: Path) -> Manifest:
+    if entry.name != MANIFEST:
+        raise ArtifactError(f"{path}: not a readable .tod file: it begins with {entry.name}")
+    manifests.check_size(entry.size_bytes, where=str(path))
+    return manifests.decode(container.content(file, entry, where=str(path)), where=str(path))
 
 
 def _find_base(path: Path, manifest: Manifest) -> tuple[Path, dict[str, bytes]]:
@@ -269,13 +254,14 @@ def _find_base(path: Path, manifest: Manifest) -> tuple[Path, dict[str, bytes]]:
     wanted = {name: member for name, member in manifest.members.items() if name != STATE}
     named = [path.with_name(manifest.base)] if manifest.base else []
     for candidate in (*named, *sorted(path.parent.glob("*.tod"))):
-        try:
-            other, members = _read_members(candidate)
-        except ArtifactError:
-            continue
-        if other.kind != "model":
-            continue
-        if all(other.members.get(name) == member for name, member in wanted.items()):
+        # Neighbours may be anything: a file that is not the base is not read beyond its manifest.
+        with contextlib.suppress(ArtifactError):
+            with container.opened(candidate) as file:
+                entries = container.walk(file, _MEMBERS, where=str(candidate))
+                other = _manifest(file, next(entries), candidate)
+            if other.kind != "model" or wanted.items() - other.members.items():
+                continue
+            _, members = _read_members(candidate)
             return candidate, {name: members[name] for name in wanted}
     raise ArtifactError(
         f"{path}: its base {manifest.base} is not in {path.parent.resolve()}",

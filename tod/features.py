@@ -214,7 +214,7 @@ class FeatureStore:
             return _Batch(readable, [], None)
         rows = self._engine.features(pixels[: len(computed)])
         # One such row would ruin every parameter; the other pictures are as good as ever.
-        good: NDArray[np.bool_] = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+        good = np.array([np.isfinite(row).all() for row in rows])
         for sample in compress(computed, ~good):
             self.unreadable[dataset.root / sample.path] = "its features are not finite numbers"
         kept = [sample.sha256 for sample in compress(computed, good)]

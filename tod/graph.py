@@ -1,23 +1,24 @@
 """Read ONNX files before a runtime does, and join two of them into one.
 
-Knows protobuf and the ONNX format; knows no runtime, no pictures, no training. The device has no
-`onnx` package (16 MB), so the few messages that are needed are declared here, with the numbers of
-https://github.com/onnx/onnx/blob/main/onnx/onnx.proto. Fields that are not declared pass through
-unchanged.
+Knows the ONNX format; knows no runtime, no pictures, no training.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tod.errors import ArtifactError
+from tod.limits import shown
+from tod.onnx_format import DTYPES, FORBIDDEN, MESSAGES, message_class
+from tod.wire import Reader, WireError
 
 MAX_OPSET = 21
 MAX_IR_VERSION = 10
@@ -41,58 +42,17 @@ ALLOWED_OPERATORS = frozenset(
     """.split()
 )
 
-_INT, _STRING, _BYTES = "int", "string", "bytes"
-# message -> field -> (number, type, repeated)
-_MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
-    "Model": {
-        "ir_version": (1, _INT, False),
-        "graph": (7, "Graph", False),
-        "opset_import": (8, "OperatorSet", True),
-        "metadata_props": (14, "Entry", True),
-        "functions": (25, _BYTES, True),
-    },
-    "OperatorSet": {"domain": (1, _STRING, False), "version": (2, _INT, False)},
-    "Entry": {"key": (1, _STRING, False), "value": (2, _STRING, False)},
-    "Graph": {
-        "node": (1, "Node", True),
-        "name": (2, _STRING, False),
-        "initializer": (5, "Tensor", True),
-        "input": (11, "Value", True),
-        "output": (12, "Value", True),
-    },
-    "Node": {
-        "input": (1, _STRING, True),
-        "output": (2, _STRING, True),
-        "name": (3, _STRING, False),
-        "op_type": (4, _STRING, False),
-        "attribute": (5, "Attribute", True),
-        "domain": (7, _STRING, False),
-    },
-    "Attribute": {
-        "name": (1, _STRING, False),
-        "i": (3, _INT, False),
-        "t": (5, "Tensor", False),
-        "g": (6, _BYTES, False),
-        "tensors": (10, "Tensor", True),
-        "graphs": (11, _BYTES, True),
-        "type": (20, _INT, False),
-    },
-    "Tensor": {
-        "dims": (1, _INT, True),
-        "data_type": (2, _INT, False),
-        "name": (8, _STRING, False),
-        "raw_data": (9, _BYTES, False),
-        "external_data": (13, "Entry", True),
-        "data_location": (14, _INT, False),
-    },
-    "Value": {"name": (1, _STRING, False), "type": (2, "Type", False)},
-    "Type": {"tensor_type": (1, "TensorType", False)},
-    "TensorType": {"elem_type": (1, _INT, False), "shape": (2, "Shape", False)},
-    "Shape": {"dim": (1, "Dimension", True)},
-    "Dimension": {"dim_value": (1, _INT, False), "dim_param": (2, _STRING, False)},
-}
-_DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16"}
+# The largest graph of ours, EfficientNet-B7 with all its blocks, is far below this.
+_MAX_VALUES = 300_000
+_MAX_TEXT_BYTES = 1024
+_MAX_AXES = 8
+_MAX_NUMBERS = 4096  # of an attribute
 _ATTRIBUTE_INT = 2
+_ATTRIBUTE_FIELDS = {1: "f", _ATTRIBUTE_INT: "i", 3: "s", 4: "t", 6: "floats", 7: "ints"}
+_CONTENTS = ("raw_data", "float_data", "int32_data", "int64_data")
+# Where the numbers are of a type that does not share int32_data.
+_LISTS = {"float32": "float_data", "int64": "int64_data", "float64": ""}
+_SHOWN = 8  # of many problems
 
 
 @dataclass(frozen=True)
@@ -123,39 +83,100 @@ def inspect(data: bytes, *, where: str) -> GraphInfo:
         ArtifactError: not ONNX, too new, or with operators, functions, subgraphs or external
             data that are not allowed.
     """
-    model = _parse(data, where)
-    operators = Counter(node.op_type for node in model.graph.node)
-    opsets = {entry.domain: entry.version for entry in model.opset_import}
-    problems = []
-    if set(opsets) != {""}:
-        problems.append(f"it wants the operator domains {sorted(opsets)}, only '' is allowed")
-    if opsets.get("", 0) > MAX_OPSET:
-        problems.append(f"opset {opsets['']}, at most {MAX_OPSET} is read")
-    if model.ir_version > MAX_IR_VERSION:
-        problems.append(f"IR version {model.ir_version}, at most {MAX_IR_VERSION} is read")
-    foreign = sorted(set(operators) - ALLOWED_OPERATORS)
-    foreign += sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
-    if foreign:
-        problems.append(f"operators that are not allowed: {', '.join(foreign)}")
-    if model.functions:
-        problems.append("it defines functions")
-    attributes = [attribute for node in model.graph.node for attribute in node.attribute]
-    if any(attribute.HasField("g") or attribute.graphs for attribute in attributes):
-        problems.append("it holds subgraphs")
-    tensors = list(model.graph.initializer)
-    for attribute in attributes:
-        tensors += [attribute.t, *attribute.tensors]
-    if any(tensor.external_data or tensor.data_location for tensor in tensors):
-        problems.append("it refers to data in other files")
+    try:
+        reader = Reader(
+            MESSAGES, forbidden=FORBIDDEN, max_values=_MAX_VALUES, max_text_bytes=_MAX_TEXT_BYTES
+        )
+        model = reader.read(memoryview(data), "Model")
+    except WireError as error:
+        raise ArtifactError(f"{where}: the graph is refused: {error}") from error
+    graph = model.get("graph", {})
+    nodes = graph.get("node", [])
+    opsets = [(o.get("domain", ""), o.get("version", 0)) for o in model.get("opset_import", [])]
+    attributes = list(chain.from_iterable(node.get("attribute", []) for node in nodes))
+    tensors = [*graph.get("initializer", []), *(a["t"] for a in attributes if "t" in a)]
+    values = [*graph.get("input", []), *graph.get("output", [])]
+    problems = [
+        *_version_problems(model.get("ir_version", 0), opsets),
+        *_operator_problems(nodes),
+        *chain.from_iterable(map(_attribute_problems, attributes)),
+        *chain.from_iterable(map(_tensor_problems, tensors)),
+        *chain.from_iterable(map(_value_problems, values)),
+    ]
     if problems:
-        raise ArtifactError(f"{where}: the graph is refused: {'; '.join(problems)}")
+        raise ArtifactError(f"{where}: the graph is refused: {'; '.join(problems[:_SHOWN])}")
+    operators = Counter(node["op_type"] for node in nodes)
     return GraphInfo(
-        opset=opsets[""],
-        ir_version=model.ir_version,
+        opset=opsets[0][1],
+        ir_version=model["ir_version"],
         operators=dict(sorted(operators.items())),
-        inputs={value.name: _tensor_type(value) for value in model.graph.input},
-        outputs={value.name: _tensor_type(value) for value in model.graph.output},
+        inputs={value["name"]: _tensor_type(value) for value in graph.get("input", [])},
+        outputs={value["name"]: _tensor_type(value) for value in graph.get("output", [])},
     )
+
+
+def _version_problems(ir_version: int, opsets: list[tuple[str, int]]) -> Iterator[str]:
+    if [domain for domain, _ in opsets] != [""]:
+        names = sorted(domain for domain, _ in opsets)
+        yield f"it wants the operator domains {names[:_SHOWN]}, only '' is allowed"
+    elif not 1 <= opsets[0][1] <= MAX_OPSET:
+        yield f"opset {opsets[0][1]}, at most {MAX_OPSET} is read"
+    if not 1 <= ir_version <= MAX_IR_VERSION:
+        yield f"IR version {ir_version}, at most {MAX_IR_VERSION} is read"
+
+
+def _operator_problems(nodes: list[dict[str, Any]]) -> Iterator[str]:
+    foreign = sorted({node.get("op_type", "") for node in nodes} - ALLOWED_OPERATORS)
+    foreign += sorted({node.get("domain", "") for node in nodes} - {"", "ai.onnx"})
+    if foreign:
+        named = ", ".join(shown(name[:60]) for name in foreign[:_SHOWN])
+        yield f"operators that are not allowed: {named}"
+
+
+def _attribute_problems(attribute: dict[str, Any]) -> Iterator[str]:
+    name, kind = attribute.get("name", ""), attribute.get("type", 0)
+    field = _ATTRIBUTE_FIELDS.get(kind)
+    if field is None or set(attribute) - {"name", "type", field}:
+        yield f"the attribute {name!r} has a value of a kind that is not read"
+    if len(attribute.get("s", b"")) > _MAX_TEXT_BYTES:
+        yield f"the attribute {name!r} has a text of {len(attribute['s']):,} bytes"
+    if max(len(attribute.get(many, ())) for many in ("ints", "floats")) > _MAX_NUMBERS:
+        yield f"the attribute {name!r} has more than {_MAX_NUMBERS:,} numbers"
+
+
+def _tensor_problems(tensor: dict[str, Any]) -> Iterator[str]:
+    """A tensor has as many numbers as its dimensions say, and has them in this file."""
+    name, axes = tensor.get("name", ""), tensor.get("dims", [])
+    dtype = DTYPES.get(tensor.get("data_type", 0))
+    if tensor.get("data_location", 0):
+        yield "it refers to data in other files"
+    if dtype is None:
+        yield f"the tensor {name!r} has the type {tensor.get('data_type', 0)}, which is not read"
+        return
+    if len(axes) > _MAX_AXES or not all(0 <= axis < 1 << 31 for axis in axes):
+        yield f"the tensor {name!r} has the shape {axes[:_MAX_AXES]}"
+        return
+    size_bytes = math.prod(axes) * np.dtype(dtype).itemsize
+    given = [field for field in _CONTENTS if tensor.get(field)]
+    if given == ["raw_data"] or (not given and size_bytes == 0):
+        found = len(tensor.get("raw_data", b""))
+    elif given == [_LISTS.get(dtype, "int32_data")]:
+        found = tensor[given[0]] * np.dtype(dtype).itemsize
+    else:
+        yield f"the tensor {name!r} of {size_bytes:,} bytes has its numbers in {given}"
+        return
+    if found != size_bytes:
+        yield f"the tensor {name!r} has {found:,} bytes, its shape {axes} wants {size_bytes:,}"
+
+
+def _value_problems(value: dict[str, Any]) -> Iterator[str]:
+    tensor = value.get("type", {}).get("tensor_type", {})
+    axes = tensor.get("shape", {}).get("dim", [])
+    sizes = [axis.get("dim_value", 1) for axis in axes]
+    if len(axes) > _MAX_AXES or not all(0 <= size < 1 << 31 for size in sizes):
+        yield f"{value.get('name', '')!r} has the shape {sizes[:_MAX_AXES]}"
+    if "name" not in value or tensor.get("elem_type") not in DTYPES:
+        yield f"{value.get('name', '')!r} has the type {tensor.get('elem_type')}, which is not read"
 
 
 def join_inference(
@@ -178,8 +199,8 @@ def join_inference(
         metadata: entries for the file's `metadata_props`.
         activation: "Softmax" or "Sigmoid"; None leaves the numbers as they are, named `values`.
     """
-    model = _parse(features, "features.onnx")
-    tail = _parse(predict, "predict.onnx").graph
+    model = _parse(features)
+    tail = _parse(predict).graph
     graph = model.graph
     graph.name = "inference"
     graph.node.extend(tail.node)
@@ -202,48 +223,14 @@ def join_inference(
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _parse(data: bytes, where: str) -> Any:
-    from google.protobuf.message import DecodeError
-
-    model = _message_class("Model")()
-    try:
-        model.ParseFromString(data)
-    except DecodeError as error:
-        raise ArtifactError(f"{where}: it is not an ONNX file: {error}") from error
+def _parse(data: bytes) -> Any:
+    model = message_class("Model")()
+    model.ParseFromString(data)
     return model
 
 
-def _tensor_type(value: Any) -> TensorType:
-    tensor = value.type.tensor_type
-    dtype = _DTYPES.get(tensor.elem_type, f"type {tensor.elem_type}")
-    axes = (d.dim_param if d.HasField("dim_param") else d.dim_value for d in tensor.shape.dim)
-    return TensorType(dtype, tuple(axes))
-
-
-@cache
-def _message_class(name: str) -> Any:
-    """The class of one message of `_MESSAGES`."""
-    # Importing protobuf takes 30 ms, which `--help` need not pay.
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    field_types = descriptor_pb2.FieldDescriptorProto
-    scalars = {
-        _INT: field_types.TYPE_INT64,
-        _STRING: field_types.TYPE_STRING,
-        _BYTES: field_types.TYPE_BYTES,
-    }
-    file = descriptor_pb2.FileDescriptorProto(name="tod_onnx.proto", package="tod_onnx")
-    for message_name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=message_name)
-        for field_name, (number, kind, repeated) in fields.items():
-            label = field_types.LABEL_REPEATED if repeated else field_types.LABEL_OPTIONAL
-            entry = message.field.add(name=field_name, number=number, label=label)
-            if kind in scalars:
-                entry.type = scalars[kind]
-            else:
-                entry.type = field_types.TYPE_MESSAGE
-                entry.type_name = f".tod_onnx.{kind}"
-    # A pool of its own: the default pool is shared with every other protobuf user.
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tod_onnx.{name}"))
+def _tensor_type(value: dict[str, Any]) -> TensorType:
+    tensor = value["type"]["tensor_type"]
+    axes = tensor.get("shape", {}).get("dim", [])
+    shape = tuple(axis.get("dim_param", axis.get("dim_value", 0)) for axis in axes)
+    return TensorType(DTYPES[tensor["elem_type"]], shape)

@@ -7,19 +7,30 @@ outputs where the answers are numbers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from tod.errors import ArtifactError
+from tod.limits import record_problems
 from tod.schedule import Schedule
 
 SCHEMA = 1
 GRAPHS = ("features.onnx", "train.onnx", "predict.onnx")
 CLASSES_AXIS = "classes"
 LossName = Literal["softmax_cross_entropy", "binary_cross_entropy", "mean_squared_error"]
-_MAX_JSON_BYTES = 16 << 20
+# 20 times the manifest of 365 classes; a history of ten years of nights, or 50,000 classes.
+_MAX_JSON_BYTES = 4 << 20
+_SHOWN = 8  # of many problems
+_MAX_TENSORS = 20_000
+_MAX_STATE_BYTES = 1 << 30  # as many as a member may have
+_COUNTS = (
+    "cycles", "cycle", "best_cycle", "eval_every", "patience", "save_every", "stale", "seed",
+    "split_seed",
+)  # fmt: skip
+_MAX_RUN = 1_000_000_000  # cycles, pictures in a batch and the like
 
 
 @dataclass(frozen=True)
@@ -278,38 +289,56 @@ def decode(data: bytes, *, where: str) -> Manifest:
     Raises:
         ArtifactError: not a manifest, a newer schema, or contradictory values.
     """
-    if len(data) > _MAX_JSON_BYTES:
-        raise ArtifactError(f"{where}: the manifest has {len(data)} bytes; at most 16 MiB are read")
+    check_size(len(data), where=where)
     try:
-        header = msgspec.json.decode(data, type=dict[str, Any])
-        if header.get("format") != "tod":
+        # Only what is declared is made of the JSON, so that the rest takes no memory.
+        header = msgspec.json.decode(data, type=_Header)
+        if header.format != "tod":
             raise ArtifactError(f"{where}: the manifest does not declare the format 'tod'")
-        if header.get("schema") != SCHEMA:
+        if header.schema != SCHEMA:
             raise ArtifactError(
-                f"{where}: it has schema {header.get('schema')!r}, this program reads {SCHEMA}",
+                f"{where}: it has schema {header.schema}, this program reads {SCHEMA}",
                 hint="upgrade tod on this machine, or export again with this version",
             )
-        manifest = msgspec.convert(header, Manifest)
+        manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{where}: the manifest is not valid: {error}") from error
-    problems = list(_problems(manifest))
+    problems = _problems(manifest)
     if problems:
-        raise ArtifactError(f"{where}: the manifest contradicts itself: {'; '.join(problems)}")
+        text = "; ".join(problems[:_SHOWN])
+        raise ArtifactError(f"{where}: the manifest contradicts itself: {text}")
     return manifest
+
+
+def check_size(json_bytes: int, *, where: str) -> None:
+    """Refuse a manifest that is too long before it is read."""
+    if json_bytes > _MAX_JSON_BYTES:
+        raise ArtifactError(
+            f"{where}: the manifest has {json_bytes:,} bytes, at most {_MAX_JSON_BYTES:,} are read"
+        )
+
+
+@dataclass(frozen=True)
+class _Header:
+    format: str = ""
+    schema: int = 0
 
 
 def _problems(manifest: Manifest) -> list[str]:
     """Every contradiction inside a well-formed manifest."""
-    found = []
+    # What exceeds a limit would make nonsense, or too much work, of the rest.
+    if found := list(record_problems(manifest)):
+        return found
+    if len(manifest.tensors) > _MAX_TENSORS:
+        return [f"{len(manifest.tensors):,} tensors"]
+    if found := _size_problems(manifest):
+        return found
+    found = _run_problems(manifest)
     names = [tensor.name for tensor in manifest.tensors]
     if len(set(names)) != len(names):
         found.append("two tensors have the same name")
     if not manifest.parameters:
         found.append("no tensor is trainable")
-    for tensor in manifest.tensors:
-        for axis in tensor.shape:
-            if axis != CLASSES_AXIS and not (isinstance(axis, int) and 0 < axis <= 1 << 28):
-                found.append(f"{tensor.name} has the axis {axis!r}")
     if set(manifest.members) != {*GRAPHS, "state.safetensors", "vectors.safetensors"}:
         found.append(f"it lists the members {sorted(manifest.members)}")
     if manifest.class_names is not None:
@@ -322,10 +351,6 @@ def _problems(manifest: Manifest) -> list[str]:
         found.append(f"{manifest.class_count} classes; at least {least} are needed")
     if not 1 <= manifest.input.size_px <= manifest.input.resize_px <= 4096:
         found.append(f"input {manifest.input.size_px} px of {manifest.input.resize_px} px")
-    noise = [axis for entry in manifest.noise for axis in entry.shape]
-    for axis in (*manifest.backbone.feature_shape, *noise):
-        if not 0 < axis <= 1 << 28:
-            found.append(f"an input has the axis {axis}")
     if manifest.accumulate is not None and manifest.accumulate < 1:
         found.append(f"it adds up {manifest.accumulate} batches")
     weights = manifest.loss.class_weights
@@ -333,12 +358,57 @@ def _problems(manifest: Manifest) -> list[str]:
         found.append(f"{len(weights)} class weights for {manifest.class_count} classes")
     if (manifest.backbone.precision == "float32") != (manifest.backbone.parity is None):
         found.append("precision and parity of the frozen part do not fit together")
-    if manifest.batch_size < 1:
-        found.append(f"batch size {manifest.batch_size}")
-    if manifest.base is not None and ("/" in manifest.base or "\0" in manifest.base):
+    if manifest.base is not None and (
+        manifest.base in (".", "..") or set(manifest.base) & set("/\\")
+    ):
         found.append(f"its base {manifest.base!r} is not a file name")
     if manifest.run is not None and not 0 <= manifest.run.halvings <= 64:
         found.append(f"its learning rate was halved {manifest.run.halvings} times")
     if manifest.kind == "checkpoint" and (manifest.run is None or manifest.class_names is None):
         found.append("a checkpoint without its run or its classes")
+    return found
+
+
+def _size_problems(manifest: Manifest) -> list[str]:
+    """Arrays that no file of this format could hold, and no device make."""
+    found, total_bytes = [], 0
+    for tensor in manifest.tensors:
+        axes = [axis for axis in tensor.shape if isinstance(axis, int)]
+        if any(axis != CLASSES_AXIS and axis not in axes for axis in tensor.shape) or any(
+            not 0 < axis <= 1 << 28 for axis in axes
+        ):
+            found.append(f"{tensor.name} has the shape {tensor.shape[:_SHOWN]}")
+        elif len(tensor.shape) > _SHOWN:
+            found.append(f"{tensor.name} has {len(tensor.shape)} axes")
+        else:
+            count = math.prod(tensor.resolve(manifest.class_count or 1))
+            total_bytes += count * (8 if tensor.dtype == "int64" else 4)
+    if total_bytes > _MAX_STATE_BYTES:
+        found.append(f"its tensors have {total_bytes:,} bytes")
+    inputs = {"features": manifest.backbone.feature_shape} | {
+        n.name: n.shape for n in manifest.noise
+    }
+    for name, shape in inputs.items():
+        if len(shape) > _SHOWN or not all(0 < axis <= 1 << 28 for axis in shape):
+            found.append(f"{name} has the shape {shape[:_SHOWN]}")
+        elif math.prod(shape) > 1 << 28:
+            found.append(f"{name} has {math.prod(shape):,} numbers")
+    return found
+
+
+def _run_problems(manifest: Manifest) -> list[str]:
+    """Settings with which nothing can be trained."""
+    found = []
+    numbers = {"batch_size": manifest.batch_size, "step_bytes": manifest.step_bytes + 1}
+    schedules = [manifest.optimizer.schedule]
+    if (run := manifest.run) is not None:
+        numbers |= {"run.batch_size": run.batch_size, "run.accumulate": run.accumulate}
+        numbers |= {f"run.{name}": getattr(run, name) + 1 for name in _COUNTS}
+        schedules.append(run.schedule)
+    for name, number in numbers.items():
+        if number < 1 or (number > _MAX_RUN and not name.endswith(("seed", "step_bytes"))):
+            found.append(f"{name} is out of range")
+    if manifest.optimizer.lr < 0 or (run is not None and run.lr < 0):
+        found.append("a learning rate is below zero")
+    found += [f"the schedule {s} has {wrong}" for s in schedules if (wrong := s.problem)]
     return found

@@ -12,6 +12,15 @@ from typing import Literal, get_args
 from tod.errors import UsageError
 
 Kind = Literal["constant", "step", "exponential", "cosine", "linear"]
+MAX_CYCLES = 1_000_000_000
+_USED = {
+    "constant": {"warmup"},
+    "step": {"warmup", "period", "gamma"},
+    "exponential": {"warmup", "gamma"},
+    "cosine": {"warmup", "period", "multiply", "floor"},
+    "linear": {"warmup", "period", "floor"},
+}
+_NEEDED = {"step": ("gamma", "period"), "exponential": ("gamma",)}
 EXAMPLES = "cosine, cosine:period=20,multiply=2, step:period=20,gamma=0.1, linear:warmup=5"
 
 
@@ -66,8 +75,25 @@ class Schedule:
         """Whether the rate of a cycle depends on how many cycles the run has."""
         return self.kind in ("cosine", "linear") and not self.period
 
+    @property
+    def problem(self) -> str:
+        """What no run can follow in it; empty if it is good."""
+        if self.warmup < 0 or self.period < 0 or self.multiply < 1:
+            return "warmup and period are 0 or more, multiply is 1 or more"
+        if max(self.warmup, self.period, self.multiply) > MAX_CYCLES:
+            return f"warmup, period and multiply are at most {MAX_CYCLES:,}"
+        if self.kind == "step" and self.period < 1:
+            return "period is 1 or more"
+        if not 0 < self.gamma <= 1 or not 0 <= self.floor <= 1:
+            return "gamma is above 0 and at most 1, floor is 0 to 1"
+        if self.multiply > 1 and not self.period:
+            return "multiply needs a period"
+        return ""
+
     def _share_of_period(self, step: int) -> float:
         length = self.period
+        if self.multiply == 1:
+            return step % length / length
         while step >= length:
             step -= length
             length *= self.multiply
@@ -103,35 +129,13 @@ def parse(text: str) -> Schedule:
     if kind not in get_args(Kind):
         raise _wrong(text, f"'{kind}' is none of {', '.join(get_args(Kind))}")
     schedule = Schedule(kind, **values)  # type: ignore[arg-type]
-    if problem := _problem(schedule, set(values)):
-        raise _wrong(text, problem)
+    if unused := sorted(set(values) - _USED[kind]):
+        raise _wrong(text, f"{kind} has no {', '.join(unused)}")
+    if missing := [name for name in _NEEDED.get(kind, ()) if name not in values]:
+        raise _wrong(text, f"{kind} needs {' and '.join(missing)}")
+    if schedule.problem:
+        raise _wrong(text, schedule.problem)
     return schedule
-
-
-def _problem(schedule: Schedule, given: set[str]) -> str:
-    used = {
-        "constant": set(),
-        "step": {"period", "gamma"},
-        "exponential": {"gamma"},
-        "cosine": {"period", "multiply", "floor"},
-        "linear": {"period", "floor"},
-    }[schedule.kind]
-    if unused := given - used - {"warmup"}:
-        return f"{schedule.kind} has no {', '.join(sorted(unused))}"
-    if (
-        missing := {"step": {"period", "gamma"}, "exponential": {"gamma"}}.get(schedule.kind, set())
-        - given
-    ):
-        return f"{schedule.kind} needs {' and '.join(sorted(missing))}"
-    if schedule.warmup < 0 or schedule.period < 0 or schedule.multiply < 1:
-        return "warmup and period are 0 or more, multiply is 1 or more"
-    if schedule.kind == "step" and schedule.period < 1:
-        return "period is 1 or more"
-    if not 0 < schedule.gamma <= 1 or not 0 <= schedule.floor <= 1:
-        return "gamma is above 0 and at most 1, floor is 0 to 1"
-    if schedule.multiply > 1 and not schedule.period:
-        return "multiply needs a period"
-    return ""
 
 
 def _wrong(text: str, problem: str) -> UsageError:
