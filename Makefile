@@ -2,6 +2,8 @@
 # make device-test-tools   sshd, adb, qemu and busybox for the tests of devices; asks for root
 # make test     lint, types and tests, also with the oldest onnxruntime that a device may have
 # make soak     the long tests of docs/reliability.md's promises: half an hour, and a table
+# make fuzz     fuzzing of every reader of files from elsewhere: make fuzz FUZZ_SECONDS=600; needs
+#               Python 3.11 on Linux x86-64: make fuzz FUZZ_PYTHON=/usr/bin/python3.11
 # make bench    the figures of docs/performance.md
 # make lock     the device's packages with their hashes, anew (after a change of constraints.txt)
 # make clean    remove what these made
@@ -11,13 +13,16 @@ DATA ?= digits
 VENV := .venv
 DEVICE := .venv-device
 OLD := .venv-old-runtime
+FUZZ := .venv-fuzz
+FUZZ_PYTHON ?= python3.11
+FUZZ_SECONDS ?= 60
 # The last one for Python 3.10.
 OLD_RUNTIME := 1.23.2
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SETUP := pyproject.toml constraints.txt
 
-.PHONY: demo device-test-tools test test-old-runtime test-all-networks lint types soak bench lock clean
+.PHONY: demo device-test-tools test test-old-runtime test-all-networks lint types soak fuzz bench lock clean
 
 demo: $(VENV)/demo-ready
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sh scripts/demo.sh "$(DATA)"
@@ -50,6 +55,10 @@ types: $(VENV)/test-ready
 soak: $(VENV)/test-ready
 	TOD_SOAK=1 $(VENV)/bin/python -m pytest -m promise
 
+fuzz: $(FUZZ)/ready
+	for target in $$($(FUZZ)/bin/python -c 'from tests.fuzz.targets import TARGETS; print(*TARGETS)'); do \
+	  $(FUZZ)/bin/python -m tests.fuzz $$target $(FUZZ_SECONDS) || exit 1; done
+
 bench: $(VENV)/test-ready
 	$(VENV)/bin/python -m benchmarks
 
@@ -61,7 +70,7 @@ lock:
 	  --no-emit-package colorama --output-file package_tools/requirements.txt
 
 clean:
-	rm -rf $(VENV) $(DEVICE) $(OLD) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEVICE) $(OLD) $(FUZZ) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/demo-ready: $(SETUP)
 	$(PYTHON) -m venv $(VENV)
@@ -77,6 +86,11 @@ $(VENV)/test-ready: $(SETUP)
 $(DEVICE)/ready: $(SETUP)
 	$(PYTHON) -m venv $(DEVICE)
 	$(DEVICE)/bin/python $(PIP) --editable .
+	touch $@
+
+$(FUZZ)/ready: $(SETUP)
+	$(FUZZ_PYTHON) -m venv $(FUZZ)
+	$(FUZZ)/bin/python $(PIP) --editable '.[fuzz]'
 	touch $@
 
 $(OLD)/ready: $(SETUP)

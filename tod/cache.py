@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from tod.contents import CONTENTS, NAME
 from tod.errors import DataError, DeviceError, UsageError
+from tod.limits import record_problems
 
 try:
     import fcntl
@@ -332,8 +333,11 @@ def _cache_file(path: Path) -> CacheFile:
         with open(path, "rb") as file:
             header = file.read(_HEADER_BYTES)
         origin = msgspec.json.decode(header.removeprefix(_MAGIC), type=dict[str, Any])
-        record_bytes = _record(origin["shape"]).itemsize
-    except (OSError, msgspec.MsgspecError, KeyError, TypeError, ValueError):
+        shape = msgspec.convert(origin["shape"], tuple[int, ...])
+        record_bytes = _record(shape).itemsize
+    except (OSError, msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError):
+        return CacheFile(path, size_bytes, 0, {})
+    if any(record_problems(origin)):
         return CacheFile(path, size_bytes, 0, {})
     rows = max(0, size_bytes - _HEADER_BYTES) // record_bytes
     return CacheFile(path, size_bytes, rows, origin)

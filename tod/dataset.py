@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
+import io
 import math
 import os
 import re
@@ -21,12 +22,15 @@ from tod.cache import FOLDER
 from tod.contents import Contents
 from tod.errors import DataError
 from tod.image import SUFFIXES
+from tod.limits import MAX_TEXT, printable, shown
 from tod.sampling import FRACTIONS, Split, assign_splits
 
 INDEX_NAME = "dataset.json"
 TARGETS_NAME = "targets.csv"
 JOURNAL_NAME = "dataset.journal"
 MIN_PICTURES = 5
+# A million pictures take 400 MB; more is no description of pictures.
+_MAX_INDEX_BYTES = 512 << 20
 _NOT_TEXT = "its name is not valid UTF-8"
 _READY_MADE_SPLITS = {"train", "training", "test", "val", "valid", "validation"}
 
@@ -223,7 +227,7 @@ def read_index(path: Path) -> Index:
         DataError: it is not readable or not a dataset index.
     """
     try:
-        index = msgspec.json.decode(path.read_bytes(), type=Index)
+        index = msgspec.json.decode(_read_limited(path), type=Index)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(
             f"{path}: it is not a readable dataset index: {error}",
@@ -232,7 +236,36 @@ def read_index(path: Path) -> Index:
     bad = [f.file for f in index.files if not 0 <= f.label < len(index.classes) or _escapes(f.file)]
     if bad:
         raise DataError(f"{path}: {len(bad)} files have no class or lie elsewhere, e.g. {bad[0]!r}")
+    _check_names(path, [entry.name for entry in index.classes])
     return index
+
+
+def _read_limited(path: Path) -> bytes:
+    """A file's bytes, if it is one and no larger than any that describes pictures.
+
+    Raises:
+        DataError: it is not.
+        OSError: it cannot be read.
+    """
+    if not path.is_file() or (file_bytes := path.stat().st_size) > _MAX_INDEX_BYTES:
+        raise DataError(f"{path}: not a file of at most {_MAX_INDEX_BYTES:,} bytes")
+    with open(path, "rb") as file:
+        return file.read(file_bytes)
+
+
+def _check_names(where: Path, names: Sequence[str]) -> None:
+    """Class names are printed, and kept in the model.
+
+    Raises:
+        DataError: one steers a terminal, ends a line or is endless.
+    """
+    for name in names:
+        if not printable(name) or len(name) > MAX_TEXT:
+            raise DataError(
+                f"{where}: the class name {shown(name[:60])!r} has {len(name)} characters, of "
+                "which some cannot be printed",
+                hint="rename it",
+            )
 
 
 def find_pictures(root: Path) -> tuple[dict[str, list[Path]], list[str]]:
@@ -269,6 +302,7 @@ def find_pictures(root: Path) -> tuple[dict[str, list[Path]], list[str]]:
             classes[name] = [Path(folder, p) for p in sorted(pictures, key=natural_key)]
         elif pictures:
             ignored += len(pictures)
+    _check_names(root, list(classes))
     tops = {name.split("/")[0].lower() for name in classes}
     if tops and tops <= _READY_MADE_SPLITS and any("/" in name for name in classes):
         raise DataError(
@@ -408,8 +442,8 @@ def _read_targets(
 ) -> tuple[tuple[str, ...], list[tuple[str, tuple[float, ...]]], list[str]]:
     """Column names, file and numbers of each good line, and what is wrong with the others."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            lines = list(csv.reader(stream, strict=True))
+        text = _read_limited(path).decode("utf-8-sig")
+        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: it is not a readable CSV file: {error}") from error
     header = [name.strip() for name in lines[0]] if lines else []
@@ -418,6 +452,7 @@ def _read_targets(
             f"{path}: its first line is {header}, wanted file and then a name for each number",
             hint="for example: file,weight,height",
         )
+    _check_names(path, header[1:])
     rows, problems = [], []
     for number, line in enumerate(lines[1:], start=2):
         if not any(line):

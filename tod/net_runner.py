@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from tod.errors import ArtifactError, Interrupted, TodError, UsageError
+from tod.limits import shown
 from tod.schedule import EXAMPLES as SCHEDULES
 
 EPILOG = (
@@ -375,9 +376,10 @@ def guarded(command: typer.Typer) -> None:
 
 
 def _print_error(problem: str, hint: str) -> None:
-    print(f"error: {problem}", file=sys.stderr)
+    # Names of files and what a file says may come from anyone: they cannot steer the terminal.
+    print(f"error: {shown(problem)}", file=sys.stderr)
     if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+        print(f"hint: {shown(hint)}", file=sys.stderr)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tod.limits import shown
 from tod.records import (
     CycleDone,
     Evaluated,
@@ -280,7 +281,7 @@ def _sentence(record: Record) -> str:
             f"{record.threads} threads; pictures: {pictures}"
         )
     if isinstance(record, Notice):
-        return f"notice: {record.text}"
+        return f"notice: {shown(record.text)}"
     if isinstance(record, FeaturesDone):
         return f"looked at {record.done} of {record.total} pictures"
     if isinstance(record, OldClasses):

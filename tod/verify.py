@@ -88,10 +88,8 @@ def run_vectors(artifact: Artifact) -> list[Verdict]:
     """
     engine = Engine(artifact.graphs)
     verdicts = []
-    test_vectors = artifact.test_vectors()
     infos = {n: graph.inspect(artifact.graphs[n], where=n) for n in manifest.GRAPHS}
-    _check_complete(artifact, test_vectors, infos)
-    classes = test_vectors["predict.onnx"]["out.logits"].shape[1]
+    test_vectors, classes = _vectors(artifact, infos)
     tensors = test_tensors(artifact.manifest, classes)
     for name in manifest.GRAPHS:
         vectors = test_vectors[name]
@@ -100,17 +98,9 @@ def run_vectors(artifact: Artifact) -> list[Verdict]:
         found = engine.run(name, given | graph_tensors(artifact.manifest, name, tensors))
         differences = []
         for tensor, expected in wanted.items():
-            given_here = sample(found[tensor])
-            # Arrays of other shapes may be subtracted all the same, to a number that says nothing.
-            if given_here.shape != expected.shape:
-                raise _damaged(
-                    artifact,
-                    f"{name} gives {tensor} {list(given_here.shape)}, its test vector is "
-                    f"{list(expected.shape)}",
-                )
-            scale = float(np.abs(expected).max(initial=0)) or 1.0
-            difference = np.abs(given_here - expected).max(initial=0)
-            differences.append(float(difference) / scale)
+            differences.append(
+                _difference(artifact, f"{name} gives {tensor}", found[tensor], expected)
+            )
         operators = infos[name].operators
         in_int8 = name == "features.onnx" and artifact.manifest.backbone.precision == "int8"
         allowed = INT8_TOLERANCE if in_int8 else TOLERANCE
@@ -119,23 +109,41 @@ def run_vectors(artifact: Artifact) -> list[Verdict]:
     return verdicts
 
 
-def _check_complete(
-    artifact: Artifact,
-    vectors: dict[str, dict[str, NDArray[Any]]],
-    infos: dict[str, graph.GraphInfo],
-) -> None:
-    """Every input that is not drawn by rule and every output must have its vector: what is not
-    compared is not proved."""
+def _vectors(
+    artifact: Artifact, infos: dict[str, graph.GraphInfo]
+) -> tuple[dict[str, dict[str, NDArray[Any]]], int]:
+    """The test vectors, and how many classes they are for. Every input that is not drawn by rule
+    and every output must have its vector: what is not compared is not proved."""
+    vectors = artifact.test_vectors()
     drawn = {tensor.name for tensor in artifact.manifest.tensors}
-    missing = []
+    wanted = set()
     for name, info in infos.items():
-        wanted = [f"in.{tensor}" for tensor in info.inputs if tensor not in drawn]
-        wanted += [f"out.{tensor}" for tensor in info.outputs]
-        missing += [f"{name}/{key}" for key in wanted if key not in vectors.get(name, {})]
-    if missing:
+        wanted |= {f"{name}/in.{tensor}" for tensor in info.inputs if tensor not in drawn}
+        wanted |= {f"{name}/out.{tensor}" for tensor in info.outputs}
+    found = {f"{name}/{key}" for name, arrays in vectors.items() for key in arrays}
+    if missing := sorted(wanted - found):
         raise _damaged(artifact, f"test vectors are missing: {', '.join(missing[:8])}")
-    if len(vectors["predict.onnx"]["out.logits"].shape) != 2:
+    if found - wanted:
+        raise _damaged(artifact, f"it has {len(found - wanted)} test vectors of no tensor")
+    logits = vectors["predict.onnx"]["out.logits"]
+    if logits.ndim != 2 or not 1 <= logits.shape[1] <= _KEPT:
         raise _damaged(artifact, "the test vector of the logits is not of the shape [B, C]")
+    return vectors, logits.shape[1]
+
+
+def _difference(
+    artifact: Artifact, what: str, found: NDArray[Any], expected: NDArray[Any]
+) -> float:
+    """The largest difference, relative to the largest number; NaN where either has one."""
+    given = sample(found)
+    # Arrays of other shapes may be subtracted all the same, to a number that says nothing.
+    if given.shape != expected.shape or expected.dtype.kind not in "fi":
+        raise _damaged(
+            artifact, f"{what} {list(given.shape)}, its test vector is {list(expected.shape)}"
+        )
+    with np.errstate(all="ignore"):
+        scale = float(np.abs(expected).max(initial=0)) or 1.0
+        return float(np.abs(given - expected).max(initial=0)) / scale
 
 
 def _damaged(artifact: Artifact, problem: str) -> ArtifactError:
