@@ -135,6 +135,43 @@ def test_power(tmp_path, supplies, online, percent):
     assert machine.battery_percent(tmp_path) == percent
 
 
+def test_memory_and_its_limits(tmp_path):
+    assert machine.memory_mb(tmp_path) is None
+    assert machine.memory_limit_mb(tmp_path) is None
+    assert machine.cores_limit(tmp_path) is None
+    meminfo = "MemTotal:  4000000 kB\nMemFree:  9 kB\nMemAvailable:  1000000 kB\n"
+    group = "sys/fs/cgroup"
+    files = {
+        "proc/meminfo": meminfo,
+        "proc/self/cgroup": "0::/system.slice/tod.service\n",
+        f"{group}/memory.max": "max\n",
+        f"{group}/cpu.max": "max 100000\n",
+        f"{group}/system.slice/memory.max": "2000000000\n",
+        f"{group}/system.slice/cpu.max": "150000 100000\n",
+        f"{group}/system.slice/tod.service/memory.max": "3000000000\n",
+    }
+    tree(tmp_path, files)
+    assert machine.memory_mb(tmp_path) == (4096, 1024)
+    assert machine.memory_limit_mb(tmp_path) == 2000
+    assert machine.cores_limit(tmp_path) == 1.5
+    # A container that does not see its place; version 1, where no limit is a huge number.
+    old = {
+        "proc/self/cgroup": "5:memory:/docker/1\n",
+        f"{group}/memory/memory.limit_in_bytes": "9223372036854771712\n",
+        f"{group}/cpu/cpu.cfs_quota_us": "50000\n",
+        f"{group}/cpu/cpu.cfs_period_us": "100000\n",
+    }
+    assert machine.memory_limit_mb(tree(tmp_path / "old", old)) is None
+    assert machine.cores_limit(tmp_path / "old") == 0.5
+    tree(tmp_path / "old", {f"{group}/cpu/cpu.cfs_quota_us": "-1\n"})
+    assert machine.cores_limit(tmp_path / "old") is None
+
+
+def test_the_c_library(tmp_path):
+    assert machine.libc(tmp_path) == machine.libc() or machine.libc() == "musl"
+    assert machine.libc().split()[0] in ("glibc", "musl", "bionic", "unknown")
+
+
 def test_peak_memory_grows_with_what_is_held(tmp_path):
     status = tree(tmp_path, {"proc/self/status": "VmPeak:\t 9 kB\nVmHWM:\t  250000 kB\n"})
     assert machine.peak_memory_mb(status) == 256

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from tod import net_runner
+from tod.doctor_command import doctor
 from tod.errors import DataError, UsageError
 from tod.export_command import export
 from tod.net_runner import (
@@ -64,6 +65,7 @@ app.command("prepare-dataset", epilog=EPILOG)(prepare_dataset)
 app.command("export", epilog=EPILOG)(export)
 app.command("package", epilog=EPILOG)(package)
 app.command("sign", epilog=EPILOG)(sign)
+app.command("doctor", epilog=EPILOG)(doctor)
 
 
 # The options of net_runner, one by one the same; only without -c this one trains.

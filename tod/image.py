@@ -51,6 +51,21 @@ _SAVE_OPTIONS: dict[str, dict[str, int | str]] = {
 }
 
 
+def decodable() -> dict[str, bool]:
+    """Which formats this machine's Pillow can decode: tried out, as builds differ."""
+    return {name: _comes_back(name) for name in _FORMATS}
+
+
+def _comes_back(format_name: str) -> bool:
+    buffer = io.BytesIO()
+    options: dict[str, str] = {"compression": "tiff_lzw"} if format_name == "TIFF" else {}
+    try:
+        Image.new("RGB", (8, 8)).save(buffer, format_name, **options)
+        return Image.open(buffer, formats=(format_name,)).convert("RGB").size == (8, 8)
+    except Exception:  # an encoder or decoder that is not built in fails in its own way
+        return False
+
+
 def decoder_version() -> str:
     """What the pixels of a picture depend on beside its file."""
     return f"Pillow {PIL.__version__}, pixels {_PIXELS_VERSION}"

@@ -24,6 +24,7 @@ _CORE_KEYS = (
 # Sensors that are not connected say 0, or numbers that would melt the board.
 _PLAUSIBLE_CELSIUS = (1, 150)
 _BATTERIES = ("Battery", "UPS")
+_CGROUP = "sys/fs/cgroup"
 _SUPPLIES = "sys/class/power_supply"
 
 
@@ -118,6 +119,51 @@ def peak_memory_mb(root: Path = _ROOT) -> float | None:
         return None
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def memory_mb(root: Path = _ROOT) -> tuple[float, float] | None:
+    """All memory and what is available of it, in units of 10^6 bytes."""
+    text = _read(root / "proc/meminfo")
+    found = [
+        re.search(rf"^{name}:\s*(\d+) kB", text, re.M) for name in ("MemTotal", "MemAvailable")
+    ]
+    total, available = (None if match is None else int(match[1]) * 1024 / 1e6 for match in found)
+    return None if total is None or available is None else (total, available)
+
+
+def memory_limit_mb(root: Path = _ROOT) -> float | None:
+    """The least limit that a control group (a container, a service) sets on this process."""
+    texts = [_read(folder / "memory.max").strip() for folder in _groups(root)]
+    texts.append(_read(root / _CGROUP / "memory/memory.limit_in_bytes").strip())  # version 1
+    limits = [int(text) / 1e6 for text in texts if re.fullmatch(r"\d{1,18}", text)]
+    return min(limits, default=None)
+
+
+def cores_limit(root: Path = _ROOT) -> float | None:
+    """How many cores' time a control group allows this process, e.g. 1.5."""
+    texts = [_read(folder / "cpu.max") for folder in _groups(root)]
+    old = root / _CGROUP / "cpu"
+    texts.append(f"{_read(old / 'cpu.cfs_quota_us')} {_read(old / 'cpu.cfs_period_us')}")
+    found = [re.fullmatch(r"\s*(\d+)\s+([1-9]\d*)\s*", text) for text in texts]
+    return min((int(match[1]) / int(match[2]) for match in found if match), default=None)
+
+
+def libc(root: Path = _ROOT) -> str:
+    """The C library, with its version where it says so."""
+    name, version = platform.libc_ver()
+    if name:
+        return f"{name} {version}"
+    if list((root / "lib").glob("ld-musl-*")):
+        return "musl"
+    return "bionic" if (root / "system/bin/linker64").exists() else "unknown"
+
+
+def _groups(root: Path) -> list[Path]:
+    """Folders of this process's control group and of those above it (version 2)."""
+    own = re.search(r"^0::/?(.*)$", _read(root / "proc/self/cgroup"), re.M)
+    parts = Path(own[1]).parts if own else ()
+    # A container may not see where its group lies; its root is then the group itself.
+    return [root / _CGROUP / Path(*parts[:count]) for count in range(len(parts) + 1)]
 
 
 def require(module: str, extra: str) -> None:

@@ -160,6 +160,21 @@ def print_table(
     console.print(table)
 
 
+def print_findings(title: str, findings: Sequence[tuple[str, str, str, str]]) -> None:
+    """One line for each finding: name, verdict ("ok", "warn" or "wrong"), value, what to do."""
+    console = _console()
+    if title:
+        console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
+    wide = max(len(name) for name, *_ in findings)
+    for name, verdict, value, advice in findings:
+        colour = {"ok": "green", "warn": "yellow"}.get(verdict, "red")
+        text = f"{value}: {advice}" if advice else value
+        console.print(
+            f"{escape(name):{wide}}  [{colour}]{verdict:5}[/{colour}]  {escape(text)}",
+            soft_wrap=True,
+        )
+
+
 def print_pairs(title: str, pairs: Sequence[tuple[str, str]]) -> None:
     """Names and values below a title."""
     console = _console()
