@@ -12,6 +12,8 @@ from pathlib import Path
 
 from tod.dataset import INDEX_NAME, find_pictures, natural_key, near_names, read_index
 from tod.errors import DataError, UsageError
+from tod.files import read_regular
+from tod.picture_limits import MAX_FILE_BYTES
 
 # The ten classes of MindSpore Lite's example, in its order: alley, cockpit, amusement_arcade,
 # amusement_park, aqueduct, arena/hockey, arena/rodeo, bus_interior, attic, badlands.
@@ -57,7 +59,7 @@ def class_folders(root: Path) -> Source:
         return _prepared(root)
     classes, notices = find_pictures(root)
     pictures = [
-        Picture(name, path.relative_to(root).as_posix(), path.read_bytes)
+        Picture(name, path.relative_to(root).as_posix(), partial(_read, path))
         for name, paths in classes.items()
         for path in paths
     ]
@@ -88,7 +90,7 @@ def places(root: Path, list_file: Path, categories_file: Path, wanted: Sequence[
         found = [p for p in (root / file, root / "val_256" / file) if p.is_file()]
         if found:
             origin = found[0].relative_to(root).as_posix()
-            pictures.append(Picture(names[int(label)], origin, found[0].read_bytes))
+            pictures.append(Picture(names[int(label)], origin, partial(_read, found[0])))
         else:
             missing.append(file)
     if not pictures:
@@ -134,12 +136,16 @@ def _draw(image: object) -> bytes:
     return encode(np.repeat(grey[:, :, None], 3, axis=2), "png")
 
 
+def _read(path: Path) -> bytes:
+    return read_regular(path, limit_bytes=MAX_FILE_BYTES)[0]
+
+
 def _prepared(root: Path) -> Source:
     """A dataset that was prepared before: its pictures are cut out, not cropped once more."""
     index = read_index(root / INDEX_NAME)
     names = tuple(entry.name for entry in index.classes)
     pictures = tuple(
-        Picture(names[file.label], file.file, (root / file.file).read_bytes, cropped=True)
+        Picture(names[file.label], file.file, partial(_read, root / file.file), cropped=True)
         for file in index.files
     )
     return Source(names, pictures)

@@ -11,13 +11,12 @@ ROOT = Path(__file__).resolve().parent.parent
 # Read from top to bottom: a module imports only from those above it.
 LAYERS = [
     "errors", "limits", "files", "container", "wire", "onnx_format", "machine", "timing",
-    "isolated", "schedule", "manifest", "graph",
-    "sampling", "scoring", "closed_form", "records", "image", "contents", "cache", "dataset",
-    "state", "guard", "signature", "artifact", "engine", "features", "session", "plan",
-    "checkpoints", "training", "__init__", "figures", "measurements", "benchmark", "report",
-    "benchmark_report", "predict", "compare", "describe", "verify", "doctor", "net_runner",
-    "prepare_command", "export_command", "package_command", "sign_command", "doctor_command",
-    "cli",
+    "isolated", "schedule", "manifest", "graph", "sampling", "scoring", "closed_form", "records",
+    "picture_limits", "image", "contents", "cache", "dataset", "state", "guard", "signature",
+    "artifact", "engine", "features", "session", "plan", "checkpoints", "training", "__init__",
+    "figures", "measurements", "benchmark", "report", "benchmark_report", "predict", "compare",
+    "describe", "verify", "doctor", "net_runner", "prepare_command", "export_command",
+    "package_command", "sign_command", "doctor_command", "cli",
 ]  # fmt: skip
 ONLY_IN = {
     "PIL": {"tod/image.py"},

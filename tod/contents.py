@@ -16,7 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from tod.files import write_whole
+from tod.files import read_regular, write_whole
+from tod.picture_limits import MAX_FILE_BYTES
 
 # A file may change again without its time changing, within the two seconds that FAT counts in.
 _YOUNG_NS = 2_000_000_000
@@ -89,9 +90,7 @@ class Contents:
         Raises:
             OSError: it cannot be read.
         """
-        with open(f"{self._root}/{path}", "rb") as file:
-            before = os.fstat(file.fileno())
-            data = file.read()
+        data, before = read_regular(f"{self._root}/{path}", limit_bytes=MAX_FILE_BYTES)
         # Interned: the same string stands in the dataset and in the cache of features.
         sha256 = sys.intern(hashlib.sha256(data).hexdigest())
         if before.st_mtime_ns < time.time_ns() - _YOUNG_NS:

@@ -26,9 +26,11 @@ from tod.contents import Contents
 from tod.dataset import Dataset, Sample
 from tod.engine import Engine, runtime_version
 from tod.errors import DataError, PictureError, UsageError
+from tod.files import read_regular
 from tod.image import decoder_version, load
 from tod.machine import instructions, processor
 from tod.manifest import InputSpec, Manifest
+from tod.picture_limits import MAX_FILE_BYTES
 
 # Measured, docs/performance.md: the fastest per picture, with a third of the memory that 8 take.
 BATCH = 2
@@ -289,7 +291,7 @@ def picture_features(engine: Engine, spec: InputSpec, pictures: Pictures) -> NDA
 
 def _file_pixels(path: Path, spec: InputSpec) -> NDArray[np.uint8]:
     try:
-        return load(path.read_bytes(), spec)
+        return load(read_regular(path, limit_bytes=MAX_FILE_BYTES)[0], spec)
     except OSError as error:
         raise PictureError(f"{path}: cannot be read: {error.strerror}") from error
     except PictureError as error:

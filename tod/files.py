@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -83,6 +85,32 @@ def _new_beside(path: Path) -> tuple[Path, IO[bytes]]:
         if temporary.exists():
             return temporary, file
         file.close()  # it was taken for a left over one before it was locked
+
+
+def read_regular(path: str | Path, *, limit_bytes: int) -> tuple[bytes, os.stat_result]:
+    """A regular file's bytes, and what the system knew of it before they were read. Links are
+    followed; a pipe, a device or a folder is not opened, or it might never end.
+
+    Raises:
+        OSError: no such file, no regular file, larger than the limit, or growing.
+    """
+    _check_regular(os.stat(path), limit_bytes)
+    # It may have been replaced by a pipe since, which must not be waited for.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        _check_regular(found, limit_bytes)
+        data = file.read(found.st_size + 1)
+    if len(data) > found.st_size:
+        raise OSError(errno.EBUSY, "it grows while it is read")
+    return data, found
+
+
+def _check_regular(found: os.stat_result, limit_bytes: int) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    if found.st_size > limit_bytes:
+        raise OSError(errno.EFBIG, f"it is over {limit_bytes >> 20} MiB")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterator
 
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 from tod.errors import PictureError
 from tod.manifest import InputSpec
+from tod.picture_limits import check_codec, check_header, check_scans
 
 SUFFIXES = frozenset(
     {
@@ -35,10 +37,16 @@ SUFFIXES = frozenset(
     | {".tif", ".tiff", ".webp"}
 )
 # Raised when the pixels of any picture change: features of before are then no longer good.
-_PIXELS_VERSION = 1
+_PIXELS_VERSION = 2
 # MPO files (JPEGs of stereo cameras) are opened by the JPEG reader.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-_MAX_PIXELS = 89_478_485  # Pillow's own limit: a quarter of a GiB at 3 bytes a pixel
+# What a small file may unfold to, so that the largest picture of any kind takes less than 1 GB as
+# it is read (docs/reliability.md): Pillow's own limit, a quarter of a GiB at 3 bytes a pixel.
+_MAX_PIXELS = 89_478_485
+# Their decoders keep a picture several times: 50 megapixels of a phone.
+_MAX_PIXELS_OF = dict.fromkeys(("AVIF", "WEBP"), 8192 * 6144)
+_MAX_SIDE_PX = 65_535  # what JPEG and GIF can say; beyond it TIFF's tables outgrow the pixels
+_BAND_PX = 256  # rows that are converted at once, to save the memory of whole copies
 # A JPEG is decoded at a reduced scale where that leaves so many times the wanted side: measured,
 # see docs/performance.md.
 _DRAFT = 2
@@ -139,10 +147,10 @@ def _decode(data: bytes, least_px: int | None = None) -> Image.Image:
     """A picture file -> mode RGB. A JPEG may be decoded smaller, but not below `least_px` on
     either side."""
     try:
+        check_header(data)
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             # Pillow refuses twice as many by itself and only warns of these.
-            if image.width * image.height > _MAX_PIXELS:
-                raise PictureError("it has too many pixels")
+            _check_size(image, data)
             if image.mode == "I" and image.format == "TIFF":
                 raise PictureError("32-bit integer pixels have no defined black and white")
             if least_px is not None:
@@ -160,6 +168,19 @@ def _decode(data: bytes, least_px: int | None = None) -> Image.Image:
     # struct.error ...); whatever it is, this picture cannot be read and the others can.
     except Exception as error:
         raise PictureError(f"it cannot be decoded: {error or type(error).__name__}") from error
+
+
+def _check_size(image: Image.Image, data: bytes) -> None:
+    """Refuse what would take too much memory or time, before any pixel is decoded."""
+    pixels = image.width * image.height
+    if pixels > _MAX_PIXELS_OF.get(image.format or "", _MAX_PIXELS):
+        raise PictureError("it has too many pixels")
+    if max(image.size) > _MAX_SIDE_PX:
+        raise PictureError(f"{image.width} x {image.height} px is too long and thin")
+    if image.format in ("JPEG", "MPO"):
+        check_scans(data, pixels)
+    if isinstance(image, ImageFile.ImageFile) and image.tile:
+        check_codec(image.tile[0].codec_name, pixels, len(data))
 
 
 def _fit(image: Image.Image, spec: InputSpec, *, cropped: bool) -> Image.Image:
@@ -216,17 +237,35 @@ def _to_srgb(image: Image.Image) -> Image.Image:
 
 def _convert_profile(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
     srgb = ImageCms.createProfile("sRGB")
+    if image.mode == "RGB":
+        ImageCms.profileToProfile(image, profile, srgb, inPlace=True)
+        return image
     converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
     assert converted is not None  # only inPlace=True returns None
     return converted
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    return Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    rgb = Image.new("RGB", image.size)
+    for box in _bands(image):
+        values = np.asarray(image.crop(box))
+        grey = (values >> 8).clip(0, 255).astype(np.uint8)
+        if "transparency" in image.info:  # one of the values stands for nothing
+            grey[values == image.info["transparency"]] = 255
+        rgb.paste(Image.fromarray(grey).convert("RGB"), box)
+    return rgb
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    layer = image.convert("RGBA")
-    white = Image.new("RGBA", layer.size, "white")
-    return Image.alpha_composite(white, layer).convert("RGB")
+    opaque = Image.new("RGB", image.size)
+    for box in _bands(image):
+        layer = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        opaque.paste(Image.alpha_composite(white, layer).convert("RGB"), box)
+    return opaque
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """The picture in boxes of some rows each: a copy of one is small."""
+    for top in range(0, image.height, _BAND_PX):
+        yield 0, top, image.width, min(top + _BAND_PX, image.height)
