@@ -3,7 +3,7 @@
     python -m tests.audited REPORT net_runner -f MODEL.tod -d DATA -c 10
 
 Python's own audit hook, which is set before anything of ours or of a library is imported. It sees
-what Python code does; of what native code does, strace tells. REPORT gets a JSON line for each event
+what Python code does; strace tells of native code. REPORT gets a JSON line for each event
 that matters: connections, other programs, foreign functions, and everything that changes a file.
 """
 

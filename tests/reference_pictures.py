@@ -4,9 +4,9 @@
     python -m tests.reference_pictures FOLDER convert
 
 ImageMagick and libvips share libraries with Pillow (libjpeg, libtiff), but not what is made of
-them: orientation, profiles, transparency, palettes, bits, and for BMP, GIF, PNM the decoder. They
-are too large for every run of the tests, so what they see is kept: size and mean colours of 4 x 4
-parts.
+them: orientation, profiles, transparency, palettes, bits, and for BMP, GIF, PNM the decoder.
+They are too large for every run of the tests, so what they see is kept: size and mean colours
+of 4 x 4 parts.
 """
 
 from __future__ import annotations

@@ -86,12 +86,16 @@ def read_manifest(path: str | Path) -> Manifest:
     return _read_members(Path(path))[0]
 
 
-def read(path: str | Path, *, require_signature: Path | None = None) -> Artifact:
+def read(
+    path: str | Path, *, require_signature: Path | None = None, continues: Path | None = None
+) -> Artifact:
     """Open and verify a .tod file; a slim checkpoint together with its base.
 
     Args:
         path: the file.
         require_signature: a public key; what its holder has not signed is refused.
+        continues: the file is a checkpoint that this device wrote itself when it trained this
+            model, which must be signed in its place.
 
     Raises:
         ArtifactError: no such file, damaged, foreign, too new, not signed as required, or its base
@@ -103,7 +107,7 @@ def read(path: str | Path, *, require_signature: Path | None = None) -> Artifact
     manifest, members = _read_members(path)
     signed = members.pop(SIGNATURE, None)
     found = None if signed is None else signature.decode(signed, where=str(path))
-    if require_signature is not None:
+    if require_signature is not None and continues is None:
         key = signature.read_public_key(require_signature)
         signature.check(found, members[MANIFEST], key, where=str(path))
     source = path if manifest.kind == "model" else None
@@ -117,22 +121,27 @@ def read(path: str | Path, *, require_signature: Path | None = None) -> Artifact
     graphs = {name: members[name] for name in GRAPHS}
     for name, data in graphs.items():
         _check_graph(manifest, name, graph.inspect(data, where=f"{path}: {name}"), str(path))
-    return Artifact(path, manifest, graphs, state, members[VECTORS], source, found)
+    artifact = Artifact(path, manifest, graphs, state, members[VECTORS], source, found)
+    if require_signature is not None and continues is not None:
+        _check_own_work(read(continues, require_signature=require_signature), artifact)
+    return artifact
 
 
-def require_graphs_of(signed: Artifact, checkpoint: Artifact) -> None:
-    """Refuse a checkpoint that runs other graphs than the signed model does. What a device wrote
-    itself cannot be signed there; it is data for graphs that somebody vouched for.
-
-    Raises:
-        ArtifactError: a graph differs.
-    """
-    for name in GRAPHS:
-        if checkpoint.manifest.members[name] != signed.manifest.members[name]:
-            raise ArtifactError(
-                f"{checkpoint.path}: its {name} is not that of the signed model {signed.path}",
-                hint="continue only what this model was trained to, or have the file signed",
-            )
+def _check_own_work(signed: Artifact, checkpoint: Artifact) -> None:
+    """Refuse a checkpoint that is anything but other numbers for the signed model. What a device
+    wrote itself cannot be signed there; it is data for graphs that somebody vouched for."""
+    wanted, found = signed.manifest, checkpoint.manifest
+    same = replace(
+        found, kind=wanted.kind, base=wanted.base, run=wanted.run, history=wanted.history,
+        class_count=wanted.class_count, class_names=wanted.class_names,
+        members={**found.members, STATE: wanted.members[STATE]},
+    )  # fmt: skip
+    if same != wanted:
+        raise ArtifactError(
+            f"{checkpoint.path}: it is not signed, and not what {signed.path}, which is, was "
+            "trained to",
+            hint="continue only what this model was trained to, or have the file signed",
+        )
 
 
 def sign(path: Path, key_file: Path, output: Path) -> Signature:

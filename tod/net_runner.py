@@ -207,7 +207,6 @@ def run(
     """
     with stop_requests() as should_stop:
         # numpy, Pillow and onnxruntime load here, so that --help need not wait for them.
-        from tod import artifact as artifacts
         from tod import checkpoints
         from tod.cache import choose_folder
         from tod.dataset import Dataset
@@ -227,12 +226,8 @@ def run(
             found, told = checkpoints.newest(model, output)
         session = TrainSession.load(
             found or model, threads=threads, observe=observe, cache=cache,
-            require_signature=require_signature if found is None else None,
+            require_signature=require_signature, continues=None if found is None else model,
         )  # fmt: skip
-        if found is not None and require_signature is not None:
-            # A device signs nothing: its checkpoint is good when its graphs are the signed ones.
-            signed = artifacts.read(model, require_signature=require_signature)
-            artifacts.require_graphs_of(signed, session.artifact)
         output = output or model.parent / f"{session.artifact.stem}_trained.tod"
         check_writable(log, inference, None if only_evaluate else output)
         if inference is not None and only_evaluate and session.classes is None:

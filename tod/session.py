@@ -85,6 +85,7 @@ class TrainSession:
         observe: Observer | None = None,
         cache: str | os.PathLike[str] | bool = True,
         require_signature: str | Path | None = None,
+        continues: Path | None = None,
     ) -> TrainSession:
         """Open and verify a .tod file: a fresh export, a checkpoint or a trained model.
 
@@ -96,6 +97,8 @@ class TrainSession:
                 `tod.cache.choose_folder` says, False keeps them in memory.
             require_signature: a file with a public key; a .tod file that its holder has not
                 signed is refused.
+            continues: `path` is a checkpoint that was written here in training this model; the
+                model is signed in its place.
 
         Raises:
             ArtifactError: it is missing, damaged, not a .tod file or not signed as required.
@@ -104,7 +107,7 @@ class TrainSession:
         if threads is not None and threads < 1:
             raise UsageError(f"threads is {threads}, at least 1 is wanted")
         key = None if require_signature is None else Path(require_signature)
-        artifact = artifacts.read(path, require_signature=key)
+        artifact = artifacts.read(path, require_signature=key, continues=continues)
         check_runtime(artifact.manifest.min_onnxruntime)
         return cls(artifact, threads=threads or available_cores(), observe=observe, cache=cache)
 
