@@ -15,8 +15,9 @@ LAYERS = [
     "picture_limits", "image", "contents", "cache", "dataset", "state", "guard", "signature",
     "artifact", "engine", "features", "session", "plan", "checkpoints", "training", "__init__",
     "figures", "measurements", "benchmark", "report", "benchmark_report", "predict", "compare",
-    "describe", "verify", "doctor", "net_runner", "prepare_command", "export_command",
-    "package_command", "sign_command", "doctor_command", "cli",
+    "generations", "promotion", "describe", "verify", "doctor", "net_runner", "prepare_command",
+    "export_command", "package_command", "sign_command", "doctor_command", "promote_command",
+    "cli",
 ]  # fmt: skip
 ONLY_IN = {
     "PIL": {"tod/image.py"},
@@ -29,6 +30,7 @@ ONLY_IN = {
         "tod/package_command.py",
         "tod/sign_command.py",
         "tod/doctor_command.py",
+        "tod/promote_command.py",
         "tod/cli.py",
     },
     "safetensors": {"tod/artifact.py"},

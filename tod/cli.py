@@ -35,6 +35,7 @@ from tod.net_runner import (
 )
 from tod.package_command import package
 from tod.prepare_command import prepare_dataset
+from tod.promote_command import history, promote, rollback
 from tod.sign_command import sign
 
 app = typer.Typer(
@@ -66,6 +67,9 @@ app.command("export", epilog=EPILOG)(export)
 app.command("package", epilog=EPILOG)(package)
 app.command("sign", epilog=EPILOG)(sign)
 app.command("doctor", epilog=EPILOG)(doctor)
+app.command("promote", epilog=EPILOG)(promote)
+app.command("rollback", epilog=EPILOG)(rollback)
+app.command("history", epilog=EPILOG)(history)
 
 
 # The options of net_runner, one by one the same; only without -c this one trains.

@@ -13,6 +13,7 @@ import numpy as np
 from tod import manifest
 from tod.artifact import Artifact
 from tod.cache import cache_files, cache_folder
+from tod.generations import Event, look
 from tod.report import print_pairs, print_table
 
 
@@ -198,6 +199,40 @@ def _more(optimizer: manifest.Optimizer) -> str:
     below = f", backbone {optimizer.lr * share:g}" if share != 1 else ""
     clip = f", gradients clipped to {optimizer.clip_norm:g}" if optimizer.clip_norm else ""
     return below + clip + (", decay of biases and norms" if optimizer.decay_all else "")
+
+
+def describe_generations(served: Path, *, as_json: bool) -> None:
+    """Print the generations of a served file; as JSON, every change with its scores."""
+    shelf = look(served)
+    for notice in shelf.notices:
+        print(f"notice: {notice}", file=sys.stderr)
+    if as_json:
+        found = {
+            "served": str(shelf.served), "sha256": shelf.sha256, "generation": shelf.generation,
+            "kept": {number: str(path) for number, path in shelf.kept.items()},
+            "events": shelf.events,
+        }  # fmt: skip
+        print(msgspec.json.encode(found).decode())
+        return
+    if not shelf.events:
+        print(f"{served}: nothing was promoted yet")
+        return
+    rows = [
+        (
+            str(number), event.when, event.what, *_scores(event), event.sha256[:16],
+            "serves" if number == shelf.generation else "kept" if number in shelf.kept else "",
+        )
+        for number, event in sorted(shelf.introduced.items())
+    ]  # fmt: skip
+    columns = ("generation", "since", "how", "accuracy", "before it", "answers", "SHA-256", "")
+    print_table(str(served), columns, rows)
+
+
+def _scores(event: Event) -> tuple[str, str, str]:
+    s = event.scores
+    return (
+        ("-",) * 3 if s is None else (_ratio(s.accuracy), _ratio(s.served_accuracy), str(s.total))
+    )
 
 
 def _ratio(value: float | None) -> str:

@@ -7,9 +7,12 @@ TodError
 ├── ArtifactError   4    a .tod file is damaged, foreign or cannot be written
 ├── DeviceError     5    this machine cannot run it: runtime too old, extra not installed
 ├── TrainingError   6    the training itself failed, e.g. the loss is not finite
+├── NotNow          8    it does not suit now, and waiting was not wanted or would not help
+├── NotPromoted     9    the new model is not better than the served one, which stays
 └── Interrupted   130    Ctrl-C or SIGTERM
 
-Exit code 0 is success; 1 is an error in TOD itself (please report it).
+Exit code 0 is success; 1 is an error in TOD itself (please report it); 7 is that of scripts/ for a
+device that cannot be reached.
 """
 
 from __future__ import annotations
@@ -67,6 +70,14 @@ class DeviceError(TodError):
 
 class TrainingError(TodError):
     exit_code = 6
+
+
+class NotNow(TodError):  # noqa: N818 - nothing is wrong, another time is right
+    exit_code = 8
+
+
+class NotPromoted(TodError):  # noqa: N818 - an answer, not a fault
+    exit_code = 9
 
 
 class Interrupted(TodError):  # noqa: N818 - the request to stop is not a fault

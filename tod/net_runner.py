@@ -21,7 +21,7 @@ from tod.schedule import EXAMPLES as SCHEDULES
 
 EPILOG = (
     "Exit codes: 0 done, 2 usage, 3 data, 4 artifact, 5 this device cannot run it, "
-    "6 training failed, 130 interrupted."
+    "6 training failed, 8 not now (conditions), 9 not promoted (not better), 130 interrupted."
 )
 
 

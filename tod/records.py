@@ -88,4 +88,39 @@ class Stopped:
     kept_cycle: int
 
 
-Record = Started | Notice | FeaturesDone | CycleDone | Evaluated | OldClasses | Saved | Stopped
+@dataclass(frozen=True)
+class Promoted:
+    """A model took the place of the served one, see `tod.promotion`; `served_accuracy` is None
+    where none was served."""
+
+    path: str
+    served: str
+    generation: int
+    accuracy: float
+    served_accuracy: float | None
+    total: int
+    metric: str
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """An earlier generation serves again; `was` is the one that served until now, None where it
+    was missing."""
+
+    served: str
+    generation: int
+    was: int | None
+
+
+Record = (
+    Started
+    | Notice
+    | FeaturesDone
+    | CycleDone
+    | Evaluated
+    | OldClasses
+    | Saved
+    | Stopped
+    | Promoted
+    | RolledBack
+)

@@ -30,7 +30,9 @@ from tod.records import (
     FeaturesDone,
     Notice,
     OldClasses,
+    Promoted,
     Record,
+    RolledBack,
     Saved,
     Started,
     Stopped,
@@ -233,7 +235,7 @@ def _progress(console: Console, *extra: str) -> Progress:
 def _plain(record: Record) -> None:
     if isinstance(record, CycleDone | Evaluated):
         print(result_line(record), flush=True)
-    elif isinstance(record, OldClasses):
+    elif isinstance(record, OldClasses | Promoted | RolledBack):
         print(_sentence(record), flush=True)
     elif not isinstance(record, FeaturesDone) or record.done == record.total:
         print(_sentence(record), file=sys.stderr, flush=True)
@@ -306,10 +308,23 @@ def _sentence(record: Record) -> str:
         )
     if isinstance(record, Saved):
         return f"saved {record.kind} of cycle {record.cycle}: {record.path}"
+    if isinstance(record, Promoted):
+        return _promoted(record)
+    if isinstance(record, RolledBack):
+        back = "" if record.was is None else f"; --to {record.was} undoes it"
+        return f"{record.served} is generation {record.generation} again{back}"
     if isinstance(record, Stopped):
         kept = f", cycle {record.kept_cycle} is kept" if record.kept_cycle != record.cycle else ""
         return f"training ended after cycle {record.cycle}: {_REASONS[record.reason]}{kept}"
     return result_line(record)
+
+
+def _promoted(record: Promoted) -> str:
+    of = f"{record.metric} on {record.total} validation answers = {record.accuracy:.6g}"
+    before = "" if record.served_accuracy is None else f", was {record.served_accuracy:.6g}"
+    return (
+        f"{record.path} serves as generation {record.generation} of {record.served}: {of}{before}"
+    )
 
 
 def percent(part: NDArray[Any] | float) -> str:
