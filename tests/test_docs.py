@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import make_pictures, run
+from tests.device_package import LAUNCHER
 from tests.test_cli import COMMANDS
 from tod import graph, manifest
 from tod.dataset import Index
@@ -164,3 +166,42 @@ def test_benchmarks_named_in_the_figures_exist():
         r"python -m (benchmarks\.\w+)", (ROOT / "docs/performance.md").read_text()
     ):
         assert (ROOT / (name.replace(".", "/") + ".py")).is_file()
+
+
+def test_the_nightly_lines_of_the_devices_page_run(small_package, tmp_path):
+    """As cron runs them, at two o'clock in the night and on power."""
+    page = (ROOT / "docs" / "devices.md").read_text()
+    lines = [found[1] for found in re.finditer(r"^(?:[0-9* ]+|@reboot) +(cd .*)$", page, re.M)]
+    trains, again, promotes = lines
+    assert trains == again
+    home = tmp_path / "home"
+    (home / "tod").mkdir(parents=True)
+    package = home / "tod" / "package-arm64"
+    shutil.copytree(small_package, package)
+    # The launchers of this environment, as the package has no runtime.
+    (package / "bin" / "tod").write_text(re.sub(r"net_runner(?=' \"\$@\")", "tod", LAUNCHER))
+    supply = tmp_path / "root" / "sys/class/power_supply/ac"
+    supply.mkdir(parents=True)
+    (supply / "type").write_text("Mains\n")
+    (supply / "online").write_text("1\n")
+    ahead = (2 - time.gmtime().tm_hour) % 24  # where it is two o'clock now
+    environment = {
+        **os.environ, "HOME": str(home), "TZ": f"NIGHT-{ahead}",
+        "TOD_SENSORS_ROOT": str(tmp_path / "root"),
+    }  # fmt: skip
+    for line in (trains, promotes):
+        done = subprocess.run(
+            ["sh", "-c", line], env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, (line, done.stderr)
+        assert "paused" not in done.stderr
+    trained = package / "model" / "transfer_learning_trained.tod"
+    assert (package / "served.tod").read_bytes() == trained.read_bytes()
+
+
+def test_the_options_of_the_devices_page_are_those_of_the_command():
+    page = (ROOT / "docs" / "devices.md").read_text()
+    part = page.split("## Only when it suits")[1].split("\n## ")[0]
+    help_text = run("net_runner", "--help", env={**os.environ, "COLUMNS": "200"}).stdout
+    for option in set(re.findall(r"--[a-z]+(?:-[a-z]+)*", part)):
+        assert option in help_text, option

@@ -107,6 +107,12 @@ def _supplies(root: Path) -> list[dict[str, str]]:
     return [s for s in found if s["type"] and s["scope"] != "Device" and s["present"] != "0"]
 
 
+def memory_mb(root: Path = _ROOT) -> float | None:
+    """What this process holds now, counted as `peak_memory_mb` counts; None but on Linux."""
+    status = re.search(r"^VmRSS:\s*(\d+) kB", _read(root / "proc/self/status"), re.M)
+    return int(status[1]) * 1024 / 1e6 if status else None
+
+
 def peak_memory_mb(root: Path = _ROOT) -> float | None:
     """The most memory that this process has held so far, in units of 10^6 bytes: resident pages,
     so the parts of libraries and of files that it has touched are counted."""

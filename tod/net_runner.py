@@ -25,6 +25,9 @@ EPILOG = (
 )
 
 
+_NICE = 10
+
+
 class InitKind(str, Enum):
     imprint = "imprint"
     ridge = "ridge"
@@ -112,6 +115,35 @@ AddClasses = Annotated[
         "--add-classes", help="Folders that the model does not know become new classes of it."
     ),
 ]
+OnlyOnPower = Annotated[
+    bool, typer.Option("--only-on-power", help="Work only while a socket or a charger feeds it.")
+]
+MinBattery = Annotated[
+    float | None,
+    typer.Option("--min-battery", help="Work only with so many percent in the battery."),
+]
+MaxTemperature = Annotated[
+    float | None,
+    typer.Option("--max-temperature", help="Work only while no sensor is hotter, in Celsius."),
+]
+Between = Annotated[
+    str | None, typer.Option(help="Work only at this time of the day: 22:00-06:00.")
+]
+MaxMinutes = Annotated[
+    float | None,
+    typer.Option(help="End with what was reached after so many minutes of work."),
+]
+MaxMemory = Annotated[
+    float | None,
+    typer.Option("--max-memory", help="End when the process holds more MB of memory."),
+]
+NoWait = Annotated[
+    bool,
+    typer.Option(
+        "--no-wait", help="End with a checkpoint and code 8, instead of waiting until it suits."
+    ),
+]
+Nice = Annotated[bool, typer.Option("--nice", help="Let other programs go first (nice 10).")]
 CacheDir = Annotated[
     Path | None,
     typer.Option(help="Keep the pictures' features here (default: .tod-cache in the data folder)."),
@@ -155,6 +187,14 @@ def net_runner(
     init: Init = None,
     add_classes: AddClasses = False,
     seed: Seed = None,
+    only_on_power: OnlyOnPower = False,
+    min_battery: MinBattery = None,
+    max_temperature: MaxTemperature = None,
+    between: Between = None,
+    max_minutes: MaxMinutes = None,
+    max_memory: MaxMemory = None,
+    no_wait: NoWait = False,
+    nice: Nice = False,
     cache_dir: CacheDir = None,
     no_cache: NoCache = False,
     require_signature: RequireSignature = None,
@@ -167,6 +207,8 @@ def net_runner(
     Example: net_runner -f transfer_learning.tod -d dataset -c 60 -s 20
 
     Example: net_runner -f transfer_learning.tod -d dataset -c 60 -s 20 --resume
+
+    Example: net_runner -f transfer_learning.tod -d dataset -c 60 --resume --only-on-power
 
     Example: net_runner -f transfer_learning.tod -d dataset --init ridge
 
@@ -189,6 +231,14 @@ def run(
     seed: int | None = None,
     init: InitKind | None = None,
     add_classes: bool = False,
+    only_on_power: bool = False,
+    min_battery: float | None = None,
+    max_temperature: float | None = None,
+    between: str | None = None,
+    max_minutes: float | None = None,
+    max_memory: float | None = None,
+    no_wait: bool = False,
+    nice: bool = False,
     cache_dir: Path | None = None,
     no_cache: bool = False,
     require_signature: Path | None = None,
@@ -209,6 +259,7 @@ def run(
         # numpy, Pillow and onnxruntime load here, so that --help need not wait for them.
         from tod import checkpoints
         from tod.cache import choose_folder
+        from tod.conditions import Conditions, Window
         from tod.dataset import Dataset
         from tod.records import Notice, Saved
         from tod.report import Report, print_tensors
@@ -217,6 +268,18 @@ def run(
 
         if as_json and quiet:
             raise UsageError("--json and --quiet exclude each other")
+        conditions = Conditions(
+            only_on_power=only_on_power,
+            min_battery_percent=min_battery,
+            max_temperature_celsius=max_temperature,
+            between=None if between is None else Window.parse(between),
+            max_minutes=max_minutes,
+            max_memory_mb=max_memory,
+            wait=not no_wait,
+            sensors=Path(os.environ.get("TOD_SENSORS_ROOT", "/")),
+        )
+        if nice and hasattr(os, "nice"):
+            os.nice(_NICE)  # before any thread is there, which would keep the old one
         observe = print_tensors(sys.stderr if as_json else sys.stdout) if verbose else None
         # Whoever wants to see what goes through the graphs wants to see the pictures go through.
         cache = cache_choice(cache_dir, no_cache or verbose)
@@ -244,7 +307,9 @@ def run(
                 unused += ["resume"] if resume else []
                 if unused:
                     show(Notice(f"nothing is trained without -c: {', '.join(unused)} not used"))
-                records = evaluate(session, dataset, seed=seed, should_stop=should_stop)
+                records = evaluate(
+                    session, dataset, seed=seed, should_stop=should_stop, conditions=conditions
+                )
             else:
                 for text in told:
                     show(Notice(text))
@@ -255,7 +320,8 @@ def run(
                 records = train(
                     session, dataset, cycles=cycles, seed=seed, output=output,
                     init=None if init is None else init.value, with_new_classes=add_classes,
-                    should_stop=lambda: should_stop() or show.error is not None, **settings,
+                    should_stop=lambda: should_stop() or show.error is not None,
+                    conditions=conditions, **settings,
                 )  # fmt: skip
             saved = ""
             try:

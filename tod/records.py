@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tod.manifest import Run
 from tod.sampling import Split
@@ -79,9 +80,29 @@ class Saved:
     cycle: int
 
 
+# "hour" is the time of the day, "time" what the run may use; "other" comes from the caller.
+PauseReason = Literal["power", "battery", "temperature", "hour", "time", "memory", "other"]
+
+
+@dataclass(frozen=True)
+class Paused:
+    """It does not suit now, see `tod.conditions`: why, and what is waited for."""
+
+    reason: PauseReason
+    text: str
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """It suits again, after so long."""
+
+    waited_seconds: float
+
+
 @dataclass(frozen=True)
 class Stopped:
-    """Why training ended: "cycles", "target", "patience" or "interrupted"; which cycle is kept."""
+    """Why training ended: "cycles", "target", "patience", "time" or "interrupted"; which cycle is
+    kept."""
 
     reason: str
     cycle: int
@@ -120,6 +141,8 @@ Record = (
     | Evaluated
     | OldClasses
     | Saved
+    | Paused
+    | Resumed
     | Stopped
     | Promoted
     | RolledBack

@@ -30,8 +30,10 @@ from tod.records import (
     FeaturesDone,
     Notice,
     OldClasses,
+    Paused,
     Promoted,
     Record,
+    Resumed,
     RolledBack,
     Saved,
     Started,
@@ -43,6 +45,7 @@ _REASONS = {
     "target": "the test accuracy is above the target",
     "patience": "the test accuracy has not risen for too long",
     "interrupted": "interrupted",
+    "time": "its time is used up (--max-minutes)",
 }
 # Two spaces between columns.
 _DENSE: dict[str, Any] = {
@@ -277,7 +280,7 @@ def _live(stack: ExitStack) -> Show:
                 figures["test"] = f"test {record.accuracy:.3f} best {record.max_accuracy:.3f}"
             console.print(f"[green]{result_line(record)}[/green]")
         else:
-            colour = "yellow" if isinstance(record, Notice) else "dim"
+            colour = "yellow" if isinstance(record, Notice | Paused) else "dim"
             console.print(f"[{colour}]{escape(_sentence(record))}[/{colour}]")
 
     return show
@@ -299,6 +302,10 @@ def _sentence(record: Record) -> str:
         )
     if isinstance(record, Notice):
         return f"notice: {shown(record.text)}"
+    if isinstance(record, Paused):
+        return f"paused: {record.text}"
+    if isinstance(record, Resumed):
+        return f"it suits again after {record.waited_seconds:g} s: going on"
     if isinstance(record, FeaturesDone):
         return f"looked at {record.done} of {record.total} pictures"
     if isinstance(record, OldClasses):

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tod import guard
 from tod.checkpoints import KEEP, Checkpoints
+from tod.conditions import Conditions, Obstacle, Watch
 from tod.dataset import Dataset, Sample
-from tod.errors import DataError, Interrupted, TrainingError, UsageError
+from tod.errors import DataError, Interrupted, NotNow, TrainingError, UsageError
 from tod.features import Features
 from tod.manifest import Run
 from tod.plan import check, settle
@@ -54,6 +56,7 @@ def train(
     with_new_classes: bool = False,
     output: str | Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    conditions: Conditions | Callable[[], str | None] | None = None,
 ) -> Iterator[Record]:
     """Train the session's model; afterwards its state is the best one seen on the test split.
 
@@ -83,6 +86,9 @@ def train(
             writes nothing.
         should_stop: asked between cycles; when it says True, a checkpoint is saved and the
             generator ends with `Interrupted`.
+        conditions: when it may work, see `tod.conditions`; or a function that says why not now, or
+            None. Looked at between cycles and between pictures; while it does not suit, a
+            checkpoint is saved and the generator waits.
 
     Yields:
         Records, in the order in which things happen.
@@ -94,6 +100,7 @@ def train(
         TrainingError: the loss or what training changes is not finite, after the learning rate was
             halved 3 times; the last good parameters are kept.
         Interrupted: `should_stop` said so.
+        NotNow: it does not suit, and the conditions say not to wait, or waiting does not help.
         ArtifactError: the trained model cannot be written; it says where the best state is.
     """
     settings: dict[str, int | float | None] = {
@@ -114,14 +121,15 @@ def train(
         given["schedule"] = parse_schedule(schedule)
     checkpoints = Checkpoints(session, None if output is None else Path(output), keep)
     checkpoints.remove_unfinished()
+    watch = Watch(conditions)
     old = None
     if with_new_classes and session.classes is not None:
-        old = yield from _add_classes(session, dataset, seed or 0, should_stop)
+        old = yield from _add_classes(session, dataset, seed or 0, should_stop, watch)
     dataset = session.match(dataset, seed=seed or 0)
     run, notices = settle(session, dataset, given)
     yield _started(session, dataset, run)
     yield from map(Notice, (*dataset.notices, *notices))
-    yield from fill_features(session, dataset, SPLITS, should_stop)
+    yield from fill_features(session, dataset, SPLITS, should_stop, watch)
     session.state = replace(session.state, run=replace(run, pictures=_counts(session, dataset)))
     rows = _train_rows(session, dataset)
     session.weigh_classes(rows[1])
@@ -134,7 +142,7 @@ def train(
         session.init_head(init, features[:], labels)
         yield from _test(session, dataset, checkpoints)
     session.train()
-    yield from _cycles(session, dataset, rows, checkpoints, should_stop)
+    yield from _cycles(session, dataset, rows, checkpoints, should_stop, watch)
     session.eval()
     yield from _finish(session, dataset, checkpoints, old)
 
@@ -146,15 +154,18 @@ def evaluate(
     *,
     seed: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    conditions: Conditions | Callable[[], str | None] | None = None,
 ) -> Iterator[Record]:
     """Accuracy of the session's model on one split, as records.
 
     Args:
         seed: of the new head where the classes are still open.
+        should_stop: as for `train`.
+        conditions: as for `train`.
     """
     dataset = session.match(dataset, seed=seed)
     yield from map(Notice, dataset.notices)
-    yield from fill_features(session, dataset, (split,), should_stop)
+    yield from fill_features(session, dataset, (split,), should_stop, Watch(conditions))
     yield _evaluated(session, dataset, split, None)
 
 
@@ -163,27 +174,46 @@ def fill_features(
     dataset: Dataset,
     splits: tuple[Split, ...],
     should_stop: Callable[[], bool],
+    watch: Watch,
 ) -> Iterator[Record]:
     """The one pass over the pictures of some splits, with a record for each hundredth; unreadable
     ones become notices."""
     samples = [sample for split in splits for sample in dataset.split(split)]
     said = 0
+    yield from _between_pictures(session, dataset, "before the first picture", should_stop, watch)
     for done, total in session.store.fill(dataset, samples):
         if done == total or 100 * (done - said) >= total:
             yield FeaturesDone(said := done, total)
-        if should_stop():
-            kept = session.store.keeps(dataset)
-            raise Interrupted(
-                f"stopped after looking at {done} of {total} pictures; no cycle was run",
-                hint="the same command goes on from there" if kept else "",
-            )
+        where = f"after looking at {done} of {total} pictures"
+        yield from _between_pictures(session, dataset, where, should_stop, watch)
     yield from map(Notice, session.store.notices)
     for path, reason in sorted(session.store.unreadable.items()):
         yield Notice(f"{path} was passed over: {reason}")
 
 
+def _between_pictures(
+    session: TrainSession,
+    dataset: Dataset,
+    where: str,
+    should_stop: Callable[[], bool],
+    watch: Watch,
+) -> Iterator[Record]:
+    """Wait until it suits; what was computed is kept in the cache."""
+    obstacle = yield from watch.pause(lambda: (), should_stop)
+    if obstacle is None and not should_stop():
+        return
+    hint = "the same command goes on from there" if session.store.keeps(dataset) else ""
+    if obstacle is not None:
+        raise NotNow(f"stopped {where}: {obstacle.text}; no cycle was run", hint=hint)
+    raise Interrupted(f"stopped {where}; no cycle was run", hint=hint)
+
+
 def _add_classes(
-    session: TrainSession, dataset: Dataset, seed: int, should_stop: Callable[[], bool]
+    session: TrainSession,
+    dataset: Dataset,
+    seed: int,
+    should_stop: Callable[[], bool],
+    watch: Watch,
 ) -> Generator[Record, None, tuple[Dataset, float] | None]:
     """Make room for the dataset's new classes.
 
@@ -205,7 +235,7 @@ def _add_classes(
         )
     old = dataset.only(known)
     old = replace(old, classes=known, samples=_relabelled(old, known))
-    yield from fill_features(session, old, ("validation",), should_stop)
+    yield from fill_features(session, old, ("validation",), should_stop, watch)
     before = _evaluated(session, old, "validation", None).accuracy
     session.add_classes(new, seed=seed)
     yield Notice(f"new classes: {', '.join(new)}")
@@ -247,8 +277,9 @@ def _cycles(
     rows: tuple[Features, NDArray[Any]],
     checkpoints: Checkpoints,
     should_stop: Callable[[], bool],
+    watch: Watch,
 ) -> Iterator[Record]:
-    """Cycle after cycle until `finished` gives a reason."""
+    """Cycle after cycle until `finished` gives a reason, or the time is used up."""
     features, answers = rows
     guard.check(session.run, "")
     while finished(session.run) is None:
@@ -276,6 +307,12 @@ def _cycles(
         run = session.run
         if run.save_every and run.cycle % run.save_every == 0:
             yield from checkpoints.save(session)
+        if finished(session.run) is None:
+            obstacle = yield from watch.pause(partial(checkpoints.save, session), should_stop)
+            if obstacle is not None and obstacle.reason == "time":
+                return
+            if obstacle is not None:
+                _end_for_now(session, checkpoints, obstacle)
         if should_stop() and finished(session.run) is None:
             yield from checkpoints.save(session)
             yield Stopped("interrupted", run.cycle, run.cycle)
@@ -283,6 +320,15 @@ def _cycles(
                 f"stopped after cycle {run.cycle} of {run.cycles}{checkpoints.where(session)}",
                 hint="the same command with --resume goes on" if checkpoints.last else "",
             )
+
+
+def _end_for_now(session: TrainSession, checkpoints: Checkpoints, obstacle: Obstacle) -> NoReturn:
+    run = session.run
+    where = checkpoints.where(session)
+    raise NotNow(
+        f"stopped after cycle {run.cycle} of {run.cycles}{where}: {obstacle.text}",
+        hint="the same command with --resume goes on" if checkpoints.last else "",
+    )
 
 
 def finished(run: Run) -> str | None:
@@ -347,7 +393,7 @@ def _finish(
         old: pictures of the classes from before new ones were added, and the accuracy then.
     """
     run = session.run
-    reason = finished(run) or "cycles"
+    reason = finished(run) or "time"
     ending = copy(session)
     session.state = session.state.restore_best()
     yield Stopped(reason, run.cycle, run.kept_cycle)
