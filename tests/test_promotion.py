@@ -1,6 +1,7 @@
 """A served model is replaced only by a better one, whole, and every earlier one can come back."""
 
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -188,6 +189,33 @@ def test_what_must_not_serve(models, served, pictures, tiny, tmp_path):
             list(promote(model, served, data))
         assert served.read_bytes() == models[1].read_bytes()
         assert generations(served) == ([1], 1)
+
+
+def test_a_served_file_that_is_damaged_can_be_rolled_back(models, served, pictures):
+    list(promote(models[1], served, pictures))
+    served.write_bytes(b"torn")
+    with pytest.raises(ArtifactError, match=r"not a readable \.tod file") as refused:
+        list(promote(models[2], served, pictures))
+    assert refused.value.hint == f"'tod rollback {served}' puts a whole one in its place"
+    assert of(rollback(served), RolledBack) == [RolledBack(str(served), 1, 2)]
+    assert served.read_bytes() == models[1].read_bytes()
+
+
+def test_without_room_the_served_model_stays(models, served, pictures):
+    """A limit of the file size in the place of a full disk."""
+    list(promote(models[1], served, pictures))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (100, models[2].stat().st_size - 1):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        try:
+            with pytest.raises(ArtifactError, match="cannot be written: File too large") as full:
+                list(promote(models[2], served, pictures))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert "what is served is as it was" in full.value.hint
+        assert served.read_bytes() == models[1].read_bytes()
+        assert generations(served) == ([1], 1)
+    assert of(promote(models[2], served, pictures), Promoted)
 
 
 def test_pictures_that_one_of_them_knows_are_said(models, served, pictures, tiny):

@@ -98,6 +98,11 @@ class Conditions:
     wait: bool = True
     sensors: Path = Path("/")
 
+    @property
+    def asked(self) -> bool:
+        """Whether anything is asked for."""
+        return self != Conditions(wait=self.wait, sensors=self.sensors)
+
     def __post_init__(self) -> None:
         problems = [
             f"{name} is {value:g}, a number above {above:g}{upto} is wanted"
@@ -236,7 +241,8 @@ class Watch:
         local_time: Callable[[], time.struct_time] = time.localtime,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._conditions = conditions
+        nothing = isinstance(conditions, Conditions) and not conditions.asked
+        self._conditions = None if nothing else conditions
         self._monotonic, self._local_time, self._sleep = monotonic, local_time, sleep
         self._begun = monotonic()
         self._waited_s = 0.0

@@ -213,12 +213,7 @@ def content(shelf: Shelf, number: int) -> bytes:
             f"{shelf.served}: generation {number} is not kept",
             hint=f"'tod history {shelf.served}' lists those that are",
         )
-    try:
-        data = shelf.kept[number].read_bytes()
-    except OSError as error:
-        raise ArtifactError(
-            f"{shelf.kept[number]}: cannot be read: {error.strerror or error}"
-        ) from error
+    data = bytes_of(shelf.kept[number])
     if hashlib.sha256(data).hexdigest() != shas.get(number):
         raise ArtifactError(
             f"{shelf.kept[number]}: it is not what was kept as generation {number}",
@@ -278,8 +273,17 @@ def _events_of(files: dict[tuple[int, str], Path]) -> tuple[Event, ...]:
 
 
 def _digest(path: Path) -> str:
+    return hashlib.sha256(bytes_of(path)).hexdigest()
+
+
+def bytes_of(path: Path) -> bytes:
+    """What a file holds.
+
+    Raises:
+        ArtifactError: it cannot be read.
+    """
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return path.read_bytes()
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read: {error.strerror or error}") from error
 

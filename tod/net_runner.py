@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,9 @@ EPILOG = (
     "6 training failed, 8 not now (conditions), 9 not promoted (not better), 130 interrupted."
 )
 
+
+if TYPE_CHECKING:
+    from tod.conditions import Conditions
 
 _NICE = 10
 
@@ -231,13 +234,6 @@ def run(
     seed: int | None = None,
     init: InitKind | None = None,
     add_classes: bool = False,
-    only_on_power: bool = False,
-    min_battery: float | None = None,
-    max_temperature: float | None = None,
-    between: str | None = None,
-    max_minutes: float | None = None,
-    max_memory: float | None = None,
-    no_wait: bool = False,
     nice: bool = False,
     cache_dir: Path | None = None,
     no_cache: bool = False,
@@ -253,13 +249,12 @@ def run(
         cycles: 0 only evaluates, unless `init` sets the head; None trains as long as the checkpoint
             or the default says.
         resume: the newest good checkpoint takes the place of `model`, if there is one.
-        settings: those of `tod.train`.
+        settings: those of `tod.train`, and when the run may work.
     """
     with stop_requests() as should_stop:
         # numpy, Pillow and onnxruntime load here, so that --help need not wait for them.
         from tod import checkpoints
         from tod.cache import choose_folder
-        from tod.conditions import Conditions, Window
         from tod.dataset import Dataset
         from tod.records import Notice, Saved
         from tod.report import Report, print_tensors
@@ -268,16 +263,7 @@ def run(
 
         if as_json and quiet:
             raise UsageError("--json and --quiet exclude each other")
-        conditions = Conditions(
-            only_on_power=only_on_power,
-            min_battery_percent=min_battery,
-            max_temperature_celsius=max_temperature,
-            between=None if between is None else Window.parse(between),
-            max_minutes=max_minutes,
-            max_memory_mb=max_memory,
-            wait=not no_wait,
-            sensors=Path(os.environ.get("TOD_SENSORS_ROOT", "/")),
-        )
+        conditions = _conditions(settings)
         if nice and hasattr(os, "nice"):
             os.nice(_NICE)  # before any thread is there, which would keep the old one
         observe = print_tensors(sys.stderr if as_json else sys.stdout) if verbose else None
@@ -342,6 +328,23 @@ def run(
                     f"the output cannot be written: {show.error.strerror}",
                     hint=saved,
                 )
+
+
+def _conditions(settings: dict[str, Any]) -> Conditions:
+    """When the run may work; these options are taken out of the settings."""
+    from tod.conditions import Conditions, Window
+
+    between = settings.pop("between", None)
+    return Conditions(
+        only_on_power=settings.pop("only_on_power", False),
+        min_battery_percent=settings.pop("min_battery", None),
+        max_temperature_celsius=settings.pop("max_temperature", None),
+        between=None if between is None else Window.parse(between),
+        max_minutes=settings.pop("max_minutes", None),
+        max_memory_mb=settings.pop("max_memory", None),
+        wait=not settings.pop("no_wait", False),
+        sensors=Path(os.environ.get("TOD_SENSORS_ROOT", "/")),
+    )
 
 
 def cache_choice(cache_dir: Path | None, no_cache: bool) -> Path | bool:

@@ -19,6 +19,7 @@ from tod.generations import (
     Event,
     Scores,
     Shelf,
+    bytes_of,
     content,
     locked,
     look,
@@ -76,7 +77,7 @@ def promote(
     sessions = [session]
     bytes_served = None
     if shelf.sha256 is not None:
-        bytes_served, other = _load(shelf.served, threads, cache)
+        bytes_served, other = _load_served(shelf, threads, cache)
         _check_alike(session, other)
         if other.artifact.graphs == session.artifact.graphs:
             other.store = session.store  # same frozen part, same features: look only once
@@ -118,7 +119,7 @@ def rollback(served: Path, *, to: int | None = None) -> Iterator[Record]:
         target, data = _target(shelf, to)
         if target == shelf.generation:
             raise UsageError(f"{served}: generation {target} is what is served already")
-        events, new = _found(shelf, shelf.served.read_bytes() if shelf.sha256 else None)
+        events, new = _found(shelf, bytes_of(shelf.served) if shelf.sha256 else None)
         back = Event(
             what="rolled back", when=_now(), generation=target, sha256=sha256(data).hexdigest()
         )
@@ -129,7 +130,7 @@ def rollback(served: Path, *, to: int | None = None) -> Iterator[Record]:
 
 def _load(path: Path, threads: int | None, cache: Path | bool) -> tuple[bytes, TrainSession]:
     """The bytes of a whole model, and a session of exactly these."""
-    data = path.read_bytes() if path.is_file() else b""
+    data = bytes_of(path) if path.is_file() else b""
     session = TrainSession.load(path, threads=threads, cache=cache)
     if session.manifest.kind == "checkpoint":
         raise ArtifactError(
@@ -140,9 +141,21 @@ def _load(path: Path, threads: int | None, cache: Path | bool) -> tuple[bytes, T
         raise ArtifactError(
             f"{path} was never trained: its classes are open", hint="train it: tod train"
         )
-    if path.read_bytes() != data:
+    if bytes_of(path) != data:
         raise ArtifactError(f"{path} was changed while it was read", hint="try again")
     return data, session
+
+
+def _load_served(
+    shelf: Shelf, threads: int | None, cache: Path | bool
+) -> tuple[bytes, TrainSession]:
+    try:
+        return _load(shelf.served, threads, cache)
+    except ArtifactError as error:
+        if not shelf.events:
+            raise
+        hint = f"'tod rollback {shelf.served}' puts a whole one in its place"
+        raise ArtifactError(error.problem, hint=hint) from error
 
 
 def _check_alike(new: TrainSession, served: TrainSession) -> None:
@@ -219,13 +232,15 @@ def _scores(results: Sequence[Evaluated], margin: float, data_sha256: str) -> Sc
 def _check_better(new: Path, served: Path, scores: Scores) -> None:
     if not math.isfinite(scores.accuracy):
         raise NotPromoted(f"{new} has no finite {scores.metric} on this data")
-    if scores.served_accuracy is None or scores.accuracy > scores.served_accuracy + scores.margin:
+    least = scores.served_accuracy
+    if least is None or not math.isfinite(least) or scores.accuracy > least + scores.margin:
         return
+    counted = scores.metric == "accuracy"
     parts = [
-        f"{path} has {accuracy:.6g}" + (f" ({right} of {scores.total})" if right else "")
+        f"{path} has {accuracy:.6g}" + (f" ({right} of {scores.total})" if counted else "")
         for path, accuracy, right in (
             (new, scores.accuracy, scores.correct),
-            (served, scores.served_accuracy, scores.served_correct),
+            (served, least, scores.served_correct),
         )
     ]
     wanted = f"more than that and {scores.margin:g}" if scores.margin else "more than that"
