@@ -17,11 +17,12 @@ import tod
 from tests.conftest import run
 from tod.artifact import read
 from tod.checkpoints import newest
-from tod.conditions import COOLER_CELSIUS, Conditions, Reading, Watch, Window, absent, why_not
+from tod.conditions import COOLER_CELSIUS, Conditions, Reading, Window, absent, why_not
 from tod.errors import Interrupted, NotNow, UsageError
 from tod.net_runner import net_runner
 from tod.records import CycleDone, FeaturesDone, Notice, Paused, Resumed, Saved, Stopped
 from tod.training import evaluate, train
+from tod.watch import Watch
 
 MINUTES = st.integers(0, 1439)
 FINE = Reading(True, 80, 40, 500, 60 * 12, 0)

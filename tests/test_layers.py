@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     "errors", "limits", "files", "container", "wire", "onnx_format", "machine", "timing",
     "isolated", "schedule", "manifest", "graph", "sampling", "scoring", "closed_form", "records",
-    "conditions", "picture_limits", "image", "contents", "cache", "dataset", "state", "guard",
-    "signature", "artifact", "engine", "features", "session", "plan", "checkpoints", "training",
-    "__init__", "figures", "measurements", "benchmark", "report", "benchmark_report", "predict",
-    "compare", "generations", "promotion", "describe", "verify", "doctor", "net_runner",
+    "conditions", "watch", "picture_limits", "image", "contents", "cache", "dataset", "state",
+    "guard", "signature", "artifact", "engine", "features", "session", "plan", "checkpoints",
+    "training", "__init__", "figures", "measurements", "benchmark", "report", "benchmark_report",
+    "predict", "compare", "generations", "promotion", "describe", "verify", "doctor", "net_runner",
     "prepare_command", "export_command", "package_command", "sign_command", "doctor_command",
     "promote_command", "cli",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import pytest
@@ -239,6 +240,29 @@ def test_a_link_stays_a_link(models, served, pictures, tmp_path):
     assert real.read_bytes() == models[1].read_bytes()
     assert of(rollback(served), RolledBack)
     assert real.read_bytes() == models[0].read_bytes()
+
+
+def test_whoever_opens_it_meanwhile_finds_a_whole_file(models, served, pictures):
+    """One reads all the time while the served file is replaced ten times."""
+    list(promote(models[0], served, pictures))
+    whole = {model.read_bytes() for model in models}
+    found, done = [], threading.Event()
+
+    def reader():
+        while not done.is_set():
+            found.append(served.read_bytes() in whole)
+
+    thread = threading.Thread(target=reader)
+    thread.start()
+    try:
+        for _ in range(5):
+            list(promote(models[2], served, pictures))
+            list(rollback(served))
+    finally:
+        done.set()
+        thread.join()
+    assert len(found) > 10
+    assert all(found)
 
 
 def test_the_commands(models, served, pictures, capsys):

@@ -107,7 +107,7 @@ def _supplies(root: Path) -> list[dict[str, str]]:
     return [s for s in found if s["type"] and s["scope"] != "Device" and s["present"] != "0"]
 
 
-def memory_mb(root: Path = _ROOT) -> float | None:
+def resident_memory_mb(root: Path = _ROOT) -> float | None:
     """What this process holds now, counted as `peak_memory_mb` counts; None but on Linux."""
     status = re.search(r"^VmRSS:\s*(\d+) kB", _read(root / "proc/self/status"), re.M)
     return int(status[1]) * 1024 / 1e6 if status else None

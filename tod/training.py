@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tod import guard
 from tod.checkpoints import KEEP, Checkpoints
-from tod.conditions import Conditions, Obstacle, Watch
+from tod.conditions import Conditions, Obstacle
 from tod.dataset import Dataset, Sample
 from tod.errors import DataError, Interrupted, NotNow, TrainingError, UsageError
 from tod.features import Features
@@ -33,6 +33,7 @@ from tod.records import (
 from tod.sampling import Split, batch_rows
 from tod.schedule import parse as parse_schedule
 from tod.session import InitName, TrainSession
+from tod.watch import Watch
 
 SPLITS: tuple[Split, ...] = ("train", "test", "validation")
 
