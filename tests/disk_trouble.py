@@ -60,7 +60,7 @@ def full(model: Path, pictures: Path, disk: Path, wanted: bytes) -> None:
     mine = Path(shutil.copy(model, disk))
     with open(disk / "filler", "wb") as filler:
         # Room for two checkpoints, each of so many pages, and for less than a third.
-        pages = checkpoint_pages(model, pictures)
+        pages = checkpoint_pages(model)
         room = (1 << 20) - 4096 * used_pages(disk)
         filler.write(bytes(room - 4096 * (3 * pages - 1)))
     records, error = failure_of(records_of(mine, pictures))
@@ -79,7 +79,7 @@ def full(model: Path, pictures: Path, disk: Path, wanted: bytes) -> None:
     assert resumed(mine, pictures) == (wanted, 0)
 
 
-def checkpoint_pages(model: Path, pictures: Path) -> int:
+def checkpoint_pages(model: Path) -> int:
     largest = max(path.stat().st_size for path in model.parent.glob("tiny_trained_*.tod"))
     return -(-largest // 4096)
 
