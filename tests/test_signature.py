@@ -190,6 +190,11 @@ def test_a_device_goes_on_from_its_own_checkpoint_of_a_signed_model(tiny, key, p
         TrainSession.load(slim, **required)
 
 
+def encoded(fields: dict[str, str]) -> bytes:
+    """`signature.json` as it is written."""
+    return msgspec.json.format(msgspec.json.encode(fields), indent=1) + b"\n"
+
+
 def alter_state(path: Path, seed: int) -> Path:
     """Another number in the weights, every hash right again, and the signature of before."""
     kept, found = get_signature(path), artifact.read(path)
@@ -211,7 +216,7 @@ def flip_signature(path: Path, seed: int) -> Path:
     data = bytearray(base64.b64decode(found["signature"]))
     data[seed % 64] ^= 1 << (seed // 64) % 8
     found["signature"] = base64.b64encode(data).decode()
-    return set_signature(path, msgspec.json.encode(found))
+    return set_signature(path, encoded(found))
 
 
 def break_signature(path: Path, seed: int) -> Path:
@@ -229,7 +234,7 @@ def sign_with_another_key(path: Path, seed: int) -> Path:
 def lie_about_the_key(path: Path, seed: int) -> Path:
     claimed = msgspec.json.decode(get_signature(path))["key"]
     found = msgspec.json.decode(get_signature(sign_with_another_key(path, seed)))
-    return set_signature(path, msgspec.json.encode({**found, "key": claimed}))
+    return set_signature(path, encoded({**found, "key": claimed}))
 
 
 def move_from_another_file(path: Path, seed: int) -> Path:
@@ -248,7 +253,7 @@ def sign_for_another_purpose(path: Path, seed: int) -> Path:
     made = key.sign(said + zipfile.ZipFile(path).read(artifact.MANIFEST))
     found = msgspec.json.decode(get_signature(path))
     found["signature"] = base64.b64encode(made).decode()
-    return set_signature(path, msgspec.json.encode(found))
+    return set_signature(path, encoded(found))
 
 
 def remove(path: Path, seed: int) -> Path:
@@ -401,3 +406,18 @@ def test_a_signature_that_is_too_long_is_refused_before_it_is_read(tiny, key):
     set_signature(tiny, b" " * 5000 + get_signature(tiny))
     with pytest.raises(ArtifactError, match=r"signature is not readable: it has 5\d{3} bytes"):
         artifact.read(tiny)
+
+
+def test_a_signature_is_written_in_one_way(tiny, key):
+    """Base64's unused bits and JSON's blanks could say the same in other bytes."""
+    artifact.sign(tiny, key, tiny)
+    right = get_signature(tiny)
+    found = msgspec.json.decode(right)
+    text, letters = found["signature"], map(chr, range(ord("A"), ord("z")))
+    twins = [f"{text[:85]}{letter}==" for letter in letters if letter.isalpha()]
+    twins = [t for t in twins if t != text and base64.b64decode(t) == base64.b64decode(text)]
+    assert twins
+    others = [encoded({**found, "signature": twin}) for twin in twins]
+    for other in (b" " + right, right.rstrip(), msgspec.json.encode(found), *others):
+        with pytest.raises(ArtifactError, match="not written as 'tod sign' writes it"):
+            artifact.read(set_signature(tiny, other))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -118,8 +118,7 @@ def fingerprint(key: Ed25519PublicKey) -> str:
 def sign(manifest: bytes, key: Ed25519PrivateKey) -> bytes:
     """The member `signature.json` for a file with this manifest; the same each time."""
     made = base64.b64encode(key.sign(_DOMAIN + manifest)).decode()
-    signature = Signature("ed25519", fingerprint(key.public_key()), made)
-    return msgspec.json.format(msgspec.json.encode(signature), indent=1) + b"\n"
+    return _encode(Signature("ed25519", fingerprint(key.public_key()), made))
 
 
 def decode(member: bytes, *, where: str) -> Signature:
@@ -132,8 +131,13 @@ def decode(member: bytes, *, where: str) -> Signature:
         if len(member) > _MAX_SIGNATURE_BYTES:
             raise ValueError(f"it has {len(member)} bytes, at most {_MAX_SIGNATURE_BYTES} are read")
         found = msgspec.json.decode(member, type=Signature)
-        if len(base64.b64decode(found.signature, validate=True)) != 64:
+        data = base64.b64decode(found.signature, validate=True)
+        if len(data) != 64:
             raise ValueError("a signature has 64 bytes")
+        # Base64 has bits without a meaning, JSON blanks: one signature is written in one way.
+        canonical = replace(found, signature=base64.b64encode(data).decode())
+        if member != _encode(canonical):
+            raise ValueError("it is not written as 'tod sign' writes it")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise ArtifactError(
             f"{where}: its signature is not readable: {first_line(error)}",
@@ -175,6 +179,10 @@ def check(found: Signature | None, manifest: bytes, key: Ed25519PublicKey, *, wh
             "signature is of another file",
             hint="do not use it; get it again from whoever signed it",
         ) from None
+
+
+def _encode(found: Signature) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n"
 
 
 def _key_bytes(path: Path) -> bytes:
