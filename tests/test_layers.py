@@ -15,8 +15,9 @@ LAYERS = [
     "conditions", "watch", "picture_limits", "image", "contents", "cache", "dataset", "state",
     "guard", "signature", "artifact", "engine", "features", "session", "plan", "checkpoints",
     "training", "__init__", "figures", "measurements", "benchmark", "report", "benchmark_report",
-    "predict", "compare", "generations", "promotion", "describe", "verify", "doctor", "net_runner",
-    "prepare_command", "export_command", "package_command", "sign_command", "doctor_command",
+    "predict", "compare", "generations", "promotion", "describe", "verify", "doctor", "check",
+    "net_runner", "prepare_command", "export_command", "package_command", "sign_command", "doctor_command",
+    "check_command",
     "promote_command", "cli",
 ]  # fmt: skip
 ONLY_IN = {
@@ -31,6 +32,7 @@ ONLY_IN = {
         "tod/sign_command.py",
         "tod/doctor_command.py",
         "tod/promote_command.py",
+        "tod/check_command.py",
         "tod/cli.py",
     },
     "safetensors": {"tod/artifact.py"},

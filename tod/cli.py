@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from tod import net_runner
+from tod.check_command import check
 from tod.doctor_command import doctor
 from tod.errors import DataError, UsageError
 from tod.export_command import export
@@ -70,6 +71,7 @@ app.command("doctor", epilog=EPILOG)(doctor)
 app.command("promote", epilog=EPILOG)(promote)
 app.command("rollback", epilog=EPILOG)(rollback)
 app.command("history", epilog=EPILOG)(history)
+app.command("check", epilog=EPILOG)(check)
 
 
 # The options of net_runner, one by one the same; only without -c this one trains.

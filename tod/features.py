@@ -143,11 +143,15 @@ class FeatureStore:
         """Whether the dataset's features are there for the next run as well."""
         return self._shelf(dataset).cache.on_disk
 
+    def readable(self, dataset: Dataset, samples: Sequence[Sample]) -> list[Sample]:
+        """Those of the samples that `fill` has seen and could read: what `rows` gives rows of."""
+        contents = self._shelf(dataset).readable
+        return [sample for sample in samples if sample.sha256 in contents]
+
     def rows(self, dataset: Dataset, samples: Sequence[Sample]) -> tuple[Features, NDArray[Any]]:
         """Features [N, ...] of samples that `fill` has seen and could read, and their answers:
         labels int64 [N], or targets float32 [N, C]."""
-        shelf = self._shelf(dataset)
-        readable = [s for s in samples if s.sha256 in shelf.readable]
+        shelf, readable = self._shelf(dataset), self.readable(dataset, samples)
         features = Features(shelf.cache, shelf.cache.places([s.sha256 for s in readable]))
         if readable and readable[0].targets is not None:
             return features, np.array([s.targets for s in readable], np.float32)

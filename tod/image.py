@@ -132,6 +132,19 @@ def prepare(data: bytes, spec: InputSpec, format_name: str, *, cropped: bool = F
     return _encode(_load(data, spec, cropped=cropped), format_name)
 
 
+def glance(data: bytes, width: int, height: int) -> tuple[tuple[int, int], NDArray[np.uint8]]:
+    """The size of a picture as it is stored, and a thumbnail uint8 [height, width, 3] of all of it;
+    cheaper than `decode`, as a large JPEG is decoded at a part of its size.
+
+    Raises:
+        PictureError: the reason why it cannot be read.
+    """
+    small = _decode(data, least_px=8 * max(width, height))
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        size = image.size
+    return size, np.asarray(small.resize((width, height), Image.Resampling.BOX))
+
+
 def _load(data: bytes, spec: InputSpec, *, cropped: bool) -> Image.Image:
     side = spec.size_px if cropped or spec.crop == "none" else spec.resize_px
     return _fit(_decode(data, least_px=_DRAFT * side), spec, cropped=cropped)

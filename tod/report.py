@@ -171,11 +171,12 @@ def print_findings(title: str, findings: Sequence[tuple[str, str, str, str]]) ->
     if title:
         console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
     wide = max(len(name) for name, *_ in findings)
+    long = any(len(verdict) > 5 for _, verdict, *_ in findings)
     for name, verdict, value, advice in findings:
-        colour = {"ok": "green", "warn": "yellow"}.get(verdict, "red")
+        colour = {"ok": "green", "warn": "yellow", "wrong": "red"}.get(verdict, "dim")
         text = f"{value}: {advice}" if advice else value
         console.print(
-            f"{escape(name):{wide}}  [{colour}]{verdict:5}[/{colour}]  {escape(text)}",
+            f"{name:{wide}}  [{colour}]{verdict:{6 if long else 5}}[/{colour}]  {escape(text)}",
             soft_wrap=True,
         )
 

@@ -356,7 +356,10 @@ class TrainSession:
         """Class probabilities, or the quantities themselves where the model was trained on
         numbers, of pixels uint8 [N, S, S, 3] or of picture files."""
         self.state  # noqa: B018 - open classes are an error before any picture is looked at
-        features = picture_features(self.engine, self.manifest.input, pictures)
+        return self.answers(picture_features(self.engine, self.manifest.input, pictures))
+
+    def answers(self, features: NDArray[np.float32] | Features) -> NDArray[np.float32]:  # [N, C]
+        """What `predict` gives, of features [N, ...]."""
         return answers_of(self.manifest.loss.name, self._logits(features))
 
     def evaluate(self, dataset: Dataset, split: Split = "validation") -> Evaluation:
