@@ -16,9 +16,8 @@ LAYERS = [
     "guard", "signature", "artifact", "engine", "features", "session", "plan", "checkpoints",
     "training", "__init__", "figures", "measurements", "benchmark", "report", "benchmark_report",
     "predict", "compare", "generations", "promotion", "describe", "verify", "doctor", "check",
-    "net_runner", "prepare_command", "export_command", "package_command", "sign_command", "doctor_command",
-    "check_command",
-    "promote_command", "cli",
+    "net_runner", "prepare_command", "export_command", "package_command", "sign_command",
+    "doctor_command", "check_command", "promote_command", "cli",
 ]  # fmt: skip
 ONLY_IN = {
     "PIL": {"tod/image.py"},
