@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from tod import guard
 from tod.checkpoints import KEEP, Checkpoints
 from tod.conditions import Conditions, Obstacle
 from tod.dataset import Dataset, Sample
-from tod.errors import DataError, Interrupted, NotNow, TrainingError, UsageError
+from tod.errors import DataError, Interrupted, NotNow, TodError, TrainingError, UsageError
 from tod.features import Features
 from tod.manifest import Run
 from tod.plan import check, settle
@@ -181,32 +181,33 @@ def fill_features(
     ones become notices."""
     samples = [sample for split in splits for sample in dataset.split(split)]
     said = 0
-    yield from _between_pictures(session, dataset, "before the first picture", should_stop, watch)
+    obstacle = yield from watch.pause(tuple, should_stop)
+    if obstacle is not None:
+        raise _ended(session, dataset, "before the first picture", obstacle, should_stop)
     for done, total in session.store.fill(dataset, samples):
         if done == total or 100 * (done - said) >= total:
             yield FeaturesDone(said := done, total)
-        where = f"after looking at {done} of {total} pictures"
-        yield from _between_pictures(session, dataset, where, should_stop, watch)
+        obstacle = yield from watch.pause(tuple, should_stop)
+        if obstacle is not None or should_stop():
+            where = f"after looking at {done} of {total} pictures"
+            raise _ended(session, dataset, where, obstacle, should_stop)
     yield from map(Notice, session.store.notices)
     for path, reason in sorted(session.store.unreadable.items()):
         yield Notice(f"{path} was passed over: {reason}")
 
 
-def _between_pictures(
+def _ended(
     session: TrainSession,
     dataset: Dataset,
     where: str,
+    obstacle: Obstacle | None,
     should_stop: Callable[[], bool],
-    watch: Watch,
-) -> Iterator[Record]:
-    """Wait until it suits; what was computed is kept in the cache."""
-    obstacle = yield from watch.pause(lambda: (), should_stop)
-    if obstacle is None and not should_stop():
-        return
+) -> TodError:
+    """What a pass over the pictures ends with; what was computed is kept in the cache."""
     hint = "the same command goes on from there" if session.store.keeps(dataset) else ""
-    if obstacle is not None:
-        raise NotNow(f"stopped {where}: {obstacle.text}; no cycle was run", hint=hint)
-    raise Interrupted(f"stopped {where}; no cycle was run", hint=hint)
+    if obstacle is None or should_stop():
+        return Interrupted(f"stopped {where}; no cycle was run", hint=hint)
+    return NotNow(f"stopped {where}: {obstacle.text}; no cycle was run", hint=hint)
 
 
 def _add_classes(
@@ -310,10 +311,10 @@ def _cycles(
             yield from checkpoints.save(session)
         if finished(session.run) is None:
             obstacle = yield from watch.pause(partial(checkpoints.save, session), should_stop)
-            if obstacle is not None and obstacle.reason == "time":
-                return
-            if obstacle is not None:
-                _end_for_now(session, checkpoints, obstacle)
+            if obstacle is not None and not should_stop():
+                if obstacle.reason == "time":
+                    return
+                raise _not_now(session, checkpoints, obstacle)
         if should_stop() and finished(session.run) is None:
             yield from checkpoints.save(session)
             yield Stopped("interrupted", run.cycle, run.cycle)
@@ -323,10 +324,10 @@ def _cycles(
             )
 
 
-def _end_for_now(session: TrainSession, checkpoints: Checkpoints, obstacle: Obstacle) -> NoReturn:
+def _not_now(session: TrainSession, checkpoints: Checkpoints, obstacle: Obstacle) -> NotNow:
     run = session.run
     where = checkpoints.where(session)
-    raise NotNow(
+    return NotNow(
         f"stopped after cycle {run.cycle} of {run.cycles}{where}: {obstacle.text}",
         hint="the same command with --resume goes on" if checkpoints.last else "",
     )

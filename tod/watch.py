@@ -53,13 +53,14 @@ class Watch:
             should_stop: asked five times a second.
 
         Returns:
-            Why the run has to end; None where it may go on, or was asked to stop.
+            None where it suits; else why the run has to end, or what it waited for when it was
+            asked to stop.
         """
         if isinstance(self._conditions, Conditions) and self._looked is None:
             yield from map(Notice, self._told(self._conditions))
         obstacle = self._look()
         if obstacle is None or should_stop():
-            return None
+            return obstacle
         yield from save()
         wait = not isinstance(self._conditions, Conditions) or self._conditions.wait
         begun = self._monotonic()
@@ -72,7 +73,7 @@ class Watch:
         self._waited_s += waited_s
         if obstacle is None:
             yield Resumed(round(waited_s, 1))
-        return None
+        return obstacle
 
     def _wait(self, obstacle: Obstacle, should_stop: Callable[[], bool]) -> Obstacle | None:
         """Until there is none, or another one, or a stop is asked for."""
