@@ -127,11 +127,12 @@ def a_pipe(path, _):
 
 
 def another_model(path, _):
-    """Of the same name and tensors, with other graphs: here by a word of documentation."""
+    """Of the same name and tensors, with other graphs: here by an entry that nobody reads."""
     other = path.with_name("other")
     other.mkdir()
     model = read(path.with_name("tiny.tod"))
-    graphs = {**model.graphs, "features.onnx": model.graphs["features.onnx"] + b"\x32\x05other"}
+    entry = b"\x72\x05\x0a\x01k\x12\x00"
+    graphs = {**model.graphs, "features.onnx": model.graphs["features.onnx"] + entry}
     artifact.write(replace(model, path=other / "tiny.tod", graphs=graphs))
     finish(other / "tiny.tod", make_pictures(other / "data"), cycles=1, save_every=1)
     shutil.copy(other / "tiny_trained_1.tod", path)
