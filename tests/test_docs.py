@@ -16,7 +16,7 @@ from PIL import Image
 from tests.conftest import make_pictures, run
 from tests.device_package import LAUNCHER
 from tests.test_cli import COMMANDS
-from tod import graph, manifest
+from tod import graph, limits, manifest
 from tod.dataset import Index
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -152,6 +152,12 @@ def test_the_format_page_names_every_field(record):
 
 def test_the_format_page_has_the_limits_of_the_code():
     assert f"at\nmost {graph.MAX_OPSET} and {graph.MAX_IR_VERSION} are read" in FORMAT
+    assert f"| `manifest.json` | {manifest._MAX_JSON_BYTES >> 20} MiB" in FORMAT
+    assert f"| {limits.MAX_TEXT} characters" in FORMAT
+    assert f"| {limits.MAX_ENTRIES:,}; tensors {manifest._MAX_TENSORS:,} |" in FORMAT
+    assert f"included | {graph._MAX_VALUES:,} (" in FORMAT
+    assert f"| {graph._MAX_TEXT_BYTES} bytes |" in FORMAT
+    assert f"| {graph._MAX_NUMBERS} |" in FORMAT
 
 
 def test_exit_codes_of_the_readme_are_those_of_the_help():

@@ -33,6 +33,12 @@ COMMANDS = {
     "info": "{bad}",
     "verify": "{bad}",
     "merge": "{bad} -o {folder}/merged.tod",
+    "promote": "{bad} {good} -d {data}",
+    "rollback": "{bad}",
+    "history": "{bad}",
+    "doctor": "{bad}",
+    "check": "{data} -f {bad}",
+    "sign": "{bad} --key {folder}/key",
     "package": "{bad} {data} -o {folder}/package --target x86_64",
 }
 WITHOUT_A_MODEL = {"prepare-dataset", "export", "cache"}

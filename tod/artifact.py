@@ -183,6 +183,8 @@ def write(artifact: Artifact, *, slim: bool = False) -> Manifest:
     table = {name: Member(len(data), _sha256(data)) for name, data in sorted(members.items())}
     manifest = replace(artifact.manifest, members=table)
     members[MANIFEST] = manifests.encode(manifest)
+    # What could not be read again is not written.
+    manifests.decode(members[MANIFEST], where=str(artifact.path))
     _write_members(artifact.path, {n: members[n] for n in (_SLIM_MEMBERS if slim else _MEMBERS)})
     return manifest
 
