@@ -171,7 +171,9 @@ def _entry(file: BinaryIO, start: bytes, allowed: list[str], file_bytes: int, wh
 def _check_sums(file: BinaryIO, size_bytes: int, held: list[bytes] | None) -> tuple[int, str]:
     """CRC-32 and SHA-256 of what is read; a file that became shorter has another."""
     crc32, digest = 0, hashlib.sha256()
-    while size_bytes and (chunk := file.read(min(size_bytes, _CHUNK_BYTES))):
+    # What is kept is read at once, for speed; the rest in parts, for memory.
+    most_bytes = _CHUNK_BYTES if held is None else size_bytes
+    while size_bytes and (chunk := file.read(min(size_bytes, most_bytes))):
         crc32 = zlib.crc32(chunk, crc32)
         digest.update(chunk)
         size_bytes -= len(chunk)
