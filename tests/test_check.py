@@ -10,19 +10,11 @@ from PIL import Image
 
 import tod
 from tests.conftest import make_pictures, run
-from tod.check import (
-    NEAR_BITS,
-    Look,
-    difference_hash,
-    doubtful,
-    examine,
-    gather,
-    look_at,
-    near_pairs,
-)
+from tod.check import Look, doubtful, examine, gather, look_at
 from tod.dataset import Sample
 from tod.errors import DataError
 from tod.image import glance
+from tod.likeness import NEAR_BITS, alike, correlation, difference_hash, near_pairs
 from tod.training import train
 
 
@@ -151,20 +143,15 @@ def test_the_same_photograph_is_known_again(test_data, change):
         other = other.point(lambda value: min(255, int(20 + 0.9 * value)))
     kind = "PNG" if change == "png" else "JPEG"
     other.save(buffer, kind, **({} if kind == "PNG" else {"quality": 40}))
-    hashes = np.stack([hashed(encoded(picture)), hashed(buffer.getvalue())])
-    assert near_pairs(hashes, NEAR_BITS) == [(0, 1)]
+    looks = [glance(data, 17, 16)[1] for data in (encoded(picture), buffer.getvalue())]
+    assert alike(looks) == [(0, 1)]
+    assert alike([]) == []
 
 
 def encoded(picture):
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def hashed(data):
-    size, thumbnail = glance(data, 17, 16)
-    assert min(size) > 16
-    return difference_hash(thumbnail)
 
 
 def test_near_duplicates_of_real_photographs(test_data, tmp_path):
@@ -179,6 +166,21 @@ def test_near_duplicates_of_real_photographs(test_data, tmp_path):
         ["conference_room/0006.jpg", "conference_room/0041.jpg"],
         ["conference_room/0083.jpg", "conference_room/0084.jpg"],
     ]
+
+
+def test_dark_pictures_are_not_the_same(test_data, tmp_path):
+    """A dark church and a jellyfish: hardly anything gets lighter, so their hashes are near."""
+    for name, file in (("abbey", "0061.jpg"), ("aquarium", "0042.jpg")):
+        folder = tmp_path / "two" / name
+        folder.mkdir(parents=True)
+        found = list((test_data / "places" / name).rglob(file))
+        shutil.copy(found[0], folder / file)
+    dataset, _ = gather(tmp_path / "two", seed=0, cache=False)
+    first, second = (look.thumbnail for _, look in look_at(dataset))
+    hashes = np.stack([difference_hash(first), difference_hash(second)])
+    assert near_pairs(hashes, NEAR_BITS) == [(0, 1)]
+    assert correlation(first, second) < 0.2
+    assert not any(kind.startswith("near") for kind in findings(tmp_path / "two"))
 
 
 def test_pairs_are_those_that_counting_bits_one_by_one_finds():

@@ -12,12 +12,12 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     "errors", "limits", "files", "container", "wire", "onnx_format", "machine", "timing",
     "isolated", "schedule", "manifest", "graph", "sampling", "scoring", "closed_form", "records",
-    "conditions", "watch", "picture_limits", "image", "contents", "cache", "dataset", "state",
-    "guard", "signature", "artifact", "engine", "features", "session", "plan", "checkpoints",
-    "training", "__init__", "figures", "measurements", "benchmark", "report", "benchmark_report",
-    "predict", "compare", "generations", "promotion", "describe", "verify", "doctor", "check",
-    "net_runner", "prepare_command", "export_command", "package_command", "sign_command",
-    "doctor_command", "check_command", "promote_command", "cli",
+    "conditions", "watch", "likeness", "picture_limits", "image", "contents", "cache", "dataset",
+    "state", "guard", "signature", "artifact", "engine", "features", "session", "plan",
+    "checkpoints", "training", "__init__", "figures", "measurements", "benchmark", "report",
+    "benchmark_report", "predict", "compare", "generations", "promotion", "describe", "verify",
+    "doctor", "check", "net_runner", "prepare_command", "export_command", "package_command",
+    "sign_command", "doctor_command", "check_command", "promote_command", "cli",
 ]  # fmt: skip
 ONLY_IN = {
     "PIL": {"tod/image.py"},

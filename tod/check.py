@@ -20,17 +20,12 @@ from tod.contents import Contents
 from tod.dataset import INDEX_NAME, TARGETS_NAME, Dataset, Sample, find_pictures
 from tod.errors import DataError, PictureError
 from tod.image import glance
+from tod.likeness import THUMBNAIL_PX, alike
 from tod.machine import available_cores
 from tod.sampling import FRACTIONS, assign_splits
 
 Severity = Literal["wrong", "warn", "remark"]
 SEVERITIES: tuple[Severity, ...] = ("wrong", "warn", "remark")
-# A difference hash of 16 x 16 bits. Of 1,200 photographs (719,400 pairs) the four known pairs of
-# near-duplicates differ in 0 to 2 bits, all others in 50 or more; the same photograph as a JPEG of
-# quality 40, at half the size, or at a third as a JPEG of quality 70, differs in at most 25, 16 and
-# 32 bits in 95 of 100 cases. With 8 x 8 bits the two groups overlap.
-_HASH_PX = 16
-NEAR_BITS = 40
 _FLAT = 8  # of 255, between the lightest and the darkest place of each colour
 _FEW = 20
 _IMBALANCED = 5.0
@@ -177,33 +172,9 @@ def doubtful(
     ]  # fmt: skip
 
 
-def near_pairs(hashes: NDArray[np.uint64], bits: int) -> list[tuple[int, int]]:
-    """All pairs of rows of uint64 [N, 4] that differ in at most so many bits."""
-    pairs: list[tuple[int, int]] = []
-    for start in range(0, len(hashes), _ROWS):
-        block = hashes[start : start + _ROWS]
-        rest = hashes[start:]
-        differing = np.zeros((len(block), len(rest)), np.uint16)
-        for word in range(hashes.shape[1]):
-            differing += np.bitwise_count(block[:, None, word] ^ rest[None, :, word])
-        near = np.argwhere(differing <= bits) + start
-        pairs += [(int(a), int(b)) for a, b in near if a < b]
-    return pairs
-
-
-def difference_hash(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Where a picture [16, 17, 3] gets lighter from left to right: 256 bits, uint64 [4]. It stays
-    nearly the same when the picture is resized, encoded anew or made lighter.
-
-    Source: Krawetz, "Kind of Like That" (dHash), https://www.hackerfactor.com/blog/?/archives/529
-    """
-    grey = thumbnail.astype(np.int32) @ np.array([299, 587, 114])
-    return np.packbits(grey[:, 1:] > grey[:, :-1]).view(np.uint64)
-
-
 def _look(root: Path, sample: Sample) -> Look:
     try:
-        size, thumbnail = glance((root / sample.path).read_bytes(), _HASH_PX + 1, _HASH_PX)
+        size, thumbnail = glance((root / sample.path).read_bytes(), *THUMBNAIL_PX)
     except OSError as error:
         return Look(problem=f"cannot be read: {error.strerror}")
     except PictureError as error:
@@ -248,9 +219,9 @@ def _nearly_same(seen: Dataset, looks: Mapping[str, Look]) -> Iterator[Finding]:
     samples = [s for sha, s in first.items() if not _is_flat(looks[sha])]
     if not samples:
         return
-    hashes = np.stack([difference_hash(_thumbnail(looks[s.sha256])) for s in samples])
+    thumbnails = [_thumbnail(looks[s.sha256]) for s in samples]
     group = list(range(len(samples)))
-    for a, b in near_pairs(hashes, NEAR_BITS):
+    for a, b in alike(thumbnails):
         low, high = sorted((group[a], group[b]))
         group = [low if g == high else g for g in group]
     found: dict[int, list[Sample]] = defaultdict(list)
@@ -277,7 +248,7 @@ def _groups_of_one(
     }
     for kind, (severity, where, hint) in said.items():
         if found := kinds[kind]:
-            text = f"{how} picture {where}, {len(found)} times"
+            text = f"{how} picture {where}: {len(found)} group{'s' * (len(found) > 1)}"
             yield Finding(prefix + kind, severity, text, hint, tuple(found))
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 5
 _DOUBTS_SHOWN = 10
+_GROUPS = ("contradiction", "leak", "duplicate")
 
 
 def check(
@@ -61,7 +62,7 @@ def check(
         looks = _looks(dataset, progress_bar(stack, "pictures"), should_stop)
         doubts = []
         if session is not None and not refused:
-            doubts = _doubts(session, dataset, progress_bar(stack, "features"), should_stop)
+            doubts = _doubts(session, dataset, stack, should_stop)
         stack.close()
         for notice in dataset.notices:
             print(f"notice: {notice}", file=sys.stderr)
@@ -96,18 +97,21 @@ def _looks(
 def _doubts(
     session: TrainSession,
     dataset: Dataset,
-    progress: Callable[[int, int], None],
+    stack: ExitStack,
     should_stop: Callable[[], bool],
 ) -> list[Doubt]:
-    """The labels that a trained model doubts."""
+    """The labels that a trained model doubts; a bar is shown while features are missing."""
     from tod.check import doubtful
+    from tod.report import progress_bar
 
     if session.classes is None or session.manifest.loss.name != "softmax_cross_entropy":
         why = "was never trained" if session.classes is None else "has other answers than one class"
         print(f"notice: no label is doubted: {session.artifact.path} {why}", file=sys.stderr)
         return []
     dataset = session.match(dataset)
+    progress = None
     for done, total in session.store.fill(dataset, dataset.samples):
+        progress = progress or progress_bar(stack, "features")
         progress(done, total)
         if should_stop():
             raise Interrupted(f"stopped after {done} of {total} features")
@@ -125,7 +129,8 @@ def _print(dataset: Dataset, findings: list[Finding]) -> None:
     for finding in findings:
         shown = _DOUBTS_SHOWN if finding.kind == "doubtful" else _SHOWN
         rows.append((finding.kind, finding.severity, finding.text, finding.hint))
-        rows += [("", "", _item(item), "") for item in finding.items[:shown]]
+        between = " = " if finding.kind.endswith(_GROUPS) else ": "
+        rows += [("", "", _item(item, between), "") for item in finding.items[:shown]]
         if (more := len(finding.items) - shown) > 0:
             rows.append(("", "", f"... and {more} more (--json has all)", ""))
     if not findings:
@@ -135,8 +140,8 @@ def _print(dataset: Dataset, findings: list[Finding]) -> None:
     print_findings(f"{title} ({counts})", rows)
 
 
-def _item(item: Any) -> str:
+def _item(item: Any, between: str) -> str:
     if is_dataclass(item) and not isinstance(item, type):
         path, label, own, says, probability = astuple(item)
-        return f"{path}: labelled {label} ({own:.3f}), the model says {says} ({probability:.3f})"
-    return ": ".join(map(str, item)) if isinstance(item, tuple) else str(item)
+        return f"{path}: {label} {own:.3f}, the model says {says} {probability:.3f}"
+    return between.join(map(str, item)) if isinstance(item, tuple) else str(item)

@@ -166,7 +166,8 @@ def print_table(
 
 
 def print_findings(title: str, findings: Sequence[tuple[str, str, str, str]]) -> None:
-    """One line for each finding: name, verdict ("ok", "warn" or "wrong"), value, what to do."""
+    """One line for each finding: name, verdict ("ok", "remark", "warn" or "wrong"), value, what to
+    do. One without a name belongs to the one before."""
     console = _console()
     if title:
         console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
@@ -174,7 +175,10 @@ def print_findings(title: str, findings: Sequence[tuple[str, str, str, str]]) ->
     long = any(len(verdict) > 5 for _, verdict, *_ in findings)
     for name, verdict, value, advice in findings:
         colour = {"ok": "green", "warn": "yellow", "wrong": "red"}.get(verdict, "dim")
-        text = f"{value}: {advice}" if advice else value
+        if not name:
+            console.print(f"    {escape(value)}", soft_wrap=True)
+            continue
+        text = f"{value}; {advice}" if advice else value
         console.print(
             f"{name:{wide}}  [{colour}]{verdict:{6 if long else 5}}[/{colour}]  {escape(text)}",
             soft_wrap=True,
