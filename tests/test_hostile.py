@@ -332,7 +332,7 @@ def test_vectors_of_another_file(tiny):
         forged = artifact.Artifact(
             tiny, found.manifest, found.graphs, found.state, artifact.arrays_to_bytes(vectors)
         )
-        with pytest.raises(ArtifactError, match="test vectors"):
+        with pytest.raises(ArtifactError, match="test vector"):
             run_vectors(forged)
 
 

@@ -10,6 +10,8 @@ from dataclasses import replace
 
 import pytest
 import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests import hostile
 from tests.conftest import ROOT, run
@@ -194,6 +196,9 @@ def test_every_command_refuses_it(command, damage, trained, pictures, monkeypatc
         os.mkfifo(path)
     else:
         path.write_bytes(data)
+    key = Ed25519PrivateKey.generate()
+    pem = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    trained.with_name("key").write_bytes(key.private_bytes(*pem))
     words = (COMMANDS.get(command) or COMMANDS["eval"]).format(
         bad=path, good=trained, data=pictures, folder=trained.parent
     )

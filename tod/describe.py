@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from tod import artifact as artifacts
 from tod import manifest
 from tod.artifact import Artifact
 from tod.cache import cache_files, cache_folder
-from tod.generations import Event, look
+from tod.generations import Event, Shelf, look
 from tod.report import print_pairs, print_table
 
 
@@ -202,8 +203,16 @@ def _more(optimizer: manifest.Optimizer) -> str:
 
 
 def describe_generations(served: Path, *, as_json: bool) -> None:
-    """Print the generations of a served file; as JSON, every change with its scores."""
+    """Print the generations of a served file; as JSON, every change with its scores.
+
+    Raises:
+        ArtifactError: what serves is none of them, and damaged; said below the generations that
+            can take its place.
+    """
     shelf = look(served)
+    stranger = shelf.generation is None and shelf.served.exists()
+    if stranger and not shelf.events:
+        artifacts.read(served)
     for notice in shelf.notices:
         print(f"notice: {notice}", file=sys.stderr)
     if as_json:
@@ -213,10 +222,15 @@ def describe_generations(served: Path, *, as_json: bool) -> None:
             "events": shelf.events,
         }  # fmt: skip
         print(msgspec.json.encode(found).decode())
-        return
-    if not shelf.events:
+    elif shelf.events:
+        _print_generations(shelf)
+    else:
         print(f"{served}: nothing was promoted yet")
-        return
+    if stranger:
+        artifacts.read(served)
+
+
+def _print_generations(shelf: Shelf) -> None:
     rows = [
         (
             str(number), event.when, event.what, *_scores(event), event.sha256[:16],
@@ -225,7 +239,7 @@ def describe_generations(served: Path, *, as_json: bool) -> None:
         for number, event in sorted(shelf.introduced.items())
     ]  # fmt: skip
     columns = ("generation", "since", "how", "accuracy", "before it", "answers", "SHA-256", "")
-    print_table(str(served), columns, rows)
+    print_table(str(shelf.served), columns, rows)
 
 
 def _scores(event: Event) -> tuple[str, str, str]:

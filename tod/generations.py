@@ -19,8 +19,9 @@ from typing import Literal
 
 import msgspec
 
+from tod.container import MAX_FILE_BYTES
 from tod.errors import ArtifactError
-from tod.files import remove_unfinished, write_whole
+from tod.files import read_regular, remove_unfinished, write_whole
 
 try:
     import fcntl
@@ -283,7 +284,7 @@ def bytes_of(path: Path) -> bytes:
         ArtifactError: it cannot be read.
     """
     try:
-        return path.read_bytes()
+        return read_regular(path, limit_bytes=MAX_FILE_BYTES)[0]
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read: {error.strerror or error}") from error
 
