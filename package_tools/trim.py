@@ -33,7 +33,11 @@ SITE_PACKAGES = (
     "numpy/_core/lib", "numpy/random/*.pxd", "numpy/random/lib", "numpy/random/_examples",
     # NumPy loads these when they are first asked for, which TOD never does.
     "numpy/fft", "numpy/polynomial", "numpy/testing", "numpy/_core/_simd.*",
+    "numpy/lib/recfunctions.py*",
     "numpy/_pyinstaller", "numpy/_core/_*_tests*", "numpy/*.pxd",
+    "google/protobuf/json_format.py*", "google/protobuf/internal/*_benchmark.py*",
+    "google/protobuf/service_reflection.py*", "pydantic/mypy.py*", "rich/__main__.py*",
+    "markdown_it/cli",
     "PIL/_imagingft*", "PIL/_imagingtk*", "PIL/ImageQt.py", "PIL/ImageTk.py",
     "PIL/_tkinter_finder.py",
     "PIL/_imagingmath.*", "PIL/_imagingmorph.*",

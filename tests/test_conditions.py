@@ -234,7 +234,7 @@ def test_a_paused_run_ends_in_the_same_bytes(trials, tiny, pictures):
         return output.read_bytes(), records
 
     wanted, plain = whole("plain.tod")
-    for seed in trials(2, soak=60):
+    for seed in trials(2, soak=100):
         moments = {seed % 31, 32 + (7 * seed) % 11}  # while it waits it is asked once more
         found, records = whole("paused.tod", reasons(*moments))
         assert found == wanted

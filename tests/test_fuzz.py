@@ -42,10 +42,10 @@ if SOAK and importlib.util.find_spec("atheris"):
 
 
 def fuzzed(target, node, trials):
-    """One target for 15 seconds; each input is a trial."""
+    """One target for 45 seconds; each input is a trial."""
     for _ in trials(1, soak=1):
         done = subprocess.run(
-            [sys.executable, "-m", "tests.fuzz", target, "15"],
+            [sys.executable, "-m", "tests.fuzz", target, "45"],
             cwd=ROOT, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-4000:]

@@ -72,7 +72,7 @@ def refused(path) -> str:
 def test_a_damaged_file_is_refused(trained, trials):
     whole, slim = trained.read_bytes(), trained.with_name("slim.tod").read_bytes()
     path = trained.with_name("bad.tod")
-    for seed in trials(150, soak=2000):
+    for seed in trials(150, soak=6000):
         rng = random.Random(seed)
         good, other = rng.sample([whole, slim], 2)
         bad = hostile.raw(rng, good, other)
@@ -106,7 +106,7 @@ def test_every_bit_of_the_headers_counts(trained):
 def test_a_forged_file_crashes_nothing(trained, trials):
     members = hostile.members_of(trained)
     path = trained.with_name("bad.tod")
-    for seed in trials(150, soak=2000):
+    for seed in trials(150, soak=6000):
         path.write_bytes(hostile.deep(random.Random(seed), members))
         try:
             found = artifact.read(path)

@@ -316,7 +316,7 @@ def test_pictures_keep_their_names(tiny_file, pictures, tmp_path, package):
     odd = tmp_path / "pictures"
     shutil.copytree(pictures, odd)
     (odd / "red").rename(odd / "rød 'og' \"$HOME\"")
-    (odd / "green").rename(odd / "gr\u202feen\u2028")
+    (odd / "green").rename(odd / "gr\u202feen")
     (odd / ".tod-cache").mkdir(exist_ok=True)
     (odd / ".tod-cache" / "x").touch()
     out = tmp_path / "out"
@@ -326,6 +326,10 @@ def test_pictures_keep_their_names(tiny_file, pictures, tmp_path, package):
     classes = Dataset.open(out / "dataset", cache=False).classes
     assert classes == Dataset.open(odd, cache=False).classes
     (odd / "blue").rename(odd / "bl\nue")
+    problem, _ = refused(make(tiny_file, odd, "-o", out), 3)
+    assert r"the class name 'bl\\nue' has 5 characters, of which some cannot be printed" in problem
+    (odd / "bl\nue").rename(odd / "blue")
+    (odd / "blue" / "0.png").rename(odd / "blue" / "0\n.png")
     problem, hint = refused(make(tiny_file, odd, "-o", out), 3)
     assert "a package cannot hold this name" in problem
     assert "rename it" in hint

@@ -103,7 +103,7 @@ def wholes(models, pictures) -> list[Path]:
 @pytest.mark.promise(RESUMED, "SIGKILL at random moments, again and again until it is done")
 def test_killed_at_random_moments(models, wholes, pictures, tmp_path, trials):
     kills = runs = 0
-    for seed in trials(20, soak=200):
+    for seed in trials(20, soak=400):
         whole = wholes[seed % 2]
         settings = models[seed % 2][1]
         folder = tmp_path / str(seed)

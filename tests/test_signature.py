@@ -276,7 +276,7 @@ def test_nothing_but_the_signed_file_is_let_in(bound, tmp_path, trials):
     signed, copy = tmp_path / "signed.tod", tmp_path / "copy.tod"
     artifact.sign(bound, key, signed)
     public = Path(f"{key}.pub")
-    for seed in trials(4 * len(ATTACKS), soak=1000):
+    for seed in trials(4 * len(ATTACKS), soak=2000):
         shutil.copy(signed, copy)
         ATTACKS[seed % len(ATTACKS)](copy, maker.randrange(1 << 16))
         with pytest.raises(ArtifactError) as refused:

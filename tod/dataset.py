@@ -262,7 +262,7 @@ def _check_names(where: Path, names: Sequence[str]) -> None:
     for name in names:
         if not printable(name) or len(name) > MAX_TEXT:
             raise DataError(
-                f"{where}: the class name {shown(name[:60])!r} has {len(name)} characters, of "
+                f"{where}: the class name '{shown(name[:60])}' has {len(name)} characters, of "
                 "which some cannot be printed",
                 hint="rename it",
             )
