@@ -327,7 +327,7 @@ def test_pictures_keep_their_names(tiny_file, pictures, tmp_path, package):
     assert classes == Dataset.open(odd, cache=False).classes
     (odd / "blue").rename(odd / "bl\nue")
     problem, _ = refused(make(tiny_file, odd, "-o", out), 3)
-    assert r"the class name 'bl\\nue' has 5 characters, of which some cannot be printed" in problem
+    assert r"the class name 'bl\nue' has 5 characters, of which some cannot be printed" in problem
     (odd / "bl\nue").rename(odd / "blue")
     (odd / "blue" / "0.png").rename(odd / "blue" / "0\n.png")
     problem, hint = refused(make(tiny_file, odd, "-o", out), 3)
