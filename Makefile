@@ -1,7 +1,7 @@
 # make demo     the whole job on handwritten digits, or on yours: make demo DATA=~/pictures
 # make device-test-tools   sshd, adb, qemu, busybox and strace for the tests of devices; asks for root
 # make test     lint, types and tests, also with the oldest onnxruntime that a device may have
-# make soak     the long tests of docs/reliability.md's promises: ten minutes, and a table
+# make soak     the long tests of docs/reliability.md's promises: half an hour, and a table
 # make fuzz     fuzzing of every reader of files from elsewhere: make fuzz FUZZ_SECONDS=600; needs
 #               Python 3.11 on Linux x86-64: make fuzz FUZZ_PYTHON=/usr/bin/python3.11
 # make bench    the figures of docs/performance.md

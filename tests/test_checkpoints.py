@@ -88,7 +88,7 @@ def test_a_damaged_checkpoint_is_passed_over(copy, done, pictures, trials):
     latest = copy / "tiny_trained_6.tod"
     good = latest.read_bytes()
     whole = read(latest)
-    for seed in trials(25, soak=3000):
+    for seed in trials(25, soak=9000):
         generator = np.random.default_rng(seed)
         damaged = bytearray(good)
         start = int(generator.integers(len(good)))

@@ -42,13 +42,13 @@ if SOAK and importlib.util.find_spec("atheris"):
 
 
 def fuzzed(target, node, trials):
-    """One target for 45 seconds; each input is a trial."""
+    """One target for 150 seconds; each input is a trial."""
     for _ in trials(1, soak=1):
         # By way of a small shell: libFuzzer asks for the peak of its memory, and Linux counts that
         # of the process which a new one is a copy of.
         done = subprocess.run(
-            ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-m", "tests.fuzz", target, "45"],
-            cwd=ROOT, capture_output=True, text=True, timeout=120,
+            ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-m", "tests.fuzz", target, "150"],
+            cwd=ROOT, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-4000:]
     tried = int(re.search(r"number_of_executed_units: (\d+)", done.stderr).group(1))

@@ -155,7 +155,7 @@ def test_a_cut_run_falls_back_to_the_same_bytes(models, numbers, tmp_path, trial
         assert len(found) == settings["cycles"]
         assert finite(read(found[-1]).state)
     generator = np.random.default_rng(0)
-    for seed in trials(16, soak=600):
+    for seed in trials(16, soak=1800):
         name = list(FALLS_BACK)[seed % 2]
         cut = generator.choice(checkpoints[name])
         output = tmp_path / "again.tod"

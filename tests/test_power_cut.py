@@ -47,7 +47,7 @@ def test_cut_at_every_call_of_every_save(tiny, pictures, tmp_path, trials):
     code, text = run("-f", whole / "tiny.tod", *settings)
     assert code == 0, text
     cuts = 0
-    for _ in trials(1, soak=3):
+    for _ in trials(1, soak=9):
         for half in (False, True):
             for at in count():
                 shutil.rmtree(folder)
@@ -103,7 +103,7 @@ def wholes(models, pictures) -> list[Path]:
 @pytest.mark.promise(RESUMED, "SIGKILL at random moments, again and again until it is done")
 def test_killed_at_random_moments(models, wholes, pictures, tmp_path, trials):
     kills = runs = 0
-    for seed in trials(20, soak=400):
+    for seed in trials(20, soak=1200):
         whole = wholes[seed % 2]
         settings = models[seed % 2][1]
         folder = tmp_path / str(seed)
