@@ -58,6 +58,7 @@ def make(
     out: Path,
     recipe: Recipe,
     *,
+    require_signature: Path | None = None,
     refresh: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Package:
@@ -68,11 +69,12 @@ def make(
         dataset: a prepared dataset or a folder of class folders; None leaves it out.
         out: the folder to make. What an earlier package of this name has gained since stays.
         recipe: of the runtime.
+        require_signature: a public key, whose holder has to have signed the model.
         refresh: make the runtime anew, with the distribution's newest interpreter.
         progress: told what is being done.
 
     Raises:
-        ArtifactError: the model is none.
+        ArtifactError: the model is none, or not signed as required.
         DataError: the dataset is none, or something cannot be written.
         UsageError: `out` is a folder, but no package.
         DeviceError: something cannot be downloaded.
@@ -82,7 +84,7 @@ def make(
         raise UsageError(f"{out} exists and is no package", hint="choose another name with -o")
     if dataset is not None and out.is_relative_to(dataset.resolve()):
         raise UsageError(f"{out} lies in the dataset {dataset}", hint="choose a folder beside it")
-    if artifact.read(model).manifest.kind != "model":
+    if artifact.read(model, require_signature=require_signature).manifest.kind != "model":
         raise ArtifactError(
             f"{model}: it is a checkpoint, which is no use without its base",
             hint=f"make a whole model of it: tod merge {model} -o model.tod",

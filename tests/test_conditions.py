@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,8 +18,10 @@ import tod
 from tests.conftest import run
 from tod.artifact import read
 from tod.checkpoints import newest
+from tod.cli import app
 from tod.conditions import COOLER_CELSIUS, Conditions, Reading, Window, absent, why_not
 from tod.errors import Interrupted, NotNow, UsageError
+from tod.net_runner import app as net_runner_app
 from tod.net_runner import net_runner
 from tod.records import CycleDone, FeaturesDone, Notice, Paused, Resumed, Saved, Stopped
 from tod.training import evaluate, train
@@ -234,7 +237,7 @@ def test_a_paused_run_ends_in_the_same_bytes(trials, tiny, pictures):
         return output.read_bytes(), records
 
     wanted, plain = whole("plain.tod")
-    for seed in trials(2, soak=100):
+    for seed in trials(2, soak=300):
         moments = {seed % 31, 32 + (7 * seed) % 11}  # while it waits it is asked once more
         found, records = whole("paused.tod", reasons(*moments))
         assert found == wanted
@@ -324,6 +327,19 @@ def test_mistakes_in_the_options(tiny, pictures):
     ):
         with pytest.raises(UsageError, match=message):
             net_runner(tiny, pictures, **options)
+
+
+def test_tod_eval_waits_and_ends_by_the_same_options(tiny, pictures, tmp_path):
+    environment = {**os.environ, "TOD_SENSORS_ROOT": str(plug(tmp_path / "root", False))}
+    arguments = ["-f", tiny, "-d", pictures, "--no-wait", "--nice"]
+    for program in (["tod", "eval"], ["net_runner"]):
+        done = run(*program, *arguments, "--only-on-power", env=environment)
+        assert done.returncode == 8, done.stderr
+        assert "error: stopped before the first picture: the device is not connected" in done.stderr
+    met = ["--min-battery", 5, "--max-memory", 9000, "--max-minutes", 60]
+    assert run("tod", "eval", *arguments, *met, env=environment).returncode == 0
+    options = {p.name for p in typer.main.get_command(app).commands["eval"].params}
+    assert options < {p.name for p in typer.main.get_command(net_runner_app).params}
 
 
 def test_the_command_waits_for_power_and_can_be_stopped(tiny, pictures, tmp_path):

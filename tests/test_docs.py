@@ -161,7 +161,7 @@ def test_the_format_page_has_the_limits_of_the_code():
 
 
 def test_exit_codes_of_the_readme_are_those_of_the_help():
-    from tod.net_runner import EPILOG
+    from tod.command_line import EPILOG
 
     said = re.sub(r"\s+", " ", README)
     assert EPILOG.removeprefix("Exit codes: ") in said

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tod import errors
-from tod.net_runner import EPILOG
+from tod.command_line import EPILOG
 
 
 def classes():

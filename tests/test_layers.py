@@ -16,14 +16,15 @@ LAYERS = [
     "state", "guard", "signature", "artifact", "engine", "features", "session", "plan",
     "checkpoints", "training", "__init__", "figures", "measurements", "benchmark", "report",
     "benchmark_report", "predict", "compare", "generations", "promotion", "describe", "verify",
-    "doctor", "check", "net_runner", "prepare_command", "export_command", "package_command",
-    "sign_command", "doctor_command", "check_command", "promote_command", "cli",
+    "doctor", "check", "command_line", "options", "net_runner", "prepare_command", "export_command",
+    "package_command", "sign_command", "doctor_command", "check_command", "promote_command", "cli",
 ]  # fmt: skip
 ONLY_IN = {
     "PIL": {"tod/image.py"},
     "onnxruntime": {"tod/engine.py", "model/quantize.py"},
     "rich": {"tod/report.py"},
     "typer": {
+        "tod/options.py",
         "tod/net_runner.py",
         "tod/prepare_command.py",
         "tod/export_command.py",

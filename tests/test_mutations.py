@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests import hostile
 from tests.conftest import ROOT, run
-from tod import artifact, container, net_runner
+from tod import artifact, command_line, container, net_runner
 from tod.cli import app
 from tod.errors import ArtifactError, TodError
 from tod.manifest import Run
@@ -72,7 +72,7 @@ def refused(path) -> str:
 def test_a_damaged_file_is_refused(trained, trials):
     whole, slim = trained.read_bytes(), trained.with_name("slim.tod").read_bytes()
     path = trained.with_name("bad.tod")
-    for seed in trials(150, soak=6000):
+    for seed in trials(150, soak=18000):
         rng = random.Random(seed)
         good, other = rng.sample([whole, slim], 2)
         bad = hostile.raw(rng, good, other)
@@ -106,7 +106,7 @@ def test_every_bit_of_the_headers_counts(trained):
 def test_a_forged_file_crashes_nothing(trained, trials):
     members = hostile.members_of(trained)
     path = trained.with_name("bad.tod")
-    for seed in trials(150, soak=6000):
+    for seed in trials(150, soak=18000):
         path.write_bytes(hostile.deep(random.Random(seed), members))
         try:
             found = artifact.read(path)
@@ -206,7 +206,7 @@ def test_every_command_refuses_it(command, damage, trained, pictures, monkeypatc
     monkeypatch.setattr(sys, "argv", [*program, *words.split()])
     before = sorted(trained.parent.iterdir())
     with pytest.raises(SystemExit) as ended:
-        net_runner.guarded(net_runner.app if command == "net_runner" else app)
+        command_line.guarded(net_runner.app if command == "net_runner" else app)
     printed = capsys.readouterr()
     assert ended.value.code == 4, printed.err
     errors = [line for line in printed.err.splitlines() if line.startswith("error: ")]

@@ -17,8 +17,8 @@ from package_tools.runtime import Recipe
 from package_tools.sums import read as sums
 from package_tools.target import TARGETS
 from tests.conftest import MACHINES, ROOT, make_pictures, run
+from tod.command_line import EPILOG
 from tod.dataset import Dataset
-from tod.net_runner import EPILOG
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 RUNTIME = [

@@ -297,7 +297,7 @@ def test_killed_anywhere(trials, models, pictures):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
     with process:
-        for seed in trials(8, soak=300):
+        for seed in trials(8, soak=900):
             print(seed, file=process.stdin, flush=True)
             answer = process.stdout.readline()
             assert answer == "kept\n", (seed, process.communicate()[1])

@@ -16,10 +16,13 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization as ser
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
+import tod
 from tests.conftest import ROOT, run
+from tests.test_mutations import COMMANDS
 from tod import artifact, signature
 from tod.cli import app
 from tod.errors import ArtifactError, DeviceError, UsageError
+from tod.promotion import promote, rollback
 from tod.session import TrainSession
 
 # RFC 8032, section 7.1: secret key, public key, message, signature.
@@ -276,7 +279,7 @@ def test_nothing_but_the_signed_file_is_let_in(bound, tmp_path, trials):
     signed, copy = tmp_path / "signed.tod", tmp_path / "copy.tod"
     artifact.sign(bound, key, signed)
     public = Path(f"{key}.pub")
-    for seed in trials(4 * len(ATTACKS), soak=2000):
+    for seed in trials(4 * len(ATTACKS), soak=6000):
         shutil.copy(signed, copy)
         ATTACKS[seed % len(ATTACKS)](copy, maker.randrange(1 << 16))
         with pytest.raises(ArtifactError) as refused:
@@ -306,34 +309,45 @@ def test_every_refusal_has_its_sentence(bound, key, attack, sentence):
     assert "\nhint: " in done.stderr
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "train -f FILE -d DATA",
-        "eval -f FILE -d DATA",
-        "predict -f FILE DATA/red/0.png",
-        "compare FILE FILE -d DATA",
-        "benchmark FILE",
-        "benchmark FILE FILE",
-        "info FILE",
-        "verify FILE",
-        "merge FILE -o OUT",
-    ],
-)
+# sign is asked to vouch for the file, history shows what was put in place; rollback has its test.
+@pytest.mark.parametrize("command", sorted({*COMMANDS} - {"sign", "history", "rollback"}))
 @pytest.mark.parametrize("from_environment", [False, True])
 def test_every_command_refuses_what_is_not_signed(
-    tiny, public, pictures, tmp_path, monkeypatch, command, from_environment
+    bound, key, public, pictures, tmp_path, monkeypatch, command, from_environment
 ):
-    places = {"FILE": str(tiny), "OUT": str(tmp_path / "out.tod")}
-    words = [places.get(w, w.replace("DATA", str(pictures))) for w in command.split()]
+    good = tmp_path / "good.tod"
+    artifact.sign(bound, key, good)
+    words = COMMANDS[command].format(bad=bound, good=good, data=pictures, folder=tmp_path).split()
     if from_environment:
         monkeypatch.setenv("TOD_REQUIRE_SIGNATURE", str(public))
     else:
         words += ["--require-signature", str(public)]
-    with pytest.raises(ArtifactError, match="it is not signed"):
-        app(words, standalone_mode=False)
-    assert sorted(p.name for p in tiny.parent.iterdir()) == ["tiny.tod"]
-    assert not (tmp_path / "out.tod").exists()
+    before = sorted(p.name for p in (*bound.parent.iterdir(), *tmp_path.iterdir()))
+    with pytest.raises(ArtifactError, match="it is not signed") as refused:
+        app([command, *words], standalone_mode=False)
+    assert str(bound) in refused.value.problem
+    assert sorted(p.name for p in (*bound.parent.iterdir(), *tmp_path.iterdir())) == before
+
+
+def test_promotion_and_rollback_put_only_signed_models_in_place(
+    bound, key, public, pictures, tmp_path
+):
+    served, better = tmp_path / "served.tod", tmp_path / "better.tod"
+    list(promote(bound, served, pictures))
+    session = TrainSession.load(bound)
+    list(tod.train(session, tod.Dataset.open(pictures), cycles=1, init="ridge", output=better))
+    artifact.sign(better, key, better)
+    required = {"require_signature": public}
+    with pytest.raises(ArtifactError, match=r"served\.tod: it is not signed"):
+        list(promote(better, served, pictures, **required))
+    list(promote(better, served, pictures))
+    put = served.read_bytes()
+    with pytest.raises(ArtifactError, match=r"generations.*: it is not signed"):
+        list(rollback(served, **required))
+    assert served.read_bytes() == put
+    list(rollback(served))
+    list(rollback(served, to=2, **required))
+    assert served.read_bytes() == put
 
 
 def test_commands_say_whose_signature_it_is(tiny, key, public):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tod import net_runner
+from tod import options
+from tod.command_line import cache_choice, stop_requests
 from tod.errors import DataError, Interrupted
-from tod.net_runner import AsJson, CacheDir, NoCache, Seed, Threads
 
 if TYPE_CHECKING:
     from tod.check import Doubt, Finding, Look
@@ -31,11 +31,12 @@ def check(
         Path | None,
         typer.Option("-f", "--model", help="A trained model: it also names doubtful labels."),
     ] = None,
-    threads: Threads = None,
-    seed: Seed = None,
-    cache_dir: CacheDir = None,
-    no_cache: NoCache = False,
-    as_json: AsJson = False,
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    cache_dir: options.CacheDir = None,
+    no_cache: options.NoCache = False,
+    require_signature: options.RequireSignature = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """What is wrong with pictures and labels, before training shows it; the worst first.
 
@@ -43,7 +44,7 @@ def check(
 
     Example: tod check dataset -f transfer_learning_trained.tod
     """
-    with net_runner.stop_requests() as should_stop, ExitStack() as stack:
+    with stop_requests() as should_stop, ExitStack() as stack:
         import msgspec
 
         from tod.cache import choose_folder
@@ -51,10 +52,12 @@ def check(
         from tod.report import progress_bar
         from tod.session import TrainSession
 
-        cache = net_runner.cache_choice(cache_dir, no_cache)
+        cache = cache_choice(cache_dir, no_cache)
         session = None
         if model is not None:
-            session = TrainSession.load(model, threads=threads, cache=cache)
+            session = TrainSession.load(
+                model, threads=threads, cache=cache, require_signature=require_signature
+            )
         known_seed = None if session is None else session.split_seed
         split_seed = next(s for s in (seed, known_seed, 0) if s is not None)
         folder = choose_folder(data, model or Path("none.tod"), cache)

@@ -14,26 +14,12 @@ from typing import Annotated
 
 import typer
 
-from tod import net_runner
+from tod import net_runner, options
 from tod.check_command import check
+from tod.command_line import EPILOG, cache_choice, check_writable, guarded, stop_requests
 from tod.doctor_command import doctor
 from tod.errors import DataError, UsageError
 from tod.export_command import export
-from tod.net_runner import (
-    EPILOG,
-    AsJson,
-    CacheDir,
-    Data,
-    Inference,
-    Log,
-    Model,
-    NoCache,
-    Quiet,
-    RequireSignature,
-    Seed,
-    Threads,
-    Verbose,
-)
 from tod.package_command import package
 from tod.prepare_command import prepare_dataset
 from tod.promote_command import history, promote, rollback
@@ -75,9 +61,7 @@ app.command("check", epilog=EPILOG)(check)
 
 
 # The options of net_runner, one by one the same; only without -c this one trains.
-_train: Callable[..., None] = wraps(net_runner.net_runner)(
-    lambda **options: net_runner.run(**options)
-)
+_train: Callable[..., None] = wraps(net_runner.net_runner)(lambda **given: net_runner.run(**given))
 app.command(
     "train",
     epilog=EPILOG,
@@ -90,38 +74,43 @@ app.command(
 
 @app.command("eval", epilog=EPILOG)
 def evaluate(
-    model: Model,
-    data: Data,
-    verbose: Verbose = False,
-    threads: Threads = None,
-    inference: Inference = None,
-    seed: Seed = None,
-    cache_dir: CacheDir = None,
-    no_cache: NoCache = False,
-    require_signature: RequireSignature = None,
-    log: Log = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    model: options.Model,
+    data: options.Data,
+    verbose: options.Verbose = False,
+    threads: options.Threads = None,
+    inference: options.Inference = None,
+    seed: options.Seed = None,
+    only_on_power: options.OnlyOnPower = False,
+    min_battery: options.MinBattery = None,
+    max_temperature: options.MaxTemperature = None,
+    between: options.Between = None,
+    max_minutes: options.MaxMinutes = None,
+    max_memory: options.MaxMemory = None,
+    no_wait: options.NoWait = False,
+    nice: options.Nice = False,
+    cache_dir: options.CacheDir = None,
+    no_cache: options.NoCache = False,
+    require_signature: options.RequireSignature = None,
+    log: options.Log = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Accuracy of a model on the validation split; the same as net_runner without -c.
 
     Example: tod eval -f transfer_learning_trained.tod -d dataset
     """
-    net_runner.run(
-        model, data, cycles=0, verbose=verbose, threads=threads, inference=inference, seed=seed,
-        cache_dir=cache_dir, no_cache=no_cache, require_signature=require_signature, log=log,
-        as_json=as_json, quiet=quiet,
-    )  # fmt: skip
+    given = locals()
+    net_runner.run(**given, cycles=0)
 
 
 @app.command(epilog=EPILOG)
 def predict(
     pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
-    model: Model,
+    model: options.Model,
     top: Annotated[int, typer.Option(help="Classes to show for each picture.", min=1)] = 1,
-    verbose: Verbose = False,
-    require_signature: RequireSignature = None,
-    as_json: AsJson = False,
+    verbose: options.Verbose = False,
+    require_signature: options.RequireSignature = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Class, probability and milliseconds of each picture.
 
@@ -139,13 +128,13 @@ def predict(
 @app.command(epilog=EPILOG)
 def compare(
     models: Annotated[list[Path], typer.Argument(help=".tod files; the first is the reference.")],
-    data: Data,
-    threads: Threads = None,
-    seed: Seed = None,
-    cache_dir: CacheDir = None,
-    no_cache: NoCache = False,
-    require_signature: RequireSignature = None,
-    as_json: AsJson = False,
+    data: options.Data,
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    cache_dir: options.CacheDir = None,
+    no_cache: options.NoCache = False,
+    require_signature: options.RequireSignature = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Accuracy of several models on the same validation pictures, class by class.
 
@@ -153,7 +142,7 @@ def compare(
     """
     from tod.compare import compare_models
 
-    cache = net_runner.cache_choice(cache_dir, no_cache)
+    cache = cache_choice(cache_dir, no_cache)
     compare_models(
         models, data, threads=threads, seed=seed, cache=cache,
         require_signature=require_signature, as_json=as_json,
@@ -176,7 +165,7 @@ def benchmark(
     ] = None,
     cycles: Annotated[int, typer.Option("-c", "--cycles", help="Of the whole job.")] = 60,
     profile: Annotated[bool, typer.Option("--profile", help="Also time by operator.")] = False,
-    require_signature: RequireSignature = None,
+    require_signature: options.RequireSignature = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """What a model costs here: loading, backbone, head cycle, whole job, memory.
@@ -187,7 +176,7 @@ def benchmark(
 
     Example: tod benchmark before.tod after.tod --json
     """
-    with net_runner.stop_requests() as should_stop:
+    with stop_requests() as should_stop:
         from tod.benchmark import Plan
         from tod.benchmark_report import benchmark_files
 
@@ -218,7 +207,7 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
 @app.command(epilog=EPILOG)
 def info(
     file: Annotated[Path, typer.Argument(help="A .tod file.")],
-    require_signature: RequireSignature = None,
+    require_signature: options.RequireSignature = None,
     as_json: Annotated[bool, typer.Option("--json", help="The manifest as JSON.")] = False,
 ) -> None:
     """What a .tod file is: network, classes, tensors, sizes, optimizer, history.
@@ -248,7 +237,7 @@ CacheFolder = Annotated[
 @cache_app.command("info", epilog=EPILOG)
 def cache_info(
     folder: CacheFolder,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Which features are kept, and what room they take.
 
@@ -277,8 +266,8 @@ def cache_clear(folder: CacheFolder) -> None:
 @app.command(epilog=EPILOG)
 def verify(
     file: Annotated[Path, typer.Argument(help="A .tod file.")],
-    require_signature: RequireSignature = None,
-    as_json: AsJson = False,
+    require_signature: options.RequireSignature = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Check hashes, structure and operators, and run the file's test vectors on this machine.
 
@@ -297,7 +286,7 @@ def verify(
 def merge(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, with its base beside it.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The whole model to make.")],
-    require_signature: RequireSignature = None,
+    require_signature: options.RequireSignature = None,
 ) -> None:
     """Make a whole model of a checkpoint, with its best state.
 
@@ -308,7 +297,7 @@ def merge(
     session = TrainSession.load(checkpoint, require_signature=require_signature)
     if session.manifest.run is None:
         raise UsageError(f"{checkpoint} is no checkpoint: it is a whole model already")
-    net_runner.check_writable(output)
+    check_writable(output)
     session.state = session.state.restore_best()
     session.end_run("merged")
     session.save(output)
@@ -317,4 +306,4 @@ def merge(
 
 def main() -> None:
     """Entry point of the `tod` command."""
-    net_runner.guarded(app)
+    guarded(app)

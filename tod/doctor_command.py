@@ -7,15 +7,16 @@ from typing import Annotated
 
 import typer
 
+from tod import options
 from tod.errors import DeviceError
-from tod.net_runner import AsJson
 
 
 def doctor(
     model: Annotated[
         Path | None, typer.Argument(help="The .tod file that is to be trained here.")
     ] = None,
-    as_json: AsJson = False,
+    require_signature: options.RequireSignature = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Can this machine train, and what is in the way? One line for each thing, the verdict last.
 
@@ -28,7 +29,8 @@ def doctor(
     from tod import artifact, report
     from tod.doctor import examine, overall
 
-    findings = list(examine(None if model is None else artifact.read(model)))
+    found = None if model is None else artifact.read(model, require_signature=require_signature)
+    findings = list(examine(found))
     verdict = overall(findings)
     wrong = [finding for finding in findings if finding.verdict == "wrong"]
     if as_json:

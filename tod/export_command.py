@@ -15,7 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tod import net_runner, schedule
+from tod import schedule
+from tod.command_line import check_writable
 from tod.errors import UsageError
 from tod.machine import require
 
@@ -310,7 +311,7 @@ def export(
         chosen["momentum"] = momentum or 0.0
     if label_smoothing and loss is not LossKind.cross_entropy:
         raise UsageError("--label-smoothing is a setting of --loss cross-entropy")
-    net_runner.check_writable(output)
+    check_writable(output)
     pictures = _calibration_pictures(quantize, calibrate, force)
     if own is not None or network is not None:
         options = {"--backbone": backbone, "--weights": weights, "--features": features,

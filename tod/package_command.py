@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from tod import options
 from tod.errors import UsageError
 
 
@@ -59,6 +60,7 @@ def package(
     refresh: Annotated[
         bool, typer.Option("--refresh", help="Download anew what is kept from earlier packages.")
     ] = False,
+    require_signature: options.RequireSignature = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Make a folder that trains on a device where nothing is installed.
@@ -99,7 +101,8 @@ def package(
         kind = runtimes.BUNDLED if python_archive is None else runtimes.ARCHIVE
     recipe = runtimes.Recipe(TARGETS[target.value], kind, python_archive, python_version)
     made = packages.make(
-        model, dataset, out or Path(f"package-{target.value}"), recipe, refresh=refresh,
+        model, dataset, out or Path(f"package-{target.value}"), recipe,
+        require_signature=require_signature, refresh=refresh,
         progress=lambda step: print(f"{step} ...", file=sys.stderr, flush=True),
     )  # fmt: skip
     total = sum(made.sizes.values())

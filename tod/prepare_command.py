@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from tod import net_runner
+from tod.command_line import stop_requests
 from tod.errors import UsageError
 
 
@@ -77,7 +77,7 @@ def prepare_dataset(
         found = sources.class_folders(Path(source))
     if source != sources.DIGITS and out.resolve().is_relative_to(Path(source).resolve()):
         raise UsageError(f"{out} lies in the source {source}", hint="choose a folder beside it")
-    with ExitStack() as stack, net_runner.stop_requests() as should_stop:
+    with ExitStack() as stack, stop_requests() as should_stop:
         made = prepare(
             found, out, size_px=size, resize_px=resize, picture_format=picture_format.value,
             seed=seed, per_class=per_class, should_stop=should_stop,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tod import net_runner
-from tod.net_runner import AsJson, CacheDir, Data, NoCache, Quiet, Seed, Threads
+from tod import options
+from tod.command_line import cache_choice, stop_requests
 
 if TYPE_CHECKING:
     from tod.records import Record
@@ -20,17 +20,18 @@ Served = Annotated[Path, typer.Argument(help="The .tod file that serves.")]
 def promote(
     new: Annotated[Path, typer.Argument(help="The model that wants its place.")],
     served: Served,
-    data: Data,
+    data: options.Data,
     margin: Annotated[
         float, typer.Option(help="So much higher its accuracy has to be; equal is not better.")
     ] = 0.0,
     keep: Annotated[int, typer.Option(help="Generations that stay beside the served one.")] = 3,
-    threads: Threads = None,
-    seed: Seed = None,
-    cache_dir: CacheDir = None,
-    no_cache: NoCache = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    cache_dir: options.CacheDir = None,
+    no_cache: options.NoCache = False,
+    require_signature: options.RequireSignature = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Replace the served model by a new one, if that is better on the validation pictures.
 
@@ -38,13 +39,13 @@ def promote(
 
     Example: tod promote transfer_learning_trained.tod served.tod -d dataset --margin 0.01
     """
-    with net_runner.stop_requests() as should_stop:
+    with stop_requests() as should_stop:
         from tod import promotion
 
-        cache = net_runner.cache_choice(cache_dir, no_cache)
+        cache = cache_choice(cache_dir, no_cache)
         records = promotion.promote(
             new, served, data, margin=margin, keep=keep, threads=threads, seed=seed, cache=cache,
-            should_stop=should_stop,
+            require_signature=require_signature, should_stop=should_stop,
         )  # fmt: skip
         _show(records, as_json, quiet)
 
@@ -54,7 +55,8 @@ def rollback(
     to: Annotated[
         int | None, typer.Option(help="This generation, as 'tod history' numbers them.")
     ] = None,
-    as_json: AsJson = False,
+    require_signature: options.RequireSignature = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Put the generation before the served one back; again and again, further back.
 
@@ -64,10 +66,10 @@ def rollback(
     """
     from tod import promotion
 
-    _show(promotion.rollback(served, to=to), as_json)
+    _show(promotion.rollback(served, to=to, require_signature=require_signature), as_json)
 
 
-def history(served: Served, as_json: AsJson = False) -> None:
+def history(served: Served, as_json: options.AsJson = False) -> None:
     """Which generations a served model had, which are kept, and which serves now.
 
     Example: tod history served.tod

@@ -12,6 +12,7 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
+from tod import artifact
 from tod.cache import choose_folder
 from tod.dataset import Dataset
 from tod.errors import ArtifactError, NotPromoted, UsageError
@@ -43,6 +44,7 @@ def promote(
     threads: int | None = None,
     seed: int | None = None,
     cache: Path | bool = True,
+    require_signature: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Record]:
     """Replace `served` by `new` if it is better on the validation split of `data`.
@@ -56,6 +58,7 @@ def promote(
         threads: pictures looked at side by side.
         seed: of a plain folder's split; the new model's, else the served one's.
         cache: as for `TrainSession.load`.
+        require_signature: a public key; neither model may be one that its holder has not signed.
         should_stop: asked while pictures are looked at.
 
     Yields:
@@ -64,7 +67,7 @@ def promote(
     Raises:
         NotPromoted: it is not better; nothing was changed.
         ArtifactError: a file is damaged, no whole model, of other classes, cannot be written, or
-            was changed meanwhile by somebody else.
+            was changed meanwhile by somebody else, or is not signed as required.
         DataError: the data does not fit the models.
     """
     if not (math.isfinite(margin) and 0 <= margin < 1) or keep < 1:
@@ -73,11 +76,11 @@ def promote(
         )
     shelf = look(served)
     yield from map(Notice, shelf.notices)
-    bytes_new, session = _load(new, threads, cache)
+    bytes_new, session = _load(new, threads, cache, require_signature)
     sessions = [session]
     bytes_served = None
     if shelf.sha256 is not None:
-        bytes_served, other = _load_served(shelf, threads, cache)
+        bytes_served, other = _load_served(shelf, threads, cache, require_signature)
         _check_alike(session, other)
         if other.artifact.graphs == session.artifact.graphs:
             other.store = session.store  # same frozen part, same features: look only once
@@ -98,15 +101,19 @@ def promote(
     )  # fmt: skip
 
 
-def rollback(served: Path, *, to: int | None = None) -> Iterator[Record]:
+def rollback(
+    served: Path, *, to: int | None = None, require_signature: Path | None = None
+) -> Iterator[Record]:
     """Put an earlier generation back; called again, the one before it.
 
     Args:
         served: the served file; one that was overwritten by hand is kept as a generation.
         to: the number of a generation, also of one that was rolled back.
+        require_signature: a public key, whose holder has to have signed that generation.
 
     Raises:
-        ArtifactError: there is none, or it is damaged, or a file cannot be written.
+        ArtifactError: there is none, or it is damaged or not signed as required, or a file cannot
+            be written.
     """
     if not look(served).events:
         raise ArtifactError(
@@ -119,6 +126,8 @@ def rollback(served: Path, *, to: int | None = None) -> Iterator[Record]:
         target, data = _target(shelf, to)
         if target == shelf.generation:
             raise UsageError(f"{served}: generation {target} is what is served already")
+        if require_signature is not None:
+            artifact.read(shelf.kept[target], require_signature=require_signature)
         events, new = _found(shelf, bytes_of(shelf.served) if shelf.sha256 else None)
         back = Event(
             what="rolled back", when=_now(), generation=target, sha256=sha256(data).hexdigest()
@@ -128,10 +137,14 @@ def rollback(served: Path, *, to: int | None = None) -> Iterator[Record]:
     yield RolledBack(str(served), target, was)
 
 
-def _load(path: Path, threads: int | None, cache: Path | bool) -> tuple[bytes, TrainSession]:
+def _load(
+    path: Path, threads: int | None, cache: Path | bool, require_signature: Path | None
+) -> tuple[bytes, TrainSession]:
     """The bytes of a whole model, and a session of exactly these."""
     data = bytes_of(path) if path.is_file() else b""
-    session = TrainSession.load(path, threads=threads, cache=cache)
+    session = TrainSession.load(
+        path, threads=threads, cache=cache, require_signature=require_signature
+    )
     if session.manifest.kind == "checkpoint":
         raise ArtifactError(
             f"{path} is a checkpoint, a whole model is wanted",
@@ -147,10 +160,10 @@ def _load(path: Path, threads: int | None, cache: Path | bool) -> tuple[bytes, T
 
 
 def _load_served(
-    shelf: Shelf, threads: int | None, cache: Path | bool
+    shelf: Shelf, threads: int | None, cache: Path | bool, require_signature: Path | None
 ) -> tuple[bytes, TrainSession]:
     try:
-        return _load(shelf.served, threads, cache)
+        return _load(shelf.served, threads, cache, require_signature)
     except ArtifactError as error:
         if not shelf.events:
             raise

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tod.command_line import check_writable
+
 
 def sign(
     file: Annotated[Path, typer.Argument(help="A .tod file of any kind.")],
@@ -24,7 +26,6 @@ def sign(
     Example: tod sign transfer_learning.tod --key tod-key
     """
     from tod import artifact
-    from tod.net_runner import check_writable
 
     place = output or file
     check_writable(place)
