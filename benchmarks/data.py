@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tod.dataset import INDEX_NAME, Index, IndexedFile, natural_key, read_index
+from tod.dataset_files import INDEX_NAME, Index, IndexedFile, read_index
+from tod.names import natural_key
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = Path(os.environ.get("TOD_TEST_DATA", ROOT.parent / "shared" / "data"))

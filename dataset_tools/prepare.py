@@ -21,16 +21,13 @@ import msgspec
 from dataset_tools.sources import Picture, Source
 from tod import image
 from tod.cache import FOLDER
-from tod.dataset import (
+from tod.dataset import MIN_PICTURES, Sample, check_classes, check_splits
+from tod.dataset_files import (
     INDEX_NAME,
     JOURNAL_NAME,
-    MIN_PICTURES,
     Index,
     IndexedClass,
     IndexedFile,
-    Sample,
-    check_classes,
-    check_splits,
     read_index,
 )
 from tod.errors import DataError, Interrupted, PictureError, UsageError

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tod.dataset import INDEX_NAME, find_pictures, natural_key, near_names, read_index
+from tod.dataset_files import INDEX_NAME, find_pictures, read_index
 from tod.errors import DataError, UsageError
 from tod.files import read_regular
+from tod.names import natural_key, near_names
 from tod.picture_limits import MAX_FILE_BYTES
 
 # The ten classes of MindSpore Lite's example, in its order: alley, cockpit, amusement_arcade,

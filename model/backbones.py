@@ -21,9 +21,9 @@ from efficientnet_pytorch.utils import (
 )
 from torch import nn
 
-from tod.dataset import near_names
 from tod.errors import DataError, UsageError, first_line
 from tod.manifest import InputSpec, Weights
+from tod.names import near_names
 
 Features = Literal["pooled", "logits"]
 NAMES = ("efficientnet-lite0", *(f"efficientnet-b{i}" for i in range(8)))

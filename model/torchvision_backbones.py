@@ -20,9 +20,9 @@ from model.backbones import (
     load_file,
     sha256,
 )
-from tod.dataset import near_names
 from tod.errors import UsageError, first_line
 from tod.manifest import InputSpec, Weights
+from tod.names import near_names
 
 # torchvision's weights were trained on ImageNet with this where they state nothing else.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

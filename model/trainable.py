@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from model.transfer_net import TransferNet
-from tod.dataset import near_names
 from tod.errors import UsageError
+from tod.names import near_names
 
 HEAD, BACKBONE = "head.", "backbone."
 

@@ -6,8 +6,9 @@ import shutil
 import pytest
 
 from tests.conftest import make_pictures
-from tod.dataset import Dataset, natural_key, near_names
+from tod.dataset import Dataset
 from tod.errors import DataError
+from tod.names import natural_key, near_names
 
 
 def test_a_plain_tree(pictures):

@@ -17,7 +17,7 @@ from tests.conftest import make_pictures, run
 from tests.device_package import LAUNCHER
 from tests.test_cli import COMMANDS
 from tod import graph, limits, manifest
-from tod.dataset import Index
+from tod.dataset_files import Index
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()

@@ -10,14 +10,15 @@ import tod
 ROOT = Path(__file__).resolve().parent.parent
 # Read from top to bottom: a module imports only from those above it.
 LAYERS = [
-    "errors", "limits", "files", "container", "wire", "onnx_format", "machine", "timing",
+    "errors", "names", "limits", "files", "container", "wire", "onnx_format", "machine", "timing",
     "isolated", "schedule", "manifest", "graph", "sampling", "scoring", "closed_form", "records",
-    "conditions", "watch", "likeness", "picture_limits", "image", "contents", "cache", "dataset",
-    "state", "guard", "signature", "artifact", "engine", "features", "session", "plan",
-    "checkpoints", "training", "__init__", "figures", "measurements", "benchmark", "report",
-    "benchmark_report", "predict", "compare", "generations", "promotion", "describe", "verify",
-    "doctor", "check", "command_line", "options", "net_runner", "prepare_command", "export_command",
-    "package_command", "sign_command", "doctor_command", "check_command", "promote_command", "cli",
+    "conditions", "watch", "likeness", "picture_limits", "image", "contents", "cache",
+    "dataset_files", "dataset", "state", "guard", "signature", "artifact", "engine", "features",
+    "session", "plan", "checkpoints", "training", "__init__", "figures", "measurements",
+    "benchmark", "report", "benchmark_report", "predict", "compare", "generations", "promotion",
+    "describe", "verify", "doctor", "check", "command_line", "options", "net_runner",
+    "export_options", "prepare_command", "export_command", "package_command", "sign_command",
+    "doctor_command", "check_command", "promote_command", "cli",
 ]  # fmt: skip
 ONLY_IN = {
     "PIL": {"tod/image.py"},
@@ -27,7 +28,7 @@ ONLY_IN = {
         "tod/options.py",
         "tod/net_runner.py",
         "tod/prepare_command.py",
-        "tod/export_command.py",
+        "tod/export_options.py",
         "tod/package_command.py",
         "tod/sign_command.py",
         "tod/doctor_command.py",

@@ -9,7 +9,8 @@ from benchmarks.data import subset
 from model.export import export
 from model.optimizers import SGD
 from tests.conftest import run
-from tod.dataset import Dataset, read_index
+from tod.dataset import Dataset
+from tod.dataset_files import read_index
 from tod.features import FeatureStore, picture_features
 from tod.records import Evaluated
 

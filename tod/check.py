@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tod.contents import Contents
-from tod.dataset import INDEX_NAME, TARGETS_NAME, Dataset, Sample, find_pictures
+from tod.dataset import Dataset, Sample
+from tod.dataset_files import INDEX_NAME, TARGETS_NAME, find_pictures
 from tod.errors import DataError, PictureError
 from tod.image import glance
 from tod.likeness import THUMBNAIL_PX, alike

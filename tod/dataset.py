@@ -2,71 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-import difflib
 import hashlib
-import io
-import math
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import Literal
-
-import msgspec
+from pathlib import Path
 
 from tod.cache import FOLDER
 from tod.contents import Contents
+from tod.dataset_files import (
+    INDEX_NAME,
+    JOURNAL_NAME,
+    TARGETS_NAME,
+    Index,
+    find_pictures,
+    read_index,
+    read_targets,
+)
 from tod.errors import DataError
-from tod.image import SUFFIXES
-from tod.limits import MAX_TEXT, printable, shown
+from tod.names import listed, natural_key
 from tod.sampling import FRACTIONS, Split, assign_splits
 
-INDEX_NAME = "dataset.json"
-TARGETS_NAME = "targets.csv"
-JOURNAL_NAME = "dataset.journal"
 MIN_PICTURES = 5
-# A million pictures take 400 MB; more is no description of pictures.
-_MAX_INDEX_BYTES = 512 << 20
-_NOT_TEXT = "its name is not valid UTF-8"
-_READY_MADE_SPLITS = {"train", "training", "test", "val", "valid", "validation"}
-
-
-@dataclass(frozen=True)
-class IndexedClass:
-    name: str
-    folder: str
-
-
-@dataclass(frozen=True, slots=True)
-class IndexedFile:
-    """One prepared picture. `file` lies in the dataset, `source` in what it was made from."""
-
-    file: str
-    label: int
-    split: Split
-    sha256: str
-    source: str
-    source_sha256: str
-
-
-@dataclass(frozen=True)
-class Index:
-    """The content of dataset.json, see docs/format.md."""
-
-    format: Literal["tod-dataset"]
-    schema: Literal[1]
-    size_px: int
-    resize_px: int
-    interpolation: Literal["bicubic", "bilinear"]
-    picture_format: Literal["bmp", "png", "jpeg"]
-    seed: int
-    per_class: int | None
-    classes: tuple[IndexedClass, ...]
-    files: tuple[IndexedFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +138,7 @@ class Dataset:
             unseen = sorted(set(self.classes) - set(class_names), key=natural_key)
             raise DataError(
                 f"{self.root}: its classes are not the model's; "
-                f"missing from the data: {_names(missing)}; unknown to the model: {_names(unseen)}",
+                f"missing from the data: {listed(missing)}; unknown to the model: {listed(unseen)}",
                 hint="rename the folders, or start from a model that has no classes bound yet",
             )
         if tuple(class_names) == self.classes:
@@ -220,105 +179,6 @@ class Dataset:
         return replace(self, samples=tuple(s for s in self.samples if s.label in kept))
 
 
-def read_index(path: Path) -> Index:
-    """Read dataset.json.
-
-    Raises:
-        DataError: it is not readable or not a dataset index.
-    """
-    try:
-        index = msgspec.json.decode(_read_limited(path), type=Index)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(
-            f"{path}: it is not a readable dataset index: {error}",
-            hint="prepare the dataset again with 'tod prepare-dataset'",
-        ) from error
-    bad = [f.file for f in index.files if not 0 <= f.label < len(index.classes) or _escapes(f.file)]
-    if bad:
-        raise DataError(f"{path}: {len(bad)} files have no class or lie elsewhere, e.g. {bad[0]!r}")
-    _check_names(path, [entry.name for entry in index.classes])
-    return index
-
-
-def _read_limited(path: Path) -> bytes:
-    """A file's bytes, if it is one and no larger than any that describes pictures.
-
-    Raises:
-        DataError: it is not.
-        OSError: it cannot be read.
-    """
-    if not path.is_file() or (file_bytes := path.stat().st_size) > _MAX_INDEX_BYTES:
-        raise DataError(f"{path}: not a file of at most {_MAX_INDEX_BYTES:,} bytes")
-    with open(path, "rb") as file:
-        return file.read(file_bytes)
-
-
-def _check_names(where: Path, names: Sequence[str]) -> None:
-    """Class names are printed, and kept in the model.
-
-    Raises:
-        DataError: one steers a terminal, ends a line or is endless.
-    """
-    for name in names:
-        if not printable(name) or len(name) > MAX_TEXT:
-            raise DataError(
-                f"{where}: the class name '{shown(name[:60])}' has {len(name)} characters, of "
-                "which some cannot be printed",
-                hint="rename it",
-            )
-
-
-def find_pictures(root: Path) -> tuple[dict[str, list[Path]], list[str]]:
-    """All pictures below a folder, by the relative name of the folder that holds them.
-
-    Returns:
-        Class name -> sorted picture files, in natural order of the names; and notices of files
-        that were passed over.
-
-    Raises:
-        DataError: there is no class folder, or one has a name that is not text.
-    """
-    classes: dict[str, list[Path]] = {}
-    notices: list[str] = []
-    ignored = 0
-    visited: set[str] = {os.path.realpath(root)}
-    for folder, folders, files in os.walk(root, followlinks=True):
-        # A link to a folder above would go round for ever.
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        folders[:] = [
-            name for name in folders if os.path.realpath(Path(folder, name)) not in visited
-        ]
-        visited.update(os.path.realpath(Path(folder, name)) for name in folders)
-        pictures = [name for name in files if Path(name).suffix.lower() in SUFFIXES]
-        pictures = [name for name in pictures if not name.startswith(".")]
-        ignored += len(files) - len(pictures)
-        undecodable = [name for name in pictures if not _is_text(name)]
-        notices += [f"{str(Path(folder, n))!a} was passed over: {_NOT_TEXT}" for n in undecodable]
-        pictures = [name for name in pictures if _is_text(name)]
-        name = Path(folder).relative_to(root).as_posix()
-        if pictures and not _is_text(name):
-            raise DataError(f"{folder!a}: {_NOT_TEXT}", hint="rename the folder")
-        if pictures and name != ".":
-            classes[name] = [Path(folder, p) for p in sorted(pictures, key=natural_key)]
-        elif pictures:
-            ignored += len(pictures)
-    _check_names(root, list(classes))
-    tops = {name.split("/")[0].lower() for name in classes}
-    if tops and tops <= _READY_MADE_SPLITS and any("/" in name for name in classes):
-        raise DataError(
-            f"{root}: it holds ready-made splits ({_names(sorted(tops))}), not classes",
-            hint="put the class folders together in one folder; TOD makes its own split",
-        )
-    if not classes:
-        raise DataError(
-            f"{root}: no class folder with pictures in it",
-            hint="make one folder per class and put its pictures (JPEG, PNG, BMP ...) there",
-        )
-    if ignored:
-        notices.append(f"{root}: {ignored} files that are not pictures of a class were passed over")
-    return dict(sorted(classes.items(), key=lambda item: natural_key(item[0]))), notices
-
-
 def check_classes(
     where: Path, classes: Sequence[str], labels: Sequence[int], contents: Sequence[str]
 ) -> None:
@@ -339,7 +199,7 @@ def check_classes(
         )
     if len(classes) < 2:
         raise DataError(
-            f"{where}: only the class {_names(classes)} was found, two are needed",
+            f"{where}: only the class {listed(classes)} was found, two are needed",
             hint="give the folder that holds one folder per class",
         )
 
@@ -359,18 +219,6 @@ def check_splits(where: Path, classes: Sequence[str], samples: Sequence[Sample])
                     "because too many of its pictures are in other classes as well",
                     hint="remove pictures that are in several classes",
                 )
-
-
-def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort "2.bmp" before "10.bmp", on every file system alike."""
-    parts = re.split(r"([0-9]+)", text)
-    return tuple((0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts if p)
-
-
-def near_names(name: str, known: Sequence[str]) -> str:
-    """A hint with the names most like `name`."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"known: {_names(list(known)[:12])}"
 
 
 def _from_index(root: Path, index: Index) -> Dataset:
@@ -414,7 +262,7 @@ def _from_tree(root: Path, seed: int, contents: Contents) -> Dataset:
 
 def _from_targets(root: Path, seed: int, contents: Contents) -> Dataset:
     path = root / TARGETS_NAME
-    names, rows, problems = _read_targets(path)
+    names, rows, problems = read_targets(path)
     files, hashes, notices = [], [], []
     for file, numbers in rows:
         try:
@@ -435,55 +283,3 @@ def _from_targets(root: Path, seed: int, contents: Contents) -> Dataset:
         for (file, numbers), content, split in zip(files, hashes, splits, strict=True)
     )
     return Dataset(root, names, samples, seed=seed, notices=tuple(notices))
-
-
-def _read_targets(
-    path: Path,
-) -> tuple[tuple[str, ...], list[tuple[str, tuple[float, ...]]], list[str]]:
-    """Column names, file and numbers of each good line, and what is wrong with the others."""
-    try:
-        text = _read_limited(path).decode("utf-8-sig")
-        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: it is not a readable CSV file: {error}") from error
-    header = [name.strip() for name in lines[0]] if lines else []
-    if len(header) < 2 or header[0] != "file" or len(set(header)) != len(header) or "" in header:
-        raise DataError(
-            f"{path}: its first line is {header}, wanted file and then a name for each number",
-            hint="for example: file,weight,height",
-        )
-    _check_names(path, header[1:])
-    rows, problems = [], []
-    for number, line in enumerate(lines[1:], start=2):
-        if not any(line):
-            continue
-        try:
-            values = tuple(float(text) for text in line[1:])
-            wrong = len(line) != len(header) or not all(map(math.isfinite, values))
-        except ValueError:
-            wrong = True
-        if wrong or _escapes(line[0]):
-            problems.append(
-                f"{path} line {number} was passed over: wanted a file below {path.parent} and "
-                f"{len(header) - 1} numbers"
-            )
-        else:
-            rows.append((line[0], values))
-    return tuple(header[1:]), rows, problems
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _escapes(file: str) -> bool:
-    path = PurePosixPath(file)
-    return path.is_absolute() or ".." in path.parts or "\0" in file
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(names) if names else "none"

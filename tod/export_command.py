@@ -9,49 +9,22 @@ import math
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
+from tod import export_options as options
 from tod import schedule
 from tod.command_line import check_writable
 from tod.errors import UsageError
+from tod.export_options import (
+    BatchNormKind,
+    FeatureKind,
+    LossKind,
+    OptimizerName,
+    PrecisionName,
+    RecipeName,
+)
 from tod.machine import require
-
-
-class FeatureKind(str, Enum):
-    pooled = "pooled"
-    logits = "logits"
-
-
-class OptimizerName(str, Enum):
-    sgd = "sgd"
-    adam = "adam"
-    adamw = "adamw"
-    rmsprop = "rmsprop"
-
-
-class LossKind(str, Enum):
-    cross_entropy = "cross-entropy"
-    bce = "bce"
-    mse = "mse"
-
-
-class BatchNormKind(str, Enum):
-    keep = "keep"
-    train = "train"
-
-
-class PrecisionName(str, Enum):
-    int8 = "int8"
-    fp16 = "fp16"
-
-
-class RecipeName(str, Enum):
-    mindspore = "mindspore"
-
 
 # MindSpore Lite's example: its head gets the 1000 ImageNet logits.
 _RECIPES: dict[RecipeName, dict[str, Any]] = {
@@ -78,199 +51,42 @@ _LR = {
     OptimizerName.adamw: 0.003,
     OptimizerName.rmsprop: 0.001,
 }
-_NETWORK, _TRAINING, _OPTIMIZER = "The network", "What trains and how", "Optimizer"
-_SMALLER = "A smaller and faster frozen part"
 
 
 def export(
-    network: Annotated[
-        Path | None, typer.Argument(help="Your own network: a Python file with build(classes).")
-    ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The .tod file to make.")] = Path(
-        "transfer_learning.tod"
-    ),
-    own: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            help="FILE.py:NAME, if the function is not called build.",
-            rich_help_panel=_NETWORK,
-        ),
-    ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            help="efficientnet-lite0 (default), efficientnet-b0 to -b7, or torchvision:NAME.",
-            rich_help_panel=_NETWORK,
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="auto (package or download; default), FILE, or none for random ones.",
-            rich_help_panel=_NETWORK,
-        ),
-    ] = None,
-    features: Annotated[
-        FeatureKind | None,
-        typer.Option(
-            help="What the head gets: pooled features or the ImageNet logits (default: pooled).",
-            rich_help_panel=_NETWORK,
-        ),
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            help="Side of the pictures in pixels, if not that of the weights.",
-            rich_help_panel=_NETWORK,
-        ),
-    ] = None,
-    head: Annotated[
-        str | None,
-        typer.Option(
-            help="linear (default), mlp:N, or mlp:N,silu,dropout=0.2.", rich_help_panel=_NETWORK
-        ),
-    ] = None,
-    head_std: Annotated[
-        float | None,
-        typer.Option(
-            help="Standard deviation of the head's last weights (default: 0.01).",
-            rich_help_panel=_NETWORK,
-        ),
-    ] = None,
-    classes: Annotated[
-        int | None,
-        typer.Option(
-            help="Number of classes (default: chosen on the device).", rich_help_panel=_NETWORK
-        ),
-    ] = None,
-    classes_from: Annotated[
-        Path | None,
-        typer.Option(help="Bind the class names of this dataset.", rich_help_panel=_NETWORK),
-    ] = None,
-    trainable: Annotated[
-        str | None,
-        typer.Option(
-            help="head (default), last:K blocks, all, or patterns: 'features.17.*,classifier.*'.",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = None,
-    batch_norm: Annotated[
-        BatchNormKind,
-        typer.Option(
-            help="train: BatchNorm that trains brings its statistics up to date as well.",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = BatchNormKind.keep,
-    loss: Annotated[
-        LossKind,
-        typer.Option(
-            help="cross-entropy: one class per picture; bce: several; mse: numbers (targets.csv).",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = LossKind.cross_entropy,
-    label_smoothing: Annotated[
-        float,
-        typer.Option(help="Share of a label spread over all classes.", rich_help_panel=_TRAINING),
-    ] = 0.0,
-    class_weights: Annotated[
-        str | None,
-        typer.Option(
-            help="auto (each class counts the same), or a number for each class: 1,2,1.",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option(help="Default of the device.", rich_help_panel=_TRAINING)
-    ] = 32,
-    accumulate: Annotated[
-        int | None,
-        typer.Option(
-            help="Batches in a cycle; their mean gradient makes a step (the device may change it)",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = None,
-    recipe: Annotated[
-        RecipeName | None,
-        typer.Option(
-            help="mindspore: the settings of MindSpore Lite's example.", rich_help_panel=_TRAINING
-        ),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(help="Of the head's weights.", rich_help_panel=_TRAINING)
-    ] = 0,
-    optimizer: Annotated[
-        OptimizerName | None,
-        typer.Option(help="The update rule (default: sgd).", rich_help_panel=_OPTIMIZER),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            help="Learning rate (default: sgd 0.02, adam and adamw 0.003, rmsprop 0.001).",
-            rich_help_panel=_OPTIMIZER,
-        ),
-    ] = None,
-    backbone_lr: Annotated[
-        float,
-        typer.Option(
-            help="That of the backbone's parameters as a share of it.", rich_help_panel=_OPTIMIZER
-        ),
-    ] = 0.01,
-    lr_schedule: Annotated[
-        str,
-        typer.Option(
-            "--schedule",
-            help=f"Of the learning rate: constant, {schedule.EXAMPLES}.",
-            rich_help_panel=_OPTIMIZER,
-        ),
-    ] = "constant",
-    momentum: Annotated[
-        float | None,
-        typer.Option(help="Of sgd (default: 0.9) and rmsprop (0).", rich_help_panel=_OPTIMIZER),
-    ] = None,
-    dampening: Annotated[
-        float | None,
-        typer.Option(help="Of sgd's momentum (default: 0.01).", rich_help_panel=_OPTIMIZER),
-    ] = None,
-    nesterov: Annotated[
-        bool, typer.Option(help="Nesterov momentum for sgd.", rich_help_panel=_OPTIMIZER)
-    ] = False,
-    weight_decay: Annotated[
-        float | None,
-        typer.Option(
-            help="Added to the gradient; of adamw, shrinks the weight (default: 0, adamw 0.01).",
-            rich_help_panel=_OPTIMIZER,
-        ),
-    ] = None,
-    decay_all: Annotated[
-        bool,
-        typer.Option(help="Decay biases and norms as well.", rich_help_panel=_OPTIMIZER),
-    ] = False,
-    clip_norm: Annotated[
-        float | None,
-        typer.Option(help="Largest global norm of the gradients.", rich_help_panel=_OPTIMIZER),
-    ] = None,
-    quantize: Annotated[
-        PrecisionName | None,
-        typer.Option(
-            help="int8: integers, about a quarter of the size; fp16: weights of half the size.",
-            rich_help_panel=_SMALLER,
-        ),
-    ] = None,
-    calibrate: Annotated[
-        Path | None,
-        typer.Option(
-            help="Class folders with pictures like those of the device, for int8.",
-            rich_help_panel=_SMALLER,
-        ),
-    ] = None,
-    force: Annotated[
-        bool,
-        typer.Option(
-            help="Write it even if the features differ too much from float32's.",
-            rich_help_panel=_SMALLER,
-        ),
-    ] = False,
+    network: options.Network = None,
+    output: options.Output = Path("transfer_learning.tod"),
+    own: options.Own = None,
+    backbone: options.Backbone = None,
+    weights: options.Weights = None,
+    features: options.Features = None,
+    size: options.Size = None,
+    head: options.Head = None,
+    head_std: options.HeadStd = None,
+    classes: options.Classes = None,
+    classes_from: options.ClassesFrom = None,
+    trainable: options.Trainable = None,
+    batch_norm: options.BatchNorm = BatchNormKind.keep,
+    loss: options.Loss = LossKind.cross_entropy,
+    label_smoothing: options.LabelSmoothing = 0.0,
+    class_weights: options.ClassWeights = None,
+    batch_size: options.BatchSize = 32,
+    accumulate: options.Accumulate = None,
+    recipe: options.Recipe = None,
+    seed: options.Seed = 0,
+    optimizer: options.Optimizer = None,
+    lr: options.Lr = None,
+    backbone_lr: options.BackboneLr = 0.01,
+    lr_schedule: options.LrSchedule = "constant",
+    momentum: options.Momentum = None,
+    dampening: options.Dampening = None,
+    nesterov: options.Nesterov = False,
+    weight_decay: options.WeightDecay = None,
+    decay_all: options.DecayAll = False,
+    clip_norm: options.ClipNorm = None,
+    quantize: options.Quantize = None,
+    calibrate: options.Calibrate = None,
+    force: options.Force = False,
 ) -> None:
     """Freeze a pretrained network up to a boundary and make one file of what trains: the rest of
     it, loss and optimizer.
@@ -314,9 +130,9 @@ def export(
     check_writable(output)
     pictures = _calibration_pictures(quantize, calibrate, force)
     if own is not None or network is not None:
-        options = {"--backbone": backbone, "--weights": weights, "--features": features,
+        backbone_options = {"--backbone": backbone, "--weights": weights, "--features": features,
                    "--size": size, "--head": head, "--head-std": head_std}  # fmt: skip
-        _exclude("your own network says these itself", options)
+        _exclude("your own network says these itself", backbone_options)
         if own is not None and network is not None:
             raise UsageError("--model and the file exclude each other")
         net = _own_network(own or str(network), seed)
@@ -425,8 +241,8 @@ def _settings(**values: Any) -> Any:
     return Settings(**values)
 
 
-def _exclude(reason: str, options: dict[str, Any]) -> None:
-    used = [name for name, value in options.items() if value is not None]
+def _exclude(reason: str, given: dict[str, Any]) -> None:
+    used = [name for name, value in given.items() if value is not None]
     if used:
         raise UsageError(f"{', '.join(used)}: {reason}")
 

@@ -123,7 +123,8 @@ MaxMemory = Annotated[
 NoWait = Annotated[
     bool,
     typer.Option(
-        "--no-wait", help="End with a checkpoint and code 8, instead of waiting until it suits."
+        "--no-wait",
+        help="End with code 8 instead of waiting until it suits; training saves a checkpoint.",
     ),
 ]
 Nice = Annotated[bool, typer.Option("--nice", help="Let other programs go first (nice 10).")]

@@ -56,7 +56,7 @@ def prepare_dataset(
     """
     from dataset_tools import sources
     from dataset_tools.prepare import prepare
-    from tod.dataset import TARGETS_NAME
+    from tod.dataset_files import TARGETS_NAME
     from tod.errors import DataError
     from tod.report import progress_bar
 

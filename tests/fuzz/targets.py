@@ -18,7 +18,8 @@ import numpy as np
 from tests import hostile
 from tod import artifact, cache, contents, graph, manifest, schedule
 from tod.cache import FeatureCache
-from tod.dataset import Dataset, read_index
+from tod.dataset import Dataset
+from tod.dataset_files import read_index
 from tod.errors import TodError
 
 HERE = Path(__file__).resolve().parent
