@@ -246,13 +246,17 @@ class Contrast(nn.Module):
         return x / x.square().mean((1, 2, 3), keepdim=True).sqrt()
 
 
-def test_a_picture_with_features_that_are_not_finite_is_named(tmp_path, pictures):
+def export_contrast(model):
     torch.manual_seed(0)
     layers = [Contrast(), nn.Conv2d(3, 8, 4, stride=4), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     weights = Weights("random numbers of a test", "", "")
     base = Backbone("contrast", nn.Sequential(*layers).eval(), 8, TINY_SPEC, weights)
-    model = tmp_path / "contrast.tod"
     export_backbone(model, base, optimizer=SGD(0.1), batch_size=8)
+
+
+def test_a_picture_with_features_that_are_not_finite_is_named(tmp_path, pictures):
+    model = tmp_path / "contrast.tod"
+    export_contrast(model)
     data = shutil.copytree(pictures, tmp_path / "pictures")
     Image.new("RGB", (20, 20), (128, 128, 128)).save(data / "red" / "grey.png")
     session, records = records_of(model, data, cycles=3, eval_every=1)

@@ -9,9 +9,11 @@ import threading
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 import tod
 from tests.conftest import ROOT, make_pictures, run
+from tests.test_guard import export_contrast
 from tod.describe import describe_generations
 from tod.errors import ArtifactError, DataError, NotPromoted, UsageError
 from tod.generations import Event, Scores, look
@@ -200,6 +202,9 @@ def test_a_served_file_that_is_damaged_can_be_rolled_back(models, served, pictur
     assert refused.value.hint == f"'tod rollback {served}' puts a whole one in its place"
     assert of(rollback(served), RolledBack) == [RolledBack(str(served), 1, 2)]
     assert served.read_bytes() == models[1].read_bytes()
+    with pytest.raises(ArtifactError, match=r"not a readable \.tod file"):
+        list(rollback(served, to=2))
+    assert served.read_bytes() == models[1].read_bytes()
 
 
 def test_without_room_the_served_model_stays(models, served, pictures):
@@ -228,6 +233,25 @@ def test_pictures_that_one_of_them_knows_are_said(models, served, pictures, tiny
     records = list(promote(output, served, pictures))
     texts = [notice.text for notice in of(records, Notice)]
     assert any(f"split with seed 5, but {served} was trained on" in text for text in texts), texts
+
+
+def test_passing_over_pictures_makes_no_model_better(models, served, pictures, tmp_path):
+    """The new model's features of a grey picture are not finite; the served one gets it wrong."""
+    data = shutil.copytree(pictures, tmp_path / "data")
+    for name in ("blue", "green", "red"):
+        for side_px in range(20, 40):
+            grey = Image.new("RGB", (side_px, side_px), (128, 128, 128))
+            grey.save(data / name / f"grey{side_px}.png")
+    contrast = tmp_path / "contrast.tod"
+    export_contrast(contrast)
+    session = tod.TrainSession.load(contrast)
+    list(tod.train(session, tod.Dataset.open(data), init="ridge", cycles=0, output=contrast))
+    list(promote(models[1], served, data))
+    with pytest.raises(NotPromoted, match="did not answer for the same validation pictures") as no:
+        list(promote(contrast, served, data))
+    assert f"{contrast} " in no.value.problem
+    assert served.read_bytes() == models[1].read_bytes()
+    assert generations(served) == ([1], 1)
 
 
 def test_a_link_stays_a_link(models, served, pictures, tmp_path):

@@ -85,12 +85,14 @@ def promote(
         if other.artifact.graphs == session.artifact.graphs:
             other.store = session.store  # same frozen part, same features: look only once
         sessions.append(other)
-    dataset, notices = _open(data, [new, shelf.served], sessions, seed, cache)
+    paths = [new, shelf.served]
+    dataset, notices = _open(data, paths, sessions, seed, cache)
     yield from map(Notice, notices)
     results: list[Evaluated] = []
     said: set[Record] = set()
     for one in sessions:
         results.append((yield from _score(one, dataset, should_stop, said)))
+    _check_same_pictures(results, paths)
     scores = _scores(results, margin, dataset.digest())
     _check_better(new, served, scores)
     with locked(served):
@@ -112,8 +114,8 @@ def rollback(
         require_signature: a public key, whose holder has to have signed that generation.
 
     Raises:
-        ArtifactError: there is none, or it is damaged or not signed as required, or a file cannot
-            be written.
+        ArtifactError: there is none, or it is damaged, no .tod file or not signed as required, or
+            a file cannot be written.
     """
     if not look(served).events:
         raise ArtifactError(
@@ -126,8 +128,8 @@ def rollback(
         target, data = _target(shelf, to)
         if target == shelf.generation:
             raise UsageError(f"{served}: generation {target} is what is served already")
-        if require_signature is not None:
-            artifact.read(shelf.kept[target], require_signature=require_signature)
+        # What was found in the served file's place is kept too, and may have been torn.
+        artifact.read(shelf.kept[target], require_signature=require_signature)
         events, new = _found(shelf, bytes_of(shelf.served) if shelf.sha256 else None)
         back = Event(
             what="rolled back", when=_now(), generation=target, sha256=sha256(data).hexdigest()
@@ -240,6 +242,18 @@ def _scores(results: Sequence[Evaluated], margin: float, data_sha256: str) -> Sc
         margin=margin,
         data_sha256=data_sha256,
     )
+
+
+def _check_same_pictures(results: Sequence[Evaluated], paths: Sequence[Path]) -> None:
+    """Whoever passes over the pictures that are hard for it would be the better one."""
+    if len({result.total for result in results}) > 1:
+        counts = ", ".join(
+            f"{path} {result.total}" for path, result in zip(paths, results, strict=True)
+        )
+        raise NotPromoted(
+            f"not promoted: the models did not answer for the same validation pictures: {counts}",
+            hint="the notices say which pictures were passed over, and why",
+        )
 
 
 def _check_better(new: Path, served: Path, scores: Scores) -> None:
