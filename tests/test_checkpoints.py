@@ -199,6 +199,39 @@ def test_a_model_trained_again_does_not_go_on_from_its_first_training(copy, pict
     assert "it has been trained before in another way" in notices[0]
 
 
+def test_a_model_exported_anew_does_not_go_on_from_the_old_one(copy):
+    """The same graphs, the same name and no history, but another learning rate."""
+    model = read(copy / "tiny.tod")
+    optimizer = replace(model.manifest.optimizer, lr=0.002)
+    artifact.write(replace(model, manifest=replace(model.manifest, optimizer=optimizer)))
+    found, notices = checkpoints.newest(copy / "tiny.tod")
+    assert found is None
+    assert notices[0].endswith("it was exported in another way")
+
+
+def test_a_checkpoint_that_is_named_itself_is_no_beginning(copy, tmp_path):
+    found, (notice,) = checkpoints.newest(copy / "tiny_trained_4.tod", tmp_path / "new.tod")
+    assert found is None
+    assert notice.endswith("training goes on from that file")
+
+
+def test_pictures_that_can_be_read_again_are_said(tiny, tmp_path):
+    """The checkpoint has seen others, so the end is another one than without the cut."""
+    tree = make_pictures(tmp_path / "tree")
+    run("tod", "prepare-dataset", tree, tmp_path / "data", check=True)
+    dataset = tod.Dataset.open(tmp_path / "data")
+    picture = dataset.root / dataset.split("train")[0].path
+    whole = picture.read_bytes()
+    picture.write_bytes(b"torn")
+    finish(tiny, dataset.root, cycles=2, save_every=2)
+    picture.write_bytes(whole)
+    records = finish(tiny.with_name("tiny_trained_2.tod"), dataset.root, cycles=3)
+    assert texts(records) == [
+        "other pictures can be read than when the checkpoint was written: "
+        "train 35 -> 36, test 12 -> 12, validation 12 -> 12"
+    ]
+
+
 def test_a_damaged_model_is_an_error(copy):
     (copy / "tiny.tod").write_bytes(b"rotten")
     with pytest.raises(ArtifactError, match="not a readable"):

@@ -127,16 +127,20 @@ def read(
     return artifact
 
 
+def is_trained_from(found: Manifest, model: Manifest) -> bool:
+    """Whether a manifest differs from a model's in nothing but what training changes."""
+    same = replace(
+        found, kind=model.kind, base=model.base, run=model.run, history=model.history,
+        class_count=model.class_count, class_names=model.class_names,
+        members={**found.members, STATE: model.members[STATE]},
+    )  # fmt: skip
+    return same == model
+
+
 def _check_own_work(signed: Artifact, checkpoint: Artifact) -> None:
     """Refuse a checkpoint that is anything but other numbers for the signed model. What a device
     wrote itself cannot be signed there; it is data for graphs that somebody vouched for."""
-    wanted, found = signed.manifest, checkpoint.manifest
-    same = replace(
-        found, kind=wanted.kind, base=wanted.base, run=wanted.run, history=wanted.history,
-        class_count=wanted.class_count, class_names=wanted.class_names,
-        members={**found.members, STATE: wanted.members[STATE]},
-    )  # fmt: skip
-    if same != wanted:
+    if not is_trained_from(checkpoint.manifest, signed.manifest):
         raise ArtifactError(
             f"{checkpoint.path}: it is not signed, and not what {signed.path}, which is, was "
             "trained to",

@@ -55,7 +55,8 @@ def newest(
             return path, tuple(notices)
         notices.append(f"{path} was passed over: {problem}")
     where = f"no good checkpoint of {model.name} in {folder.resolve()}"
-    return None, (*notices, f"{where}: training starts from its beginning")
+    begins = "starts from its beginning" if manifest.kind == "model" else "goes on from that file"
+    return None, (*notices, f"{where}: training {begins}")
 
 
 class Checkpoints:
@@ -191,6 +192,8 @@ def _stranger(found: Manifest, model: Manifest) -> str | None:
         return "it is of another model: its graphs are others"
     if found.history != model.history:
         return "it is of another model with these graphs: it has been trained before in another way"
+    if not artifacts.is_trained_from(found, model):
+        return "it is of another model with these graphs: it was exported in another way"
     return None
 
 

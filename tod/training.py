@@ -131,7 +131,12 @@ def train(
     yield _started(session, dataset, run)
     yield from map(Notice, (*dataset.notices, *notices))
     yield from fill_features(session, dataset, SPLITS, should_stop, watch)
-    session.state = replace(session.state, run=replace(run, pictures=_counts(session, dataset)))
+    counts = _counts(session, dataset)
+    if run.pictures and counts != run.pictures:
+        changes = [f"{split} {run.pictures.get(split)} -> {counts[split]}" for split in SPLITS]
+        text = "other pictures can be read than when the checkpoint was written"
+        yield Notice(f"{text}: {', '.join(changes)}")
+    session.state = replace(session.state, run=replace(run, pictures=counts))
     rows = _train_rows(session, dataset)
     session.weigh_classes(rows[1])
     if session.state.best is None:
