@@ -61,6 +61,13 @@ def test_a_limit_on_file_sizes(tiny, pictures, tmp_path, room):
     assert output.read_bytes() == (whole / "tiny_trained.tod").read_bytes()
 
 
+def test_a_log_on_a_full_disk(tiny, pictures):
+    """What could not be written is written no second time when the log is closed."""
+    code, text = run("-f", tiny, "-d", pictures, "-c", 3, "--log", "/dev/full")
+    assert code == 4, text
+    assert "error: the output cannot be written: No space left on device" in text
+
+
 def test_a_limit_that_leaves_no_room_for_features(tiny, pictures):
     """In memory they are a file too."""
     code, text = run("-f", tiny, "-d", pictures, "-c", 1, "--no-cache", limit_bytes=6000)

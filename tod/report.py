@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -84,7 +84,8 @@ class Report:
         self._shows: list[Show] = []
         if log is not None:
             file = open(log, "a" if append else "w", encoding="utf-8")  # noqa: SIM115
-            self._shows.append(_json_lines(self._stack.enter_context(file)))
+            self._shows.append(_json_lines(file))
+            self._stack.callback(_close, file)
         if as_json:
             self._shows.append(_json_lines(sys.stdout))
         elif quiet:
@@ -252,6 +253,12 @@ def _plain(record: Record) -> None:
 def _quiet(record: Record) -> None:
     if isinstance(record, Evaluated) and record.split != "test":
         print(result_line(record), flush=True)
+
+
+def _close(file: IO[str]) -> None:
+    """Every record was flushed: what still fails has failed before, and was reported then."""
+    with suppress(OSError):
+        file.close()
 
 
 def _json_lines(file: IO[str]) -> Show:
