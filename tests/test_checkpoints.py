@@ -530,5 +530,9 @@ def test_resume_on_the_command_line(tiny, pictures):
     assert third.returncode == 0, third.stderr
     assert third.stdout == second.stdout.splitlines(keepends=True)[-1]
     assert model.read_bytes() == wanted
+    left = tiny.with_name(".model.onnx.0123abcd.part")
+    left.write_bytes(b"half")
+    assert run(*command, "-i", tiny.with_name("model.onnx")).returncode == 0
+    assert not left.exists()
     only = run("net_runner", "-f", tiny, "-d", pictures, "--resume", "--keep", 2)
     assert "nothing is trained without -c: keep, resume not used" in only.stderr

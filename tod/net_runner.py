@@ -110,6 +110,7 @@ def run(
         from tod import checkpoints
         from tod.cache import choose_folder
         from tod.dataset import Dataset
+        from tod.files import remove_unfinished
         from tod.records import Notice, Saved
         from tod.report import Report, print_tensors
         from tod.session import TrainSession
@@ -133,6 +134,8 @@ def run(
         )  # fmt: skip
         output = output or model.parent / f"{session.artifact.stem}_trained.tod"
         check_writable(log, inference, None if only_evaluate else output)
+        if inference is not None:
+            remove_unfinished(inference.parent, inference.name.__eq__)
         if inference is not None and only_evaluate and session.classes is None:
             raise UsageError("-i: this model was never trained", hint="train it with -c")
         split_seed = next(s for s in (seed, session.split_seed, 0) if s is not None)
