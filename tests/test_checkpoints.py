@@ -170,14 +170,26 @@ def test_in_another_folder_than_the_model(tiny, done, pictures, tmp_path):
     finish(tiny, pictures, **SETTINGS, output=output)
     wanted = {path.name: path.read_bytes() for path in output.parent.iterdir()}
     assert wanted["mine.tod"] == (done / "tiny_trained.tod").read_bytes()
-    assert set(wanted) == {"mine.tod", *generations(done)}
+    assert set(wanted) == {"mine.tod", *(f"mine_trained_{cycle}.tod" for cycle in (4, 5, 6))}
     output.unlink()
-    (output.parent / "tiny_trained_6.tod").write_bytes(b"rotten")
+    (output.parent / "mine_trained_6.tod").write_bytes(b"rotten")
     found, _ = checkpoints.newest(tiny, output)
-    assert found == output.parent / "tiny_trained_5.tod"
+    assert found == output.parent / "mine_trained_5.tod"
     finish(found, pictures, **SETTINGS, output=output)
     assert {path.name: path.read_bytes() for path in output.parent.iterdir()} == wanted
     assert checkpoints.newest(tiny)[0] is None
+
+
+def test_runs_with_outputs_of_their_own_keep_out_of_each_others_way(tiny, pictures):
+    first, second = tiny.with_name("first.tod"), tiny.with_name("second.tod")
+    finish(tiny, pictures, **SETTINGS, output=first)
+    wanted = {path: path.read_bytes() for path in tiny.parent.glob("first*")}
+    finish(tiny, pictures, **SETTINGS | {"seed": 6}, keep=1, output=second)
+    assert {path: path.read_bytes() for path in tiny.parent.glob("first*")} == wanted
+    assert checkpoints.newest(tiny, second)[0] == tiny.with_name("second_trained_6.tod")
+    found, _ = checkpoints.newest(tiny, first)
+    assert found == tiny.with_name("first_trained_6.tod")
+    assert checkpoints.default_output(found, read(found).manifest).name == "first_trained.tod"
 
 
 def test_nothing_good_means_a_new_start(copy, done, pictures):
@@ -258,6 +270,29 @@ def test_what_is_not_ours_is_neither_counted_nor_removed(copy, done, pictures):
     assert all((copy / name).read_bytes() == data for name, data in foreign.items())
     left = set(generations(copy)) - set(foreign)
     assert left == {"tiny_trained_8.tod", "tiny_trained_9.tod"}
+
+
+def test_a_model_that_is_trained_every_night_leaves_no_more(tiny, pictures):
+    """Each night goes on from what the last one made; what another run left stays."""
+    night = {"output": tiny.with_name("tiny_trained.tod"), "eval_every": 0, "keep": 2}
+    finish(tiny, pictures, cycles=10, save_every=5, **night)
+    finish(tiny, pictures, cycles=3, save_every=3, seed=9, output=tiny)  # names it likewise
+    for cycles, left in ((11, (10, 6)), (13, (6, 7)), (15, (7, 8))):
+        night["output"].replace(tiny)
+        finish(tiny, pictures, cycles=cycles, save_every=left[1], **night)
+        assert generations(tiny.parent) == sorted(f"tiny_trained_{n}.tod" for n in (3, *left))
+
+
+def test_a_cycle_is_saved_once(tiny, pictures):
+    session = tod.TrainSession.load(tiny)
+    records = []
+    run = train(
+        session, tod.Dataset.open(pictures), cycles=9, save_every=2, output=tiny,
+        should_stop=lambda: session.state.run is not None and session.state.run.cycle == 2,
+    )  # fmt: skip
+    with pytest.raises(Interrupted):
+        records.extend(run)
+    assert [r.cycle for r in records if isinstance(r, Saved)] == [2]
 
 
 def test_keep_is_at_least_one(tiny, pictures):

@@ -229,7 +229,7 @@ def test_nothing_of_a_bad_step_stays(models, numbers):
 def test_checkpoints_of_before_still_load(tiny, pictures):
     """They hold nothing to fall back on until something was evaluated."""
     records_of(tiny, pictures, cycles=2, save_every=2, output=tiny.with_name("x.tod"))
-    checkpoint = read(tiny.with_name("tiny_trained_2.tod"))
+    checkpoint = read(tiny.with_name("x_trained_2.tod"))
     older = {n: a for n, a in checkpoint.state.items() if not n.startswith("best.")}
     assert len(older) < len(checkpoint.state)
     check_arrays(checkpoint.manifest, older, where="older")

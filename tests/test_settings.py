@@ -91,7 +91,7 @@ def test_a_continued_run_is_bit_equal_with_everything_on(deep_file, pictures, tm
                 should_stop=lambda: next(calls),
             )
         )  # fmt: skip
-    again = tod.TrainSession.load(tmp_path / f"deep_trained_{cut}.tod")
+    again = tod.TrainSession.load(tmp_path / f"first_trained_{cut}.tod")
     rest = list(train(again, data, cycles=8, output=tmp_path / "again.tod"))
     assert of(rest, CycleDone) == of(lines, CycleDone)[cut:]
     assert (tmp_path / "again.tod").read_bytes() == (tmp_path / "whole.tod").read_bytes()
@@ -164,7 +164,7 @@ def test_old_rows_and_slots_stay_and_new_ones_follow_the_rule(tiny, pictures, tm
     with pytest.raises(Interrupted):
         list(train(session, data, cycles=40, target_accuracy=1, output=tiny.with_name("t.tod"),
                    should_stop=lambda: next(calls)))  # fmt: skip
-    (checkpoint,) = tiny.parent.glob("tiny_trained_*.tod")
+    (checkpoint,) = tiny.parent.glob("t_trained_*.tod")
     session = tod.TrainSession.load(checkpoint)
     before = dict(session.state.tensors)
     session.add_classes(["yellow", "pink"], seed=3)

@@ -148,7 +148,7 @@ def test_a_continued_run_is_bit_equal(tiny, pictures, cut):
             output=tiny.with_name("x.tod"),
             should_stop=lambda: next(calls),
         )
-    checkpoint = tiny.with_name(f"tiny_trained_{cut}.tod")
+    checkpoint = tiny.with_name(f"x_trained_{cut}.tod")
     _, rest = finish(checkpoint, pictures, output=tiny.with_name("parts.tod"))
     assert rest[0].first_cycle == cut + 1
     assert of(rest, CycleDone) == of(whole, CycleDone)[cut:]
@@ -164,14 +164,14 @@ def test_a_run_that_had_ended_stays_ended(tiny, pictures):
     _, whole = finish(tiny, pictures, **settings, output=output)
     cycle = of(whole, Stopped)[0].cycle
     before = output.read_bytes()
-    _, again = finish(tiny.with_name(f"tiny_trained_{cycle}.tod"), pictures, output=output)
+    _, again = finish(tiny.with_name(f"out_trained_{cycle}.tod"), pictures, output=output)
     assert of(again, CycleDone) == []
     assert output.read_bytes() == before
 
 
 def test_other_settings_for_a_checkpoint_are_said(tiny, pictures):
     finish(tiny, pictures, cycles=4, save_every=4, output=tiny.with_name("x.tod"))
-    checkpoint = tiny.with_name("tiny_trained_4.tod")
+    checkpoint = tiny.with_name("x_trained_4.tod")
     _, records = finish(checkpoint, pictures, cycles=8, lr=0.5)
     assert of(records, CycleDone)[0].cycle == 5
     assert any("lr 0.1 -> 0.5" in notice.text for notice in of(records, Notice))
@@ -197,7 +197,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(tiny, pictures):
     assert caught.value.exit_code == 6
     assert "--lr" in caught.value.hint
     assert all(np.isfinite(array).all() for array in session.state.tensors.values())
-    kept = read(tiny.with_name(f"tiny_trained_{session.run.cycle}.tod"))
+    kept = read(tiny.with_name(f"x_trained_{session.run.cycle}.tod"))
     assert all(np.isfinite(array).all() for array in kept.state.values())
 
 
@@ -353,3 +353,11 @@ def test_open_classes_are_an_error_that_helps(tiny):
     with pytest.raises(UsageError, match="classes of this model are still open") as caught:
         tod.TrainSession.load(tiny).predict(np.zeros((1, 16, 16, 3), np.uint8))
     assert "session.bind" in caught.value.hint
+
+
+def test_a_run_that_could_not_be_saved_does_not_begin(tiny, pictures):
+    """A seed that is no number of JSON was noticed when the trained model was to be written."""
+    session = tod.TrainSession.load(tiny, cache=False)
+    dataset = tod.Dataset.open(pictures, cache=False)
+    with pytest.raises(UsageError, match=r"could not be saved: run.seed is 9007199254740993"):
+        next(tod.train(session, dataset, cycles=2, seed=(1 << 53) + 1))

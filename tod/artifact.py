@@ -57,11 +57,6 @@ class Artifact:
     source: Path | None = None
     signature: Signature | None = None
 
-    @property
-    def stem(self) -> str:
-        """The name that files derived from this one start with: that of the base."""
-        return stem(self.path, self.manifest)
-
     def test_vectors(self) -> dict[str, dict[str, NDArray[Any]]]:
         """Graph name -> tensor name -> array, inputs and expected outputs alike."""
         nested: dict[str, dict[str, NDArray[Any]]] = {}
@@ -69,11 +64,6 @@ class Artifact:
             graph_name, _, tensor = key.partition("/")
             nested.setdefault(graph_name, {})[tensor] = array
         return nested
-
-
-def stem(path: Path, manifest: Manifest) -> str:
-    """The name that files derived from a file with this manifest start with: that of its base."""
-    return Path(manifest.base or path.name).stem
 
 
 def read_manifest(path: str | Path) -> Manifest:

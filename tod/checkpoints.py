@@ -1,7 +1,8 @@
 """The checkpoints of a run: written beside its output, found again, the oldest removed.
 
-A checkpoint is `<stem>_trained_<cycle>.tod`. The newest is the one that was written last; of those
-written in the same moment, the one of the later cycle.
+A checkpoint is `<stem>_trained_<cycle>.tod`, where the trained model is `<stem>_trained.tod` or
+`<stem>.tod`: runs with outputs of their own keep out of each other's way. The newest is the one
+that was written last; of those written in the same moment, the one of the later cycle.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import errno
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tod import artifact as artifacts
 from tod.errors import ArtifactError
-from tod.files import remove_unfinished
+from tod.files import remove_unfinished, sync
 from tod.manifest import GRAPHS, Manifest
 from tod.records import Notice, Record, Saved
 from tod.session import TrainSession
@@ -31,7 +33,7 @@ def newest(
 
     Args:
         model: the .tod file that training starts from, or one of its checkpoints.
-        output: the trained model to be; its checkpoints lie beside it. None: beside the model.
+        output: the trained model to be, beside which its checkpoints lie; None: `default_output`.
 
     Returns:
         The checkpoint, None if there is none; and what a user should know: which files were
@@ -42,9 +44,9 @@ def newest(
     """
     model = Path(model)
     manifest = artifacts.read_manifest(model)
-    folder = model.parent if output is None else Path(output).parent
+    output = default_output(model, manifest) if output is None else Path(output)
     notices: list[str] = []
-    for path in reversed(_named(folder, artifacts.stem(model, manifest))):
+    for path in reversed(_named(output)):
         try:
             # A pipe of that name would be waited for.
             problem = "it is not a file" if not path.is_file() else None
@@ -54,7 +56,7 @@ def newest(
         if problem is None:
             return path, tuple(notices)
         notices.append(f"{path} was passed over: {problem}")
-    where = f"no good checkpoint of {model.name} in {folder.resolve()}"
+    where = f"no good checkpoint of {model.name} in {output.parent.resolve()}"
     begins = "starts from its beginning" if manifest.kind == "model" else "goes on from that file"
     return None, (*notices, f"{where}: training {begins}")
 
@@ -73,7 +75,6 @@ class Checkpoints:
 
     def __init__(self, session: TrainSession, output: Path | None, keep: int) -> None:
         self._output = output
-        self._stem = session.artifact.stem
         self._keep = keep
         resumed = session.manifest.kind == "checkpoint"
         self.last: Path | None = session.artifact.path if resumed else None
@@ -82,14 +83,15 @@ class Checkpoints:
     def remove_unfinished(self) -> None:
         """Remove the temporary files of earlier runs that were killed while they wrote."""
         if self._output is not None:
-            wanted = re.compile(f"{re.escape(self._output.name)}|{_pattern(self._stem)}")
+            wanted = re.compile(f"{re.escape(self._output.name)}|{_pattern(self._output)}")
             remove_unfinished(self._output.parent, wanted.fullmatch)
 
     def save(self, session: TrainSession) -> Iterator[Record]:
-        """Write a checkpoint, then remove those that are too many. One that cannot be written is a
-        notice, once for each reason, and the last one stays."""
+        """Write a checkpoint of the present cycle, unless there is one, then remove those that are
+        too many. One that cannot be written is a notice, once for each reason, and the last one
+        stays."""
         path = self._path(session)
-        if path is None:
+        if self._output is None or path is None or self.has(session):
             return
         try:
             session.save_checkpoint(path)
@@ -101,7 +103,7 @@ class Checkpoints:
             self._failure = error
             return
         self.last, self._failure = path, None
-        others = [other for other in _named(path.parent, self._stem) if other != path]
+        others = [other for other in _named(self._output) if other != path]
         _make_newest(path, others)
         if len(others) >= self._keep:
             ours = [other for other in others if _is_ours(other, session.manifest)]
@@ -151,10 +153,10 @@ class Checkpoints:
     def _save_at_any_price(self, session: TrainSession) -> Iterator[Record]:
         """A checkpoint, for which older ones may go; the last good one stays."""
         path = self._path(session)
-        if path is None or self.has(session):
+        if self._output is None or path is None or self.has(session):
             return
         yield from self.save(session)
-        good = [p for p in _named(path.parent, self._stem) if _is_ours(p, session.manifest)]
+        good = [p for p in _named(self._output) if _is_ours(p, session.manifest)]
         for older in [p for p in good[:-1] if p not in (path, self.last)]:
             if self._failure is None or _errno(self._failure) not in _NO_ROOM:
                 return
@@ -166,19 +168,31 @@ class Checkpoints:
     def _path(self, session: TrainSession) -> Path | None:
         if self._output is None:
             return None
-        return self._output.parent / f"{self._stem}_trained_{session.run.cycle}.tod"
+        return self._output.parent / f"{_stem(self._output)}_trained_{session.run.cycle}.tod"
 
 
-def _pattern(stem: str) -> str:
-    return re.escape(f"{stem}_trained_") + r"([0-9]+)\.tod"
+def default_output(model: Path, manifest: Manifest) -> Path:
+    """Where the trained model goes when nobody says: `<stem>_trained.tod` beside what it is trained
+    from, whether that is a model or a checkpoint."""
+    name = re.fullmatch(r"(.+)_trained_[0-9]+", model.stem) if manifest.kind != "model" else None
+    stem = name[1] if name else Path(manifest.base or model.name).stem
+    return model.parent / f"{stem}_trained.tod"
 
 
-def _named(folder: Path, stem: str) -> list[Path]:
-    """What has a checkpoint's name in a folder, the newest last."""
+def _stem(output: Path) -> str:
+    return output.stem.removesuffix("_trained")
+
+
+def _pattern(output: Path) -> str:
+    return re.escape(f"{_stem(output)}_trained_") + r"([0-9]+)\.tod"
+
+
+def _named(output: Path) -> list[Path]:
+    """What has the name of a checkpoint of a trained model to be, the newest last."""
     found = []
     with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if name := re.fullmatch(_pattern(stem), path.name):
+        for path in output.parent.iterdir():
+            if name := re.fullmatch(_pattern(output), path.name):
                 with contextlib.suppress(OSError):  # it went away meanwhile
                     found.append((path.lstat().st_mtime_ns, int(name[1]), path))
     return [path for _, _, path in sorted(found)]
@@ -200,9 +214,25 @@ def _stranger(found: Manifest, model: Manifest) -> str | None:
 def _is_ours(path: Path, model: Manifest) -> bool:
     """Whether a file may be removed: what is damaged or foreign is not ours to remove."""
     try:
-        return path.is_file() and _stranger(artifacts.read_manifest(path), model) is None
+        found = artifacts.read_manifest(path) if path.is_file() else None
     except ArtifactError:
         return False
+    return found is not None and (_stranger(found, model) is None or _is_behind(found, model))
+
+
+def _is_behind(found: Manifest, model: Manifest) -> bool:
+    """Whether it is of a finished training that the model has in its history: a model that is
+    trained every night would leave some of each night."""
+    before, run = len(found.history), found.run
+    if run is None or before >= len(model.history) or found.history != model.history[:before]:
+        return False
+    then = model.history[before]
+    same = replace(
+        then, batch_size=run.batch_size, lr=run.lr, seed=run.seed, split_seed=run.split_seed,
+        pictures=run.pictures, data_sha256=run.data_sha256, schedule=str(run.schedule),
+        accumulate=run.accumulate,
+    )  # fmt: skip
+    return same == then and run.cycle <= then.cycles and artifacts.is_trained_from(found, model)
 
 
 def _make_newest(path: Path, others: list[Path]) -> None:
@@ -212,6 +242,7 @@ def _make_newest(path: Path, others: list[Path]) -> None:
         latest = max((other.lstat().st_mtime_ns for other in others), default=0)
         if path.stat().st_mtime_ns <= latest:
             os.utime(path, ns=(latest + 1, latest + 1))
+            sync(path)
 
 
 def _errno(error: ArtifactError) -> int | None:

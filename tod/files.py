@@ -50,7 +50,8 @@ def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
             temporary.unlink()
         raise
     if durable:
-        _sync_folder(path.parent)
+        with contextlib.suppress(OSError):
+            sync(path.parent)
 
 
 def remove_unfinished(folder: Path, written: Callable[[str], object]) -> None:
@@ -113,11 +114,14 @@ def _check_regular(found: os.stat_result, limit_bytes: int) -> None:
         raise OSError(errno.EFBIG, f"it is over {limit_bytes >> 20} MiB")
 
 
-def _sync_folder(folder: Path) -> None:
-    # Some file systems (FAT, network shares) refuse to sync a folder.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def sync(path: Path) -> None:
+    """Bring a file or folder to the disk, with its names and times.
+
+    Raises:
+        OSError: some file systems (FAT, network shares) refuse it for a folder.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -132,7 +132,7 @@ def run(
             found or model, threads=threads, observe=observe, cache=cache,
             require_signature=require_signature, continues=None if found is None else model,
         )  # fmt: skip
-        output = output or model.parent / f"{session.artifact.stem}_trained.tod"
+        output = output or checkpoints.default_output(found or model, session.manifest)
         check_writable(log, inference, None if only_evaluate else output)
         if inference is not None:
             remove_unfinished(inference.parent, inference.name.__eq__)
