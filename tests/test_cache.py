@@ -424,3 +424,21 @@ def test_clear_leaves_what_is_not_its_own(tmp_path):
     done = run("tod", "cache", "info", tmp_path / "nowhere")
     assert done.returncode == 3
     assert "nowhere: no such folder\nhint: give the folder of the pictures" in done.stderr
+
+
+@pytest.mark.parametrize("kept", ["contents", "features"])
+def test_a_pipe_or_a_link_in_the_place_of_a_kept_file(tiny, pictures, tmp_path, kept):
+    """A data folder that came from someone brings its cache along."""
+    tree, prey = tmp_path / "data", tmp_path / "prey"
+    shutil.copytree(pictures, tree)
+    cold = run("tod", "eval", "-q", "-f", tiny, "-d", tree)
+    (path,) = (tree / ".tod-cache").glob(f"{kept}-*")
+    for replace_by in (os.mkfifo, lambda place: place.symlink_to(prey)):
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)
+        replace_by(path)
+        found = run("tod", "eval", "-q", "-f", tiny, "-d", tree)
+        assert (found.returncode, found.stdout) == (0, cold.stdout), found.stderr
+        for command in ("info", "clear"):
+            assert run("tod", "cache", command, tree).returncode == 0
+        assert not prey.exists()

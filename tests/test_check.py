@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 
 import numpy as np
@@ -236,3 +237,10 @@ def test_a_look_says_why_there_is_none(tmp_path, data):
     (data / dataset.samples[0].path).unlink()
     look = dict(look_at(dataset))[dataset.samples[0].sha256]
     assert look == Look(problem="cannot be read: No such file or directory")
+
+
+def test_a_picture_file_without_end_is_not_read_whole(data):
+    dataset, _ = gather(data, seed=0, cache=False)
+    sample = dataset.samples[0]
+    os.truncate(data / sample.path, (1 << 28) + 1)
+    assert dict(look_at(dataset))[sample.sha256].problem == "cannot be read: it is over 256 MiB"

@@ -12,9 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import tod
 from tests import hostile
 from tests.conftest import ROOT
-from tod import artifact, container, graph, manifest
+from tod import artifact, container, graph, manifest, onnx_format, wire
 from tod.errors import ArtifactError
 
 CENTRAL, END = b"PK\x01\x02", b"PK\x05\x06"
@@ -444,3 +445,23 @@ def test_the_bombs_are_good_onnx():
         data = folded(name)
         onnx.checker.check_model(data)
         graph.inspect(data, where=name)
+
+
+def test_a_list_of_numbers_that_comes_twice():
+    """Of such lists only the length is read: two of the same length are twice as many."""
+    once = bytes([7 << 3 | 2, 3, 1, 2, 3])
+    reader = wire.Reader(onnx_format.MESSAGES, forbidden={}, max_values=100, max_text_bytes=100)
+    assert reader.read(memoryview(once), "Tensor") == {"int64_data": 3}
+    with pytest.raises(wire.WireError, match=r"Tensor\.int64_data twice"):
+        reader.read(memoryview(once + once), "Tensor")
+
+
+def test_features_of_another_shape_than_declared(tiny, pictures):
+    described = json.loads(hostile.members_of(tiny)["manifest.json"])
+    described["backbone"]["feature_shape"] = [1]
+    members = hostile.members_of(tiny) | {"manifest.json": json.dumps(described).encode()}
+    members["manifest.json"] = manifest.encode(manifest.decode(members["manifest.json"], where=""))
+    tiny.write_bytes(container.pack(list(members.items())))
+    dataset = tod.Dataset.open(pictures, cache=False)
+    with pytest.raises(ArtifactError, match=r"the manifest says \[\d+, 1\]"):
+        tod.TrainSession.load(tiny, cache=False).evaluate(dataset)

@@ -137,7 +137,9 @@ class FeatureCache:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        # A link in a data folder that came from elsewhere may lead to a file of the user's.
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        self._descriptor = os.open(path, flags, 0o666)
         with self._locked(), contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(self._descriptor), os.stat(path)):
                 found = _read(self._descriptor, _HEADER_BYTES, 0)
@@ -318,7 +320,7 @@ def clear(folder: Path) -> int:
     """
     files = [file.path for file in cache_files(folder) if file.origin or folder.name == FOLDER]
     files += [*folder.glob(CONTENTS), *folder.glob(f".{CONTENTS}.*.part")]
-    removed_bytes = sum(path.stat().st_size for path in files)
+    removed_bytes = sum(path.lstat().st_size for path in files)
     for path in files:
         path.unlink()
     if folder.name == FOLDER:
@@ -328,8 +330,10 @@ def clear(folder: Path) -> int:
 
 
 def _cache_file(path: Path) -> CacheFile:
-    size_bytes = path.stat().st_size
+    size_bytes = path.lstat().st_size
     try:
+        if not path.is_file():  # opening a pipe would wait for someone to write into it
+            return CacheFile(path, size_bytes, 0, {})
         with open(path, "rb") as file:
             header = file.read(_HEADER_BYTES)
         origin = msgspec.json.decode(header.removeprefix(_MAGIC), type=dict[str, Any])

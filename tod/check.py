@@ -20,9 +20,11 @@ from tod.contents import Contents
 from tod.dataset import Dataset, Sample
 from tod.dataset_files import INDEX_NAME, TARGETS_NAME, find_pictures
 from tod.errors import DataError, PictureError
+from tod.files import read_regular
 from tod.image import glance
 from tod.likeness import THUMBNAIL_PX, alike
 from tod.machine import available_cores
+from tod.picture_limits import MAX_FILE_BYTES
 from tod.sampling import FRACTIONS, assign_splits
 
 Severity = Literal["wrong", "warn", "remark"]
@@ -175,7 +177,8 @@ def doubtful(
 
 def _look(root: Path, sample: Sample) -> Look:
     try:
-        size, thumbnail = glance((root / sample.path).read_bytes(), *THUMBNAIL_PX)
+        data, _ = read_regular(root / sample.path, limit_bytes=MAX_FILE_BYTES)
+        size, thumbnail = glance(data, *THUMBNAIL_PX)
     except OSError as error:
         return Look(problem=f"cannot be read: {error.strerror}")
     except PictureError as error:

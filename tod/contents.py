@@ -21,6 +21,7 @@ from tod.picture_limits import MAX_FILE_BYTES
 
 # A file may change again without its time changing, within the two seconds that FAT counts in.
 _YOUNG_NS = 2_000_000_000
+_MAX_TABLE_BYTES = 512 << 20  # a million pictures take 150 MB
 NAME = "[0-9a-f]" * 16  # of a file in the cache folder
 CONTENTS = f"contents-{NAME}.json"
 
@@ -59,7 +60,9 @@ class Contents:
 
     def _kept(self, path: Path) -> dict[str, _File]:
         try:
-            head, _, table = path.read_bytes().partition(b"\n")
+            # What lies in a data folder may be anyone's: a pipe there must not be waited for.
+            data, _ = read_regular(path, limit_bytes=_MAX_TABLE_BYTES)
+            head, _, table = data.partition(b"\n")
             if head == _head(table):
                 return msgspec.json.decode(table, type=dict[str, _File])
         except OSError:

@@ -25,7 +25,7 @@ from tod.cache import FOLDER, FeatureCache
 from tod.contents import Contents
 from tod.dataset import Dataset, Sample
 from tod.engine import Engine, runtime_version
-from tod.errors import DataError, PictureError, UsageError
+from tod.errors import ArtifactError, DataError, PictureError, UsageError
 from tod.files import read_regular
 from tod.image import decoder_version, load
 from tod.machine import instructions, processor
@@ -219,6 +219,12 @@ class FeatureStore:
         if not computed:
             return _Batch(readable, [], None)
         rows = self._engine.features(pixels[: len(computed)])
+        wanted = (len(computed), *self._manifest.backbone.feature_shape)
+        if rows.shape != wanted:
+            raise ArtifactError(
+                f"features.onnx gives {list(rows.shape)} numbers, the manifest says {list(wanted)}",
+                hint="export the model again",
+            )
         # One such row would ruin every parameter; the other pictures are as good as ever.
         good = np.array([np.isfinite(row).all() for row in rows])
         for sample in compress(computed, ~good):

@@ -303,9 +303,9 @@ def decode(data: bytes, *, where: str) -> Manifest:
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{where}: the manifest is not valid: {error}") from error
-    problems = _problems(manifest)
-    if problems:
-        text = "; ".join(problems[:_SHOWN])
+    found = problems(manifest)
+    if found:
+        text = "; ".join(found[:_SHOWN])
         raise ArtifactError(f"{where}: the manifest contradicts itself: {text}")
     return manifest
 
@@ -324,7 +324,7 @@ class _Header:
     schema: int = 0
 
 
-def _problems(manifest: Manifest) -> list[str]:
+def problems(manifest: Manifest) -> list[str]:
     """Every contradiction inside a well-formed manifest."""
     # What exceeds a limit would make nonsense, or too much work, of the rest.
     if found := list(record_problems(manifest)):

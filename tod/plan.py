@@ -9,7 +9,7 @@ from typing import Any
 
 from tod.dataset import Dataset
 from tod.errors import UsageError
-from tod.manifest import Run
+from tod.manifest import Run, problems
 from tod.session import TrainSession
 
 
@@ -71,6 +71,9 @@ def settle(
         data_sha256="",
     )
     run = replace(run, **given, split_seed=dataset.seed, data_sha256=dataset.digest())
+    # Found out now, not after the work: what could not be read again is not written.
+    if wrong := problems(replace(manifest, run=run)):
+        raise UsageError(f"what is trained here could not be saved: {'; '.join(wrong[:8])}")
     if earlier is not None and earlier.lr != run.lr:
         run = replace(run, halvings=0)  # the new rate is meant as it was given
     if run.accumulate > 1 and manifest.accumulate is None:

@@ -75,8 +75,10 @@ class Reader:
                 self._count(1)
                 if many:
                     found.setdefault(name, []).append(value)
-                elif found.setdefault(name, value) is not value:
+                elif name in found:  # equal or not: lengths of two lists may be
                     raise WireError(f"it has {message}.{name} twice")
+                else:
+                    found[name] = value
         return found
 
     def _value(
