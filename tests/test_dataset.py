@@ -111,13 +111,16 @@ def test_ready_made_splits_are_not_classes(tmp_path):
         Dataset.open(tmp_path / "tree")
 
 
-def test_an_index_cannot_reach_out_of_its_folder(tmp_path, pictures):
+def test_an_index_that_lies_is_refused(tmp_path, pictures):
     from dataset_tools.prepare import prepare
     from dataset_tools.sources import class_folders
 
     prepare(class_folders(pictures), tmp_path / "out", size_px=16)
     file = tmp_path / "out" / "dataset.json"
-    index = json.loads(file.read_text())
+    file.write_text(file.read_text().replace('"name": "red"', '"name": "blue"'))
+    with pytest.raises(DataError, match="two of its classes have the same name"):
+        Dataset.open(tmp_path / "out")
+    index = json.loads(file.read_text().replace('"name": "blue"', '"name": "red"', 1))
     for evil in ("../../etc/passwd", "/etc/passwd"):
         index["files"][0]["file"] = evil
         file.write_text(json.dumps(index))

@@ -411,7 +411,7 @@ def test_without_the_library_its_extra_is_named(tiny, key, public, monkeypatch):
     ):
         with pytest.raises(DeviceError, match="needs the package 'cryptography'") as missing:
             call()
-        assert missing.value.hint == "pip install 'tod[sign]'"
+        assert missing.value.hint.endswith("pip install '.[sign]'")
     assert 'sign = ["cryptography' in (ROOT / "pyproject.toml").read_text()
 
 

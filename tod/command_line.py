@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -18,6 +19,8 @@ EPILOG = (
     "Exit codes: 0 done, 2 usage, 3 data, 4 artifact, 5 this device cannot run it, "
     "6 training failed, 8 not now (conditions), 9 not promoted (not better), 130 interrupted."
 )
+KEY_VARIABLE = "TOD_REQUIRE_SIGNATURE"
+_NO_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE)
 
 
 def cache_choice(cache_dir: Path | None, no_cache: bool) -> Path | bool:
@@ -34,11 +37,15 @@ def check_writable(*files: Path | None) -> None:
             continue
         if file.is_dir():
             raise ArtifactError(f"{file}: cannot be written: it is a folder", hint="name a file")
-        if not os.access(file.parent, os.W_OK | os.X_OK):
-            problem = "is read-only" if file.parent.is_dir() else "does not exist"
+        if not file.parent.is_dir():
             raise ArtifactError(
-                f"{file}: cannot be written: the folder {problem}",
-                hint="give another place, or make the folder",
+                f"{file}: cannot be written: the folder does not exist",
+                hint="make the folder, or give another place",
+            )
+        if not os.access(file.parent, os.W_OK | os.X_OK):
+            raise ArtifactError(
+                f"{file}: cannot be written: the folder is read-only",
+                hint="give another place (-o for a model), or get permission to write there",
             )
 
 
@@ -54,6 +61,8 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     def handle(number: int, _frame: object) -> None:
         nonlocal requested
         if requested:
+            # A live view had hidden the cursor.
+            os.write(2, b"\033[?25h\n" * sys.stderr.isatty() + b"stopped at once\n")
             os._exit(Interrupted.exit_code)
         requested = True
         os.write(2, b"\nstopping at the next safe moment; once more to stop at once\n")
@@ -75,7 +84,13 @@ def guarded(command: Callable[[], None]) -> None:
     # Pillow's remarks on odd pictures: those that cannot be read are named by us.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
+        if os.environ.get(KEY_VARIABLE) == "":
+            raise UsageError(
+                f"{KEY_VARIABLE} is empty, which would require no signature",
+                hint="let it name a public key, or unset it",
+            )
         command()
+        sys.stdout.flush()
     except TodError as error:
         if debug:
             raise
@@ -87,6 +102,10 @@ def guarded(command: Callable[[], None]) -> None:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.filename is None and error.errno in _NO_OUTPUT:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest goes nowhere
+            _print_error(f"the output cannot be written: {error.strerror}", "")
+            sys.exit(ArtifactError.exit_code)
         _print_error(
             f"internal error: {type(error).__name__}: {error}",
             "this is a fault in TOD; run it again with --debug and report what it prints",

@@ -77,7 +77,7 @@ class Conditions:
         max_memory_mb: a run whose process holds more, in resident pages of 10^6 bytes, ends: memory
             does not come back by waiting.
         wait: whether to wait until it suits, or to end with `NotNow`.
-        sensors: /sys and /proc are looked for below this.
+        sensors: /sys is looked for below this.
 
     Raises:
         UsageError: a limit that cannot be meant.
@@ -131,11 +131,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why it does not suit. `until` says what is waited for; None where waiting does not help."""
+    """Why it does not suit. `until` says what is waited for; None where waiting does not help, and
+    `hint` says what does."""
 
     reason: PauseReason
     text: str
     until: str | None
+    hint: str = ""
 
 
 def read(sensors: Path, minute: int, worked_s: float) -> Reading:
@@ -144,7 +146,7 @@ def read(sensors: Path, minute: int, worked_s: float) -> Reading:
         machine.mains_online(sensors),
         machine.battery_percent(sensors),
         machine.temperature_celsius(sensors),
-        machine.resident_memory_mb(sensors),
+        machine.resident_memory_mb(),
         minute,
         worked_s,
     )
@@ -162,10 +164,12 @@ def why_not(
     """
     minutes, memory = conditions.max_minutes, conditions.max_memory_mb
     if minutes is not None and now.worked_s >= 60 * minutes:
-        return Obstacle("time", f"its {minutes:g} minutes are used up (--max-minutes)", None)
+        text = f"its {minutes:g} minutes are used up (--max-minutes)"
+        return Obstacle("time", text, None, "give it more time; what was looked at is kept")
     if memory is not None and now.memory_mb is not None and now.memory_mb > memory:
         text = f"it holds {now.memory_mb:.0f} MB of memory, at most {memory:g} MB are wanted"
-        return Obstacle("memory", f"{text} (--max-memory)", None)
+        hint = "fewer --threads need less memory"
+        return Obstacle("memory", f"{text} (--max-memory)", None, hint)
     window = conditions.between
     if window is not None and not window.holds(now.minute):
         text = f"it is {_time(now.minute)}, {window} is wanted (--between)"

@@ -136,10 +136,12 @@ class Dataset:
         if set(class_names) != set(self.classes):
             missing = sorted(set(class_names) - set(self.classes), key=natural_key)
             unseen = sorted(set(self.classes) - set(class_names), key=natural_key)
+            texts = {"missing from the data": missing, "unknown to the model": unseen}
+            differences = "; ".join(f"{t}: {listed(names)}" for t, names in texts.items() if names)
             raise DataError(
-                f"{self.root}: its classes are not the model's; "
-                f"missing from the data: {listed(missing)}; unknown to the model: {listed(unseen)}",
-                hint="rename the folders, or start from a model that has no classes bound yet",
+                f"{self.root}: its classes are not the model's; {differences}",
+                hint="rename the folders, let new ones be added with --add-classes, or start from "
+                "a model that has no classes bound yet; --resume may have found one that has",
             )
         if tuple(class_names) == self.classes:
             return self

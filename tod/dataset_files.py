@@ -81,7 +81,10 @@ def read_index(path: Path) -> Index:
     bad = [f.file for f in index.files if not 0 <= f.label < len(index.classes) or _escapes(f.file)]
     if bad:
         raise DataError(f"{path}: {len(bad)} files have no class or lie elsewhere, e.g. {bad[0]!r}")
-    _check_names(path, [entry.name for entry in index.classes])
+    names = [entry.name for entry in index.classes]
+    _check_names(path, names)
+    if len(set(names)) != len(names):
+        raise DataError(f"{path}: two of its classes have the same name", hint="rename one")
     return index
 
 

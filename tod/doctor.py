@@ -1,6 +1,6 @@
 """`tod doctor`: can this machine train, and what is in the way?
 
-Every check gives one finding. Sensors and limits are read below `root`, which is "/" except in
+Every check gives one finding. Files of the machine are read below `root`, which is "/" except in
 tests.
 """
 
@@ -47,12 +47,15 @@ class Finding:
     advice: str = ""
 
 
-def examine(artifact: Artifact | None, root: Path = Path("/")) -> Iterator[Finding]:
+def examine(
+    artifact: Artifact | None, root: Path = Path("/"), sensors: Path | None = None
+) -> Iterator[Finding]:
     """Look at everything that training here depends on.
 
     Args:
         artifact: the model that is to be trained here; without one only the machine is looked at.
         root: where the machine's own files are.
+        sensors: where those of power and temperature are, if elsewhere.
     """
     yield _architecture(root)
     yield Finding("Python", platform.python_version())  # an older one than 3.10 installs no TOD
@@ -64,8 +67,8 @@ def examine(artifact: Artifact | None, root: Path = Path("/")) -> Iterator[Findi
     yield _memory(artifact, root)
     yield _disk(artifact)
     yield _clock(artifact, time.time())
-    yield _power(root)
-    yield _temperature(root)
+    yield _power(sensors or root)
+    yield _temperature(sensors or root)
     if artifact is not None:
         yield _vectors(artifact)
 

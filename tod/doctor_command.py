@@ -26,11 +26,11 @@ def doctor(
     """
     import msgspec
 
-    from tod import artifact, report
+    from tod import artifact, machine, report
     from tod.doctor import examine, overall
 
     found = None if model is None else artifact.read(model, require_signature=require_signature)
-    findings = list(examine(found))
+    findings = list(examine(found, sensors=machine.sensors_root()))
     verdict = overall(findings)
     wrong = [finding for finding in findings if finding.verdict == "wrong"]
     if as_json:

@@ -107,9 +107,14 @@ def _supplies(root: Path) -> list[dict[str, str]]:
     return [s for s in found if s["type"] and s["scope"] != "Device" and s["present"] != "0"]
 
 
-def resident_memory_mb(root: Path = _ROOT) -> float | None:
+def sensors_root() -> Path:
+    """Where /sys with power supplies and temperatures is looked for: `TOD_SENSORS_ROOT`, or "/"."""
+    return Path(os.environ.get("TOD_SENSORS_ROOT") or _ROOT)
+
+
+def resident_memory_mb() -> float | None:
     """What this process holds now, counted as `peak_memory_mb` counts; None but on Linux."""
-    status = re.search(r"^VmRSS:\s*(\d+) kB", _read(root / "proc/self/status"), re.M)
+    status = re.search(r"^VmRSS:\s*(\d+) kB", _read(_ROOT / "proc/self/status"), re.M)
     return int(status[1]) * 1024 / 1e6 if status else None
 
 
@@ -177,7 +182,8 @@ def require(module: str, extra: str) -> None:
     if importlib.util.find_spec(module) is None:
         raise DeviceError(
             f"this command needs the package '{module}', which is not installed here",
-            hint=f"pip install 'tod[{extra}]'",
+            # By its name alone pip would look for it in an index, where another project has it.
+            hint=f"in the folder with TOD's source: pip install '.[{extra}]'",
         )
 
 

@@ -30,7 +30,8 @@ _COUNTS = (
     "cycles", "cycle", "best_cycle", "eval_every", "patience", "save_every", "stale", "seed",
     "split_seed",
 )  # fmt: skip
-_MAX_RUN = 1_000_000_000  # cycles, pictures in a batch and the like
+_MAX_RUN = 1_000_000_000  # cycles and the like
+_MAX_STEP = 1 << 20  # pictures in a step: it is drawn and computed as a whole
 
 
 @dataclass(frozen=True)
@@ -351,8 +352,6 @@ def problems(manifest: Manifest) -> list[str]:
         found.append(f"{manifest.class_count} classes; at least {least} are needed")
     if not 1 <= manifest.input.size_px <= manifest.input.resize_px <= 4096:
         found.append(f"input {manifest.input.size_px} px of {manifest.input.resize_px} px")
-    if manifest.accumulate is not None and manifest.accumulate < 1:
-        found.append(f"it adds up {manifest.accumulate} batches")
     weights = manifest.loss.class_weights
     if isinstance(weights, tuple) and len(weights) != manifest.class_count:
         found.append(f"{len(weights)} class weights for {manifest.class_count} classes")
@@ -399,15 +398,19 @@ def _size_problems(manifest: Manifest) -> list[str]:
 def _run_problems(manifest: Manifest) -> list[str]:
     """Settings with which nothing can be trained."""
     found = []
-    numbers = {"batch_size": manifest.batch_size, "step_bytes": manifest.step_bytes + 1}
+    numbers = {"step_bytes": manifest.step_bytes + 1}
+    steps = {"batch_size": (manifest.batch_size, manifest.accumulate or 1)}
     schedules = [manifest.optimizer.schedule]
     if (run := manifest.run) is not None:
-        numbers |= {"run.batch_size": run.batch_size, "run.accumulate": run.accumulate}
+        steps["run.batch_size"] = run.batch_size, run.accumulate
         numbers |= {f"run.{name}": getattr(run, name) + 1 for name in _COUNTS}
         schedules.append(run.schedule)
     for name, number in numbers.items():
         if number < 1 or (number > _MAX_RUN and not name.endswith(("seed", "step_bytes"))):
             found.append(f"{name} is out of range")
+    for name, (size, count) in steps.items():
+        if size < 1 or count < 1 or size * count > _MAX_STEP:
+            found.append(f"{name} is {size} in {count} batches, at most {_MAX_STEP:,} pictures fit")
     if manifest.optimizer.lr < 0 or (run is not None and run.lr < 0):
         found.append("a learning rate is below zero")
     found += [f"the schedule {s} has {wrong}" for s in schedules if (wrong := s.problem)]

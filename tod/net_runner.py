@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tod import options
+from tod import machine, options
 from tod.command_line import EPILOG, cache_choice, check_writable, guarded, stop_requests
 from tod.errors import ArtifactError, Interrupted, UsageError
 
@@ -200,7 +200,7 @@ def _conditions(settings: dict[str, Any]) -> Conditions:
         max_minutes=settings.pop("max_minutes", None),
         max_memory_mb=settings.pop("max_memory", None),
         wait=not settings.pop("no_wait", False),
-        sensors=Path(os.environ.get("TOD_SENSORS_ROOT", "/")),
+        sensors=machine.sensors_root(),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tod.command_line import KEY_VARIABLE
 from tod.schedule import EXAMPLES as SCHEDULES
 
 
@@ -138,7 +139,7 @@ NoCache = Annotated[
 RequireSignature = Annotated[
     Path | None,
     typer.Option(
-        envvar="TOD_REQUIRE_SIGNATURE",
+        envvar=KEY_VARIABLE,
         help="Refuse a model that the holder of this Ed25519 key (its public part) has not signed.",
     ),
 ]

@@ -212,7 +212,7 @@ def _ended(
     hint = "the same command goes on from there" if session.store.keeps(dataset) else ""
     if obstacle is None or should_stop():
         return Interrupted(f"stopped {where}; no cycle was run", hint=hint)
-    return NotNow(f"stopped {where}: {obstacle.text}; no cycle was run", hint=hint)
+    return NotNow(f"stopped {where}: {obstacle.text}", hint=obstacle.hint or hint)
 
 
 def _add_classes(
@@ -332,10 +332,9 @@ def _cycles(
 def _not_now(session: TrainSession, checkpoints: Checkpoints, obstacle: Obstacle) -> NotNow:
     run = session.run
     where = checkpoints.where(session)
-    return NotNow(
-        f"stopped after cycle {run.cycle} of {run.cycles}{where}: {obstacle.text}",
-        hint="the same command with --resume goes on" if checkpoints.last else "",
-    )
+    hint = "the same command with --resume goes on" if checkpoints.last else ""
+    text = f"stopped after cycle {run.cycle} of {run.cycles}{where}: {obstacle.text}"
+    return NotNow(text, hint=f"{obstacle.hint}; {hint}" if obstacle.hint and hint else hint)
 
 
 def finished(run: Run) -> str | None:
@@ -403,9 +402,18 @@ def _finish(
     reason = finished(run) or "time"
     ending = copy(session)
     session.state = session.state.restore_best()
+    try:
+        score = _evaluated(session, dataset, "validation", None)
+    except TrainingError as error:
+        # Finite parameters can be useless; those of a run without a test come here untried.
+        raise TrainingError(
+            f"an answer of the trained model on the validation split is not finite after "
+            f"{run.cycle} cycles; it was not saved",
+            hint=f"try a smaller learning rate than {guard.rate(run):g} with --lr, or tests on the "
+            "way (--eval-every)",
+        ) from error
     yield Stopped(reason, run.cycle, run.kept_cycle)
-    score = replace(_evaluated(session, dataset, "validation", None), cycle=run.kept_cycle)
-    yield score
+    yield replace(score, cycle=run.kept_cycle)
     if old is not None:
         pictures, before = old
         now = _evaluated(session, pictures, "validation", None)
