@@ -28,7 +28,8 @@ Cycles = Annotated[
     typer.Option("-c", "-e", "--cycles", help="Training cycles in total; 0 only evaluates."),
 ]
 SaveEvery = Annotated[
-    int | None, typer.Option("-s", "--save-every", help="Save a checkpoint every N cycles.")
+    int | None,
+    typer.Option("-s", "--save-every", help="Save a checkpoint beside the output every N cycles."),
 ]
 Keep = Annotated[
     int | None, typer.Option(help="How many checkpoints stay; older ones are removed (default: 3).")
