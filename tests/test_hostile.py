@@ -251,7 +251,7 @@ MANIFESTS = {
     "not a number": (lambda d: d.replace(b'"lr": 0.1', b'"lr": NaN'), "not valid"),
     "an endless number": (lambda d: d.replace(b'"lr": 0.1', b'"lr": 1e999'), "not valid"),
     "an endless whole number": (lambda d: replaced(d, batch_size=10**18), "batch_size is 1000"),
-    "no batch": (lambda d: replaced(d, batch_size=0), "batch_size is out of range"),
+    "no batch": (lambda d: replaced(d, batch_size=0), "batch_size is 0 .x 1., wanted 1 to"),
     "depth": (lambda d: d[:1] + b'"x":' + b"[" * 10**6 + d[1:], "not valid"),
     "size": (lambda d: d + b" " * (4 << 20), "at most 4,194,304 are read"),
     "an escape": (lambda d: replaced(d, head="\x1b]0;owned\x07"), r"head is a text of 10 .*\\x1b"),

@@ -410,7 +410,7 @@ def _run_problems(manifest: Manifest) -> list[str]:
             found.append(f"{name} is out of range")
     for name, (size, count) in steps.items():
         if size < 1 or count < 1 or size * count > _MAX_STEP:
-            found.append(f"{name} is {size} in {count} batches, at most {_MAX_STEP:,} pictures fit")
+            found.append(f"{name} is {size} (x {count}), wanted 1 to {_MAX_STEP:,} in all")
     if manifest.optimizer.lr < 0 or (run is not None and run.lr < 0):
         found.append("a learning rate is below zero")
     found += [f"the schedule {s} has {wrong}" for s in schedules if (wrong := s.problem)]
