@@ -66,6 +66,29 @@ def test_all_in_one_report_the_worst_first(data, tmp_path):
     assert [f["kind"] for f in said["findings"]] == [k for k in found if k != "small"]
 
 
+def test_folders_without_pictures_are_named(data):
+    """Also below a class; one that links to a folder above is none of them."""
+    for name in ("white/old", "red/later", ".hidden", "esc\x1b"):
+        (data / name).mkdir(parents=True)
+    (data / "white" / "notes.txt").write_text("to be taken")
+    (data / "red" / "round").symlink_to(data)
+    found = findings(data)
+    assert found["empty_folder"].items == ("esc\\x1b", "white", "red/later")
+    assert found["empty_folder"].severity == "warn"
+    assert found["empty_folder"].text == "3 folders hold no pictures"
+
+
+def test_one_is_not_several(data):
+    for index in range(13):
+        (data / "red" / f"{index}.png").unlink()
+    Image.new("RGB", (20, 20), (200, 9, 9)).save(data / "red" / "13.png")
+    assert findings(data)["flat"].text == "1 picture is of one colour"
+    make_pictures(data.parent / "more", per_class=40)
+    for name in ("blue", "green"):
+        shutil.copytree(data.parent / "more" / name, data / name, dirs_exist_ok=True)
+    assert findings(data)["few"].text.startswith("1 class has fewer than 20 readable pictures")
+
+
 def test_ready_made_splits_that_share_pictures(tiny, pictures, tmp_path):
     """A prepared dataset with a picture in two splits, as somebody's own tool may make it."""
     out = tmp_path / "prepared"

@@ -5,6 +5,7 @@ Axes: N pictures, C classes.
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from tod.errors import DataError, PictureError
 from tod.files import read_regular
 from tod.image import glance
 from tod.likeness import THUMBNAIL_PX, alike
+from tod.limits import shown
 from tod.machine import available_cores
 from tod.picture_limits import MAX_FILE_BYTES
 from tod.sampling import FRACTIONS, assign_splits
@@ -135,6 +137,7 @@ def examine(
     seen = replace(dataset, samples=readable)
     found = [
         *([Finding("refused", "wrong", f"training refuses it: {refused}")] if refused else []),
+        *_empty_folders(dataset),
         *_empty_splits(dataset, seen),
         *_unreadable(dataset, looks),
         *_same_content(seen),
@@ -186,6 +189,25 @@ def _look(root: Path, sample: Sample) -> Look:
     return Look(size, thumbnail)
 
 
+def _empty_folders(dataset: Dataset) -> Iterator[Finding]:
+    """Folders that make no class, the outermost of them, of a tree whose folders are its classes;
+    whoever made one meant to fill it."""
+    if dataset.cropped or dataset.has_targets:
+        return
+    classes = [dataset.root / name for name in dataset.classes]
+    used = {folder for path in classes for folder in (path, *path.parents)}
+    empty: list[Path] = []
+    for folder, folders, _ in os.walk(dataset.root, followlinks=True):
+        others = sorted({Path(folder, name) for name in folders} - used)
+        empty += [p for p in others if not (p.name.startswith(".") or p.is_symlink())]
+        folders[:] = [name for name in folders if Path(folder, name) in used]
+    if empty:
+        text = f"{_counted(len(empty), 'folder holds', 'folders hold')} no pictures"
+        hint = "put some there, or remove what is empty"
+        items = tuple(shown(path.relative_to(dataset.root).as_posix()) for path in empty)
+        yield Finding("empty_folder", "warn", text, hint, items)
+
+
 def _empty_splits(dataset: Dataset, seen: Dataset) -> Iterator[Finding]:
     if len(dataset.classes) < 2 and not dataset.has_targets:
         return  # training refuses it, which is said already
@@ -198,7 +220,8 @@ def _empty_splits(dataset: Dataset, seen: Dataset) -> Iterator[Finding]:
             text = f"no picture of the {split} split can be read"
             yield Finding("empty_split", "wrong", text, "add pictures, or repair them")
         elif names:
-            text = f"{len(names)} classes have no readable picture in the {split} split"
+            have = _counted(len(names), "class has", "classes have")
+            text = f"{have} no readable picture in the {split} split"
             yield Finding("empty_split", "warn", text, "add pictures to them", tuple(names))
 
 
@@ -258,7 +281,7 @@ def _groups_of_one(
 
 def _doubted(doubts: Sequence[Doubt]) -> Iterator[Finding]:
     if doubts:
-        text = f"the model says another class than the label of {len(doubts)} pictures"
+        text = f"the model says another class than the label of {_counted(len(doubts), 'picture')}"
         hint = "look at them, the most doubtful come first"
         yield Finding("doubtful", "remark", text, hint, tuple(doubts))
 
@@ -268,13 +291,15 @@ def _sizes_of_classes(seen: Dataset) -> Iterator[Finding]:
     sizes = {name: counts[label] for label, name in enumerate(seen.classes)}
     few = sorted((count, name) for name, count in sizes.items() if count < _FEW)
     if few:
-        text = f"{len(few)} classes have fewer than {_FEW} readable pictures to train with"
+        have = _counted(len(few), "class has", "classes have")
+        text = f"{have} fewer than {_FEW} readable pictures to train with"
         items = tuple((name, count) for count, name in few)
         yield Finding("few", "warn", text, "add pictures to them", items)
     least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
     if sizes[most] > _IMBALANCED * sizes[least]:
+        have = _counted(sizes[most], "picture")
         text = (
-            f"class {most} has {sizes[most]} pictures to train with, {least} has {sizes[least]}: "
+            f"class {most} has {have} to train with, {least} has {sizes[least]}: "
             "the model will prefer the former"
         )
         yield Finding("imbalance", "warn", text, "export with --class-weights auto, or add some")
@@ -283,7 +308,7 @@ def _sizes_of_classes(seen: Dataset) -> Iterator[Finding]:
 def _flat(seen: Dataset, looks: Mapping[str, Look]) -> Iterator[Finding]:
     found = tuple(s.path for s in seen.samples if _is_flat(looks[s.sha256]))
     if found:
-        text = f"{len(found)} pictures are of one colour"
+        text = f"{_counted(len(found), 'picture is', 'pictures are')} of one colour"
         yield Finding("flat", "warn", text, "remove those that show nothing", found)
 
 
@@ -293,8 +318,13 @@ def _small(seen: Dataset, looks: Mapping[str, Look], size_px: int | None) -> Ite
         (path, f"{w} x {h} px") for path, (w, h) in sizes.items() if 2 * min(w, h) < (size_px or 0)
     ]
     if small:
-        text = f"{len(small)} pictures have less than half the {size_px} px that the model wants"
+        have = _counted(len(small), "picture has", "pictures have")
+        text = f"{have} less than half the {size_px} px that the model wants"
         yield Finding("small", "remark", text, "larger ones are recognised better", tuple(small))
+
+
+def _counted(count: int, one: str, many: str = "") -> str:
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
 
 
 def _is_flat(look: Look) -> bool:
