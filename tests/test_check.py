@@ -253,6 +253,11 @@ def test_changed_labels_come_out_on_top(tiny, pictures, data):
     assert items[0]["path"].split("/")[1].startswith(items[0]["says"])
     untrained = run("tod", "check", data, "-f", tiny)
     assert "was never trained" in untrained.stderr
+    (data / "red").rename(data / "pink")
+    foreign = run("tod", "check", data, "-f", model)
+    assert foreign.returncode == 0, foreign.stderr
+    assert "3 classes, 60 pictures" in foreign.stdout
+    assert f"notice: no label is doubted: {data}: its classes are not the" in foreign.stderr
 
 
 def test_a_look_says_why_there_is_none(tmp_path, data):

@@ -111,7 +111,11 @@ def _doubts(
         why = "was never trained" if session.classes is None else "has other answers than one class"
         print(f"notice: no label is doubted: {session.artifact.path} {why}", file=sys.stderr)
         return []
-    dataset = session.match(dataset)
+    try:
+        dataset = session.match(dataset)
+    except DataError as error:
+        print(f"notice: no label is doubted: {error.problem}", file=sys.stderr)
+        return []
     progress = None
     for done, total in session.store.fill(dataset, dataset.samples):
         progress = progress or progress_bar(stack, "features")
