@@ -17,6 +17,7 @@ from tests.test_guard import export_contrast
 from tod.describe import describe_generations
 from tod.errors import ArtifactError, DataError, NotPromoted, UsageError
 from tod.generations import Event, Scores, look
+from tod.promote_command import promote as promote_command
 from tod.promotion import promote, rollback
 from tod.records import Notice, Promoted, RolledBack
 
@@ -88,9 +89,14 @@ def test_a_margin_has_to_be_passed(models, served, pictures):
     with pytest.raises(NotPromoted, match="more than that and"):
         list(promote(good, served, pictures, margin=gain + 0.01))
     assert of(promote(good, served, pictures, margin=gain - 0.01), Promoted)
-    for wrong in ({"margin": -0.1}, {"margin": float("nan")}, {"keep": 0}):
-        with pytest.raises(UsageError):
+    for wrong, said in (
+        ({"margin": -0.1}, "margin is -0.1, wanted 0 to below 1"),
+        ({"margin": float("nan")}, "margin is nan, wanted 0 to below 1"),
+        ({"keep": 0}, "keep is 0, wanted at least 1"),
+    ):
+        with pytest.raises(UsageError) as caught:
             list(promote(good, served, pictures, **wrong))
+        assert caught.value.problem == said
 
 
 def test_back_and_further_back_and_forth_again(models, served, pictures):
@@ -309,6 +315,20 @@ def test_the_commands(models, served, pictures, capsys):
     assert found["generation"] == 1
     assert [event["what"] for event in found["events"]] == ["promoted", "promoted", "rolled back"]
     assert found["events"][1]["scores"]["total"] == 12
+
+
+def test_what_is_not_there_is_said_as_such(models, tmp_path, pictures):
+    """A name that was typed wrongly has no history; a folder that is missing has to be made."""
+    with pytest.raises(ArtifactError, match=r"typo\.tod: no such file") as caught:
+        describe_generations(tmp_path / "typo.tod", as_json=True)
+    assert "check the path" in caught.value.hint
+    missing = tmp_path / "none" / "served.tod"
+    with pytest.raises(ArtifactError, match="the folder does not exist") as caught:
+        promote_command(models[0], missing, pictures)
+    assert "make the folder" in caught.value.hint
+    with pytest.raises(ArtifactError, match="No such file or directory") as caught:
+        list(promote(models[0], missing, pictures))
+    assert "its folder has to exist" in caught.value.hint
 
 
 @pytest.mark.promise(

@@ -206,12 +206,11 @@ def describe_generations(served: Path, *, as_json: bool) -> None:
     """Print the generations of a served file; as JSON, every change with its scores.
 
     Raises:
-        ArtifactError: what serves is none of them, and damaged; said below the generations that
-            can take its place.
+        ArtifactError: there is neither the file nor a generation of it; or what serves is none of
+            them, and damaged, said below the generations that can take its place.
     """
     shelf = look(served)
-    stranger = shelf.generation is None and shelf.served.exists()
-    if stranger and not shelf.events:
+    if not shelf.events:
         artifacts.read(served)
     for notice in shelf.notices:
         print(f"notice: {notice}", file=sys.stderr)
@@ -226,7 +225,7 @@ def describe_generations(served: Path, *, as_json: bool) -> None:
         _print_generations(shelf)
     else:
         print(f"{served}: nothing was promoted yet")
-    if stranger:
+    if shelf.generation is None and shelf.sha256 is not None:
         artifacts.read(served)
 
 

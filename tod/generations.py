@@ -296,5 +296,6 @@ def _written(served: Path) -> Iterator[None]:
     except OSError as error:
         raise ArtifactError(
             f"{error.filename or served}: cannot be written: {error.strerror or error}",
-            hint="what is served is as it was; make room, or give the folder write permission",
+            hint="what is served is as it was; "
+            "its folder has to exist, with room and write permission",
         ) from error

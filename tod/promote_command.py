@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tod import options
-from tod.command_line import cache_choice, stop_requests
+from tod.command_line import cache_choice, check_writable, stop_requests
 
 if TYPE_CHECKING:
     from tod.records import Record
@@ -43,6 +43,7 @@ def promote(
         from tod import promotion
 
         cache = cache_choice(cache_dir, no_cache)
+        check_writable(served.resolve())  # a link stays one: the file that it names is replaced
         records = promotion.promote(
             new, served, data, margin=margin, keep=keep, threads=threads, seed=seed, cache=cache,
             require_signature=require_signature, should_stop=should_stop,

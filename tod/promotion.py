@@ -70,10 +70,10 @@ def promote(
             was changed meanwhile by somebody else, or is not signed as required.
         DataError: the data does not fit the models.
     """
-    if not (math.isfinite(margin) and 0 <= margin < 1) or keep < 1:
-        raise UsageError(
-            f"margin is {margin:g} and keep is {keep}, wanted 0 to below 1, and at least 1"
-        )
+    if not 0 <= margin < 1:
+        raise UsageError(f"margin is {margin:g}, wanted 0 to below 1")
+    if keep < 1:
+        raise UsageError(f"keep is {keep}, wanted at least 1")
     shelf = look(served)
     yield from map(Notice, shelf.notices)
     bytes_new, session = _load(new, threads, cache, require_signature)
