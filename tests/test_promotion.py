@@ -307,9 +307,7 @@ def test_the_commands(models, served, pictures, capsys):
     list(promote(models[2], served, pictures))
     done = run("tod", "rollback", served)
     assert "generation 1 again; --to 2 undoes it" in done.stdout
-    table = run("tod", "history", served).stdout
-    assert table.count("promoted") == 2
-    assert "serves" in next(line for line in table.splitlines() if line.startswith("│ 1 "))
+    assert run("tod", "history", served).stdout.count("promoted") == 2
     describe_generations(served, as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert found["generation"] == 1
@@ -329,6 +327,21 @@ def test_what_is_not_there_is_said_as_such(models, tmp_path, pictures):
     with pytest.raises(ArtifactError, match="No such file or directory") as caught:
         list(promote(models[0], missing, pictures))
     assert "its folder has to exist" in caught.value.hint
+
+
+def test_a_history_fits_80_columns(models, served, pictures, capsys):
+    for model in models:
+        list(promote(model, served, pictures, keep=1))
+    describe_generations(served, as_json=False)
+    _, title, *lines = capsys.readouterr().out.splitlines()
+    assert title == str(served)
+    assert max(map(len, lines)) <= 80
+    heads, _, *rows = (line.split() for line in lines)
+    assert heads == ["no.", "since", "how", "accuracy", "before", "answers", "SHA-256", "state"]
+    assert [row[-1] for row in rows] == ["removed", "kept", "serves"]
+    event = look(served).events[-1]
+    assert rows[-1][1:3] == event.when[:16].split("T")
+    assert rows[-1][3:-1] == ["promoted", "1.0000", "0.6667", "12", event.sha256[:8]]
 
 
 @pytest.mark.promise(

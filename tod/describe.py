@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -232,13 +233,22 @@ def describe_generations(served: Path, *, as_json: bool) -> None:
 def _print_generations(shelf: Shelf) -> None:
     rows = [
         (
-            str(number), event.when, event.what, *_scores(event), event.sha256[:16],
-            "serves" if number == shelf.generation else "kept" if number in shelf.kept else "",
+            str(number), _minute(event.when), event.what, *_scores(event), event.sha256[:8],
+            "serves" if number == shelf.generation
+            else "kept" if number in shelf.kept else "removed",
         )
         for number, event in sorted(shelf.introduced.items())
     ]  # fmt: skip
-    columns = ("generation", "since", "how", "accuracy", "before it", "answers", "SHA-256", "")
-    print_table(str(shelf.served), columns, rows)
+    columns = ("no.", "since", "how", "accuracy", "before", "answers", "SHA-256", "state")
+    print_table(str(shelf.served), columns, rows, dense=True)  # so that it fits 80 columns
+
+
+def _minute(when: str) -> str:
+    """A moment of the log as this machine's clock shows it; "-" where the log does not say it."""
+    try:
+        return f"{datetime.fromisoformat(when).astimezone():%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError):
+        return "-"
 
 
 def _scores(event: Event) -> tuple[str, str, str]:
