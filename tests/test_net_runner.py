@@ -17,6 +17,8 @@ import tod
 from tests.conftest import make_pictures, run
 from tod.artifact import read
 from tod.image import load
+from tod.records import CycleDone, Evaluated, Notice, Paused, Promoted
+from tod.report import Report
 
 
 def runner(model, data, *more, **options):
@@ -124,6 +126,21 @@ def test_quiet(tiny, pictures):
     done = runner(tiny, pictures, "-c", 4, "-q")
     assert re.fullmatch(r"accuracy on validation data = [0-9.]+\n", done.stdout)
     assert done.stderr == ""
+
+
+def test_quiet_hides_no_pause_and_no_notice(capsys):
+    """A run that waits for the night would look like one that hangs."""
+    with Report(quiet=True) as report:
+        report.show(Notice("the clock was set back"))
+        report.show(CycleDone(1, 2, 0.5, 0.5))
+        report.show(Paused("hours", "it is day, training waits for 22:00"))
+        report.show(Evaluated("test", 1, 0.5, 0.5, 1, 2))
+        report.show(Promoted("new.tod", "served.tod", 2, 0.75, 0.5, 4, "accuracy"))
+    out, err = capsys.readouterr()
+    assert out == "accuracy on validation data = 0.75\n"
+    assert err.splitlines() == [
+        "notice: the clock was set back", "paused: it is day, training waits for 22:00",
+    ]  # fmt: skip
 
 
 def test_verbose_prints_every_graph(tiny, pictures):

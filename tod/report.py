@@ -67,7 +67,8 @@ class Report:
 
     Args:
         as_json: JSON lines on stdout instead of text.
-        quiet: only what was asked for: the final accuracy, no cycles, no notices.
+        quiet: of results the final accuracy, of all else notices and pauses: a run that waits for
+            the night must not look like one that hangs.
         log: also write JSON lines to this file.
         append: continue the log file instead of starting it again.
     """
@@ -253,6 +254,10 @@ def _plain(record: Record) -> None:
 def _quiet(record: Record) -> None:
     if isinstance(record, Evaluated) and record.split != "test":
         print(result_line(record), flush=True)
+    elif isinstance(record, Promoted):
+        print(f"{record.metric} on validation data = {record.accuracy:.6g}", flush=True)
+    elif isinstance(record, Notice | Paused):
+        print(_sentence(record), file=sys.stderr, flush=True)
 
 
 def _close(file: IO[str]) -> None:
