@@ -1,5 +1,6 @@
 """tod verify: what is proved is proved whole, and what cannot be compared is said."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from tests.conftest import run
 from tod import artifact as artifacts
 from tod.artifact import arrays_from_bytes, arrays_to_bytes, read
 from tod.errors import ArtifactError, DeviceError
+from tod.signature import Signature
 from tod.verify import run_vectors, verify
 
 
@@ -54,6 +56,17 @@ def test_the_machine_says_by_how_much_it_differs(tiny, capsys):
     with pytest.raises(DeviceError, match=r"features\.onnx by 0\.2 \(at most 0\.001 is right\)"):
         verify(artifact, as_json=False)
     assert "2.0e-01" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_json_says_whose_signature_it_is(tiny, capsys, checked):
+    for signed in (None, Signature("ed25519", "SHA256:abc", "A" * 88)):
+        artifact = replace(read(tiny), signature=signed)
+        verify(artifact, as_json=True, signature_checked=checked and signed is not None)
+        found = json.loads(capsys.readouterr().out)
+        wanted = ("SHA256:abc", checked) if signed else (None, False)
+        assert {(v["signed_by"], v["signature_checked"]) for v in found} == {wanted}
+        assert [v["graph"] for v in found] == ["features.onnx", "train.onnx", "predict.onnx"]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
@@ -50,7 +50,10 @@ def verify(artifact: Artifact, *, as_json: bool, signature_checked: bool = False
     check_runtime(artifact.manifest.min_onnxruntime)
     verdicts = run_vectors(artifact)
     if as_json:
-        print(msgspec.json.encode(verdicts).decode())
+        # In every entry, so that the array stays one of graphs.
+        signed_by = artifact.signature and artifact.signature.key
+        signed = {"signed_by": signed_by, "signature_checked": signature_checked}
+        print(msgspec.json.encode([{**asdict(v), **signed} for v in verdicts]).decode())
     else:
         rows = [(v.graph, str(v.operators), f"{v.difference:.1e}") for v in verdicts]
         print_table(
