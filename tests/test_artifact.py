@@ -1,5 +1,6 @@
 """A .tod file is read back as written, and nothing but a good one is read at all."""
 
+import contextlib
 import shutil
 import zipfile
 from dataclasses import replace
@@ -173,14 +174,41 @@ def test_without_its_base(checkpoint, tiny):
         artifact.read(checkpoint)
 
 
-def test_another_models_base_is_not_taken(checkpoint, tiny, tmp_path):
+def test_another_models_base_is_not_taken(checkpoint, tiny, tiny_file, tmp_path, monkeypatch):
+    """Also where it takes the place of the right one while that is read."""
     from model.export import export_backbone
     from model.optimizers import SGD
     from tests.conftest import tiny_backbone
 
-    export_backbone(tiny, tiny_backbone(), optimizer=SGD(0.1, momentum=0.5))
-    with pytest.raises(ArtifactError, match=r"its base .* is not in"):
+    other = tmp_path / "other.tod"
+    export_backbone(other, tiny_backbone(), optimizer=SGD(0.1, momentum=0.5))
+    opened = container.opened
+
+    @contextlib.contextmanager
+    def replaced_when_read(path):
+        with opened(path) as file:
+            yield file
+        if path == tiny:
+            shutil.copy(other, tiny)
+
+    monkeypatch.setattr(container, "opened", replaced_when_read)
+    graphs = artifact.read(tiny).graphs
+    shutil.copy(tiny_file, tiny)
+    assert artifact.read(checkpoint).graphs == graphs
+    with pytest.raises(ArtifactError, match=r"its base tiny.tod cannot be used: .*another model"):
         artifact.read(checkpoint)
+
+
+def test_a_damaged_base_is_said_to_be_damaged(checkpoint, tiny):
+    data = bytearray(tiny.read_bytes())
+    data[-9000] ^= 1
+    tiny.write_bytes(data)
+    with pytest.raises(ArtifactError) as base:
+        artifact.read(tiny)
+    with pytest.raises(ArtifactError) as caught:
+        artifact.read(checkpoint)
+    wanted = f"{checkpoint}: its base tiny.tod cannot be used: {base.value.problem}"
+    assert caught.value.problem == wanted
 
 
 def test_elsewhere_a_checkpoint_is_whole(tiny, tmp_path):

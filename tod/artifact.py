@@ -9,7 +9,6 @@ Reading checks sizes, hashes, names, shapes, dtypes, opset and operators before 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -222,13 +221,18 @@ def _write_members(path: Path, members: Mapping[str, bytes]) -> None:
         ) from error
 
 
-def _read_members(path: Path) -> tuple[Manifest, dict[str, bytes]]:
-    """Manifest and members of one file; every byte is checked."""
+def _read_members(
+    path: Path, *, base_of: Mapping[str, Member] | None = None
+) -> tuple[Manifest, dict[str, bytes]]:
+    """Manifest and members of one file; every byte is checked. One that has to be a whole model
+    with the members `base_of` is refused by its manifest, before the rest is read."""
     with container.opened(path) as file:
         entries = container.walk(file, (*_MEMBERS, SIGNATURE), where=str(path))
         # The manifest comes first, so that a wrong one costs no reading of what follows.
         found = [next(entries)]
         manifest = _manifest(file, found[0], path)
+        if base_of and (manifest.kind != "model" or base_of.items() - manifest.members.items()):
+            raise ArtifactError(f"{path}: it is another model")
         for entry in entries:
             member = Member(entry.size_bytes, entry.sha256)
             if entry.name != SIGNATURE and member != manifest.members[entry.name]:
@@ -258,18 +262,17 @@ def _find_base(path: Path, manifest: Manifest) -> tuple[Path, dict[str, bytes]]:
     """
     wanted = {name: member for name, member in manifest.members.items() if name != STATE}
     named = [path.with_name(manifest.base)] if manifest.base else []
-    for candidate in (*named, *sorted(path.parent.glob("*.tod"))):
-        # Neighbours may be anything: a file that is not the base is not read beyond its manifest.
-        with contextlib.suppress(ArtifactError):
-            with container.opened(candidate) as file:
-                entries = container.walk(file, _MEMBERS, where=str(candidate))
-                other = _manifest(file, next(entries), candidate)
-            if other.kind != "model" or wanted.items() - other.members.items():
-                continue
-            _, members = _read_members(candidate)
+    problem = f"is not in {path.parent.resolve()}"
+    for candidate in dict.fromkeys([*named, *sorted(path.parent.glob("*.tod"))]):
+        try:
+            _, members = _read_members(candidate, base_of=wanted)
+        except ArtifactError as error:  # neighbours may be anything
+            if candidate in named and candidate.exists():
+                problem = f"cannot be used: {error.problem}"
+        else:
             return candidate, {name: members[name] for name in wanted}
     raise ArtifactError(
-        f"{path}: its base {manifest.base} is not in {path.parent.resolve()}",
+        f"{path}: its base {manifest.base} {problem}",
         hint="a checkpoint holds no graphs; put the .tod file it was trained from beside it",
     )
 
