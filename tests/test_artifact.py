@@ -211,6 +211,12 @@ def test_a_damaged_base_is_said_to_be_damaged(checkpoint, tiny):
     assert caught.value.problem == wanted
 
 
+def test_a_base_without_its_graphs_is_none(checkpoint, tiny):
+    artifact.write(artifact.read(tiny), slim=True)
+    with pytest.raises(ArtifactError, match=r"its base tiny.tod cannot be used: .* are missing"):
+        artifact.read(checkpoint)
+
+
 def test_elsewhere_a_checkpoint_is_whole(tiny, tmp_path):
     session = TrainSession.load(tiny)
     session.bind(["a", "b"])

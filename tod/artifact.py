@@ -231,8 +231,11 @@ def _read_members(
         # The manifest comes first, so that a wrong one costs no reading of what follows.
         found = [next(entries)]
         manifest = _manifest(file, found[0], path)
-        if base_of and (manifest.kind != "model" or base_of.items() - manifest.members.items()):
-            raise ArtifactError(f"{path}: it is another model")
+        allowed = [_MEMBERS, _SLIM_MEMBERS]
+        if base_of is not None:
+            if manifest.kind != "model" or base_of.items() - manifest.members.items():
+                raise ArtifactError(f"{path}: it is another model")
+            allowed = [_MEMBERS]
         for entry in entries:
             member = Member(entry.size_bytes, entry.sha256)
             if entry.name != SIGNATURE and member != manifest.members[entry.name]:
@@ -242,7 +245,7 @@ def _read_members(
                 )
             found.append(entry)
         names = tuple(entry.name for entry in found if entry.name != SIGNATURE)
-        if names not in (_MEMBERS, _SLIM_MEMBERS):
+        if names not in allowed:
             raise ArtifactError(f"{path}: it holds {', '.join(names)}; members are missing")
         return manifest, {e.name: container.content(file, e, where=str(path)) for e in found}
 
