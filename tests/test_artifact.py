@@ -151,7 +151,7 @@ def test_a_checkpoint_is_slim_and_finds_its_base(checkpoint, tiny):
     assert checkpoint.stat().st_size < 12_000
     found = artifact.read(checkpoint)
     assert found.graphs == artifact.read(tiny).graphs
-    assert found.stem == "tiny"
+    assert found.manifest.base == "tiny.tod"
 
 
 def test_the_base_may_have_another_name(checkpoint, tiny):
@@ -224,7 +224,7 @@ def test_elsewhere_a_checkpoint_is_whole(tiny, tmp_path):
     path = tmp_path / "elsewhere.tod"
     session.save_checkpoint(path)
     shutil.rmtree(tiny.parent)
-    assert artifact.read(path).stem == "tiny"
+    assert artifact.read(path).manifest.base == "tiny.tod"
 
 
 def test_a_file_that_cannot_be_written(tiny):
