@@ -63,8 +63,9 @@ def test_cut_at_every_call_of_every_save(tiny, pictures, tmp_path, trials):
                 code, text = run("-f", model, *settings)
                 assert code == 0, text
                 as_if_nothing_was(folder, whole, keep=2)
-            # 3 checkpoints and a model of 4 calls each, one of them a write; one file is removed
-            assert at == (4 if half else 17)
+            # 3 checkpoints and a model of 4 calls each, one of them a write; one file is removed.
+            # Checkpoints of the same moment get another time, which is synced as well.
+            assert at == 4 if half else 17 <= at <= 19
     assert cuts >= 21
 
 
