@@ -430,7 +430,7 @@ def test_clear_leaves_what_is_not_its_own(tmp_path):
 def test_a_pipe_or_a_link_in_the_place_of_a_kept_file(tiny, pictures, tmp_path, kept):
     """A data folder that came from someone brings its cache along."""
     tree, prey = tmp_path / "data", tmp_path / "prey"
-    shutil.copytree(pictures, tree)
+    shutil.copytree(pictures, tree, ignore=shutil.ignore_patterns(".tod-cache"))
     cold = run("tod", "eval", "-q", "-f", tiny, "-d", tree)
     (path,) = (tree / ".tod-cache").glob(f"{kept}-*")
     for replace_by in (os.mkfifo, lambda place: place.symlink_to(prey)):
