@@ -18,6 +18,8 @@ from torch import nn
 from model.backbones import Backbone
 from model.export import export_backbone
 from model.optimizers import SGD
+from tod import cli, net_runner
+from tod.command_line import guarded
 from tod.manifest import InputSpec, Weights
 
 pytest_plugins = ["tests.promises"]
@@ -116,6 +118,22 @@ def run(*command: object, cwd: Path | None = None, **more) -> subprocess.Complet
     return subprocess.run(
         [str(file), *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, **more
     )
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """`run` in this process, for what ends before its work: a new one would mostly wait for torch.
+    Takes the program, its arguments, and `cwd`."""
+
+    def called(program: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            guarded(net_runner.app if program == "net_runner" else cli.app)
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(sys.argv, ended.value.code, printed.out, printed.err)
+
+    return called
 
 
 @pytest.fixture(scope="session")

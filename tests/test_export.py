@@ -255,8 +255,8 @@ def test_random_weights_are_the_same_every_time():
         (["-o", "no/folder/x.tod"], 4, "the folder does not exist"),
     ],
 )
-def test_mistakes(tmp_path, arguments, code, message):
-    done = run("tod", "export", *arguments, cwd=tmp_path)
+def test_mistakes(tmp_path, call, arguments, code, message):
+    done = call("tod", "export", *arguments, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -5,7 +5,6 @@ import os
 import random
 import resource
 import signal
-import sys
 from dataclasses import replace
 
 import pytest
@@ -15,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests import hostile
 from tests.conftest import ROOT, run
-from tod import artifact, command_line, container, net_runner
+from tod import artifact, container
 from tod.cli import app
 from tod.errors import ArtifactError, TodError
 from tod.manifest import Run
@@ -181,7 +180,7 @@ def test_the_list_of_commands_is_whole():
 
 @pytest.mark.parametrize("command", ["net_runner", *COMMANDS])
 @pytest.mark.parametrize("damage", ["flip", "cut", "pipe", "forged"])
-def test_every_command_refuses_it(command, damage, trained, pictures, monkeypatch, capsys):
+def test_every_command_refuses_it(command, damage, trained, pictures, call):
     path = trained.with_name("bad.tod")
     data = bytearray(trained.read_bytes())
     if damage == "flip":
@@ -203,17 +202,14 @@ def test_every_command_refuses_it(command, damage, trained, pictures, monkeypatc
         bad=path, good=trained, data=pictures, folder=trained.parent
     )
     program = ["net_runner"] if command == "net_runner" else ["tod", command]
-    monkeypatch.setattr(sys, "argv", [*program, *words.split()])
     before = sorted(trained.parent.iterdir())
-    with pytest.raises(SystemExit) as ended:
-        command_line.guarded(net_runner.app if command == "net_runner" else app)
-    printed = capsys.readouterr()
-    assert ended.value.code == 4, printed.err
-    errors = [line for line in printed.err.splitlines() if line.startswith("error: ")]
+    done = call(*program, *words.split(), cwd=trained.parent)
+    assert done.returncode == 4, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert str(path) in errors[0]
-    assert "Traceback" not in printed.err
-    assert printed.out == ""
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
     assert sorted(trained.parent.iterdir()) == before
 
 

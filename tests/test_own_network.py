@@ -110,9 +110,10 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_named(tmp_path, name):
+def test_mistakes_are_named(tmp_path, call, name):
     text, options, message = MISTAKES[name]
-    done = export(tmp_path, text, *options)
+    (tmp_path / "my_net.py").write_text(HEADER + text)
+    done = call("tod", "export", "my_net.py", "-o", "net.tod", *options, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -348,8 +348,8 @@ def test_nothing_frozen_is_nothing_to_quantize(tmp_path, kind):
         (["--quantize", "int4"], 2, "Invalid value"),
     ],
 )
-def test_options_that_cannot_be_meant(tmp_path, options, code, message):
-    done = run("tod", "export", *options, cwd=tmp_path)
+def test_options_that_cannot_be_meant(tmp_path, call, options, code, message):
+    done = call("tod", "export", *options, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
