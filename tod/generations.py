@@ -174,9 +174,14 @@ def locked(served: Path) -> Iterator[None]:
     with lock:
         if fcntl is not None:
             fcntl.flock(lock, fcntl.LOCK_EX)
-        remove_unfinished(folder, lambda _: True)
-        remove_unfinished(served.parent, lambda name: name == served.name)
         yield
+
+
+def remove_left(served: Path) -> None:
+    """Remove the temporary files of changes that were cut off; what is being written stays."""
+    served = served.resolve()
+    remove_unfinished(folder_of(served), lambda _: True)
+    remove_unfinished(served.parent, lambda name: name == served.name)
 
 
 def put_in_place(shelf: Shelf, events: Sequence[Event], data: bytes, new: dict[int, bytes]) -> None:

@@ -25,6 +25,7 @@ from tod.generations import (
     locked,
     look,
     put_in_place,
+    remove_left,
     remove_old,
 )
 from tod.records import Evaluated, Notice, Promoted, Record, RolledBack
@@ -74,6 +75,7 @@ def promote(
         raise UsageError(f"margin is {margin:g}, wanted 0 to below 1")
     if keep < 1:
         raise UsageError(f"keep is {keep}, wanted at least 1")
+    remove_left(served)
     shelf = look(served)
     yield from map(Notice, shelf.notices)
     bytes_new, session = _load(new, threads, cache, require_signature)
@@ -117,6 +119,7 @@ def rollback(
         ArtifactError: there is none, or it is damaged, no .tod file or not signed as required, or
             a file cannot be written.
     """
+    remove_left(served)
     if not look(served).events:
         raise ArtifactError(
             f"{served}: there is no earlier generation",
