@@ -60,11 +60,10 @@ def test_a_model_with_everything_on(pictures, tmp_path):
     assert all("difference" in result(r, "tod", "verify", model) for r in RUNTIMES)
 
 
-@pytest.mark.parametrize("trainable", ["head", "last:1"])
-def test_the_real_backbone(test_data, tmp_path, trainable):
+def test_the_real_backbone(test_data, tmp_path):
     from benchmarks.data import subset
 
     model = tmp_path / "lite0.tod"
-    export(model, optimizer=SGD(0.02, dampening=0.01), trainable=trainable)
+    export(model, optimizer=SGD(0.02, dampening=0.01))
     old, new = both(model, subset("scenes", 20), tmp_path, "-c", "20")
     assert old == new
