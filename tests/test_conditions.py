@@ -312,6 +312,25 @@ def test_what_waiting_does_not_bring_back_ends_at_once(tiny, pictures, condition
         assert ended.value.hint.startswith(hint)
 
 
+@pytest.mark.parametrize("saved", [True, False])
+def test_memory_that_grows_in_training_ends_it_with_what_helps(tiny, pictures, monkeypatch, saved):
+    session = tod.TrainSession.load(tiny)
+
+    def held_mb():
+        return 1e6 if session.state.run and session.run.cycle == 3 else 1.0
+
+    monkeypatch.setattr("tod.watch._LOOK_S", 0)
+    monkeypatch.setattr("tod.machine.resident_memory_mb", held_mb)
+    run = train(
+        session, tod.Dataset.open(pictures), cycles=9, conditions=Conditions(max_memory_mb=500),
+        target_accuracy=1, output=tiny.with_name("out.tod") if saved else None,
+    )  # fmt: skip
+    with pytest.raises(NotNow, match="after cycle 3 of 9") as ended:
+        list(run)
+    assert ended.value.hint.startswith("fewer --threads need less memory")
+    assert ended.value.hint.endswith("--resume goes on") is saved
+
+
 def test_a_stop_request_while_pictures_wait(tiny, pictures):
     session = tod.TrainSession.load(tiny, cache=False)
     data = tod.Dataset.open(pictures, cache=False)

@@ -90,9 +90,9 @@ class Checkpoints:
         """Write a checkpoint of the present cycle, unless there is one, then remove those that are
         too many. One that cannot be written is a notice, once for each reason, and the last one
         stays."""
-        path = self._path(session)
-        if self._output is None or path is None or self.has(session):
+        if self._output is None or self.has(session):
             return
+        path = _path(self._output, session)
         try:
             session.save_checkpoint(path)
         except ArtifactError as error:
@@ -139,7 +139,9 @@ class Checkpoints:
 
     def has(self, session: TrainSession) -> bool:
         """Whether the present cycle is in a checkpoint."""
-        return self.last is not None and self.last == self._path(session) and self.last.is_file()
+        if self._output is None or self.last != (path := _path(self._output, session)):
+            return False
+        return path.is_file()
 
     def where(self, session: TrainSession) -> str:
         """Where the present state is, as the end of a sentence."""
@@ -152,10 +154,10 @@ class Checkpoints:
 
     def _save_at_any_price(self, session: TrainSession) -> Iterator[Record]:
         """A checkpoint, for which older ones may go; the last good one stays."""
-        path = self._path(session)
-        if self._output is None or path is None or self.has(session):
+        if self._output is None or self.has(session):
             return
         yield from self.save(session)
+        path = _path(self._output, session)
         good = [p for p in _named(self._output) if _is_ours(p, session.manifest)]
         for older in [p for p in good[:-1] if p not in (path, self.last)]:
             if self._failure is None or _errno(self._failure) not in _NO_ROOM:
@@ -164,11 +166,6 @@ class Checkpoints:
                 older.unlink()
                 yield Notice(f"{older} was removed to make room")
             yield from self.save(session)
-
-    def _path(self, session: TrainSession) -> Path | None:
-        if self._output is None:
-            return None
-        return self._output.parent / f"{_stem(self._output)}_trained_{session.run.cycle}.tod"
 
 
 def default_output(model: Path, manifest: Manifest) -> Path:
@@ -181,6 +178,10 @@ def default_output(model: Path, manifest: Manifest) -> Path:
 
 def _stem(output: Path) -> str:
     return output.stem.removesuffix("_trained")
+
+
+def _path(output: Path, session: TrainSession) -> Path:
+    return output.parent / f"{_stem(output)}_trained_{session.run.cycle}.tod"
 
 
 def _pattern(output: Path) -> str:

@@ -166,7 +166,7 @@ def benchmark(
     cycles: Annotated[int, typer.Option("-c", "--cycles", help="Of the whole job.")] = 60,
     profile: Annotated[bool, typer.Option("--profile", help="Also time by operator.")] = False,
     require_signature: options.RequireSignature = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: options.AsOneJson = False,
 ) -> None:
     """What a model costs here: loading, backbone, head cycle, whole job, memory.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from tod.errors import ArtifactError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from tod.conditions import Conditions
+    from tod.records import Record
+    from tod.session import TrainSession
 
 _NICE = 10
 
@@ -111,7 +113,7 @@ def run(
         from tod.cache import choose_folder
         from tod.dataset import Dataset
         from tod.files import remove_unfinished
-        from tod.records import Notice, Saved
+        from tod.records import Notice
         from tod.report import Report, print_tensors
         from tod.session import TrainSession
         from tod.training import evaluate, train
@@ -166,25 +168,33 @@ def run(
                     should_stop=lambda: should_stop() or show.error is not None,
                     conditions=conditions, **settings,
                 )  # fmt: skip
-            saved = ""
-            try:
-                for record in records:
-                    show(record)
-                    if isinstance(record, Saved):
-                        saved = (
-                            f"the {record.kind} of cycle {record.cycle} is saved in {record.path}"
-                        )
-                if inference is not None:
-                    session.save_inference(inference)
-                    show(Saved("inference model", str(inference), 0))
-            except Interrupted:
-                if show.error is None:
-                    raise
-            if show.error is not None:
-                raise ArtifactError(
-                    f"the output cannot be written: {show.error.strerror}",
-                    hint=saved,
-                )
+            _follow(records, show, session, inference)
+
+
+def _follow(
+    records: Iterator[Record], show: _Careful, session: TrainSession, inference: Path | None
+) -> None:
+    """Show records as they come, and write the one-file model at the end.
+
+    Raises:
+        ArtifactError: they could not be shown to the end; it says what is saved.
+    """
+    from tod.records import Saved
+
+    saved = ""
+    try:
+        for record in records:
+            show(record)
+            if isinstance(record, Saved):
+                saved = f"the {record.kind} of cycle {record.cycle} is saved in {record.path}"
+        if inference is not None:
+            session.save_inference(inference)
+            show(Saved("inference model", str(inference), 0))
+    except Interrupted:
+        if show.error is None:
+            raise
+    if show.error is not None:
+        raise ArtifactError(f"the output cannot be written: {show.error.strerror}", hint=saved)
 
 
 def _conditions(settings: dict[str, Any]) -> Conditions:

@@ -146,6 +146,7 @@ RequireSignature = Annotated[
 ]
 Log = Annotated[Path | None, typer.Option(help="Also write every record as a JSON line here.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")]
+AsOneJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Quiet = Annotated[
     bool,
     typer.Option("-q", "--quiet", help="Only the final accuracy; what goes wrong is still said."),

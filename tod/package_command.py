@@ -61,7 +61,7 @@ def package(
         bool, typer.Option("--refresh", help="Download anew what is kept from earlier packages.")
     ] = False,
     require_signature: options.RequireSignature = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: options.AsOneJson = False,
 ) -> None:
     """Make a folder that trains on a device where nothing is installed.
 

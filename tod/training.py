@@ -332,9 +332,11 @@ def _cycles(
 def _not_now(session: TrainSession, checkpoints: Checkpoints, obstacle: Obstacle) -> NotNow:
     run = session.run
     where = checkpoints.where(session)
-    hint = "the same command with --resume goes on" if checkpoints.last else ""
-    text = f"stopped after cycle {run.cycle} of {run.cycles}{where}: {obstacle.text}"
-    return NotNow(text, hint=f"{obstacle.hint}; {hint}" if obstacle.hint and hint else hint)
+    hints = [obstacle.hint, "the same command with --resume goes on" if checkpoints.last else ""]
+    return NotNow(
+        f"stopped after cycle {run.cycle} of {run.cycles}{where}: {obstacle.text}",
+        hint="; ".join(filter(None, hints)),
+    )
 
 
 def finished(run: Run) -> str | None:
