@@ -41,10 +41,10 @@ test: lint types $(DEVICE)/ready $(OLD)/ready
 	$(VENV)/bin/python -m pytest
 
 test-old-runtime: $(VENV)/test-ready $(OLD)/ready
-	$(VENV)/bin/python -m pytest tests/test_old_runtime.py
+	$(VENV)/bin/python -m pytest tests/device/test_old_runtime.py
 
 test-all-networks: $(VENV)/test-ready
-	TOD_ALL_NETWORKS=1 $(VENV)/bin/python -m pytest tests/test_networks.py
+	TOD_ALL_NETWORKS=1 $(VENV)/bin/python -m pytest tests/real/test_networks.py
 
 lint: $(VENV)/test-ready
 	$(VENV)/bin/ruff check .

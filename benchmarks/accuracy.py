@@ -14,9 +14,9 @@ import numpy as np
 import tod
 from benchmarks.data import machine, subset
 from model.export import export
-from model.optimizers import SGD
-from tod.features import FeatureStore
-from tod.records import CycleDone, Evaluated
+from model.step.optimizers import SGD
+from tod.runtime.features import FeatureStore
+from tod.training.records import CycleDone, Evaluated
 
 SEEDS = range(5)
 RECIPES: dict[str, dict[str, Any]] = {

@@ -15,11 +15,11 @@ import numpy as np
 
 import tod
 from benchmarks.data import machine, subset
-from model import backbones
 from model.export import export_backbone
-from model.optimizers import SGD, Adam, Optimizer
-from tod.features import FeatureStore
-from tod.records import Evaluated
+from model.networks import efficientnet as backbones
+from model.step.optimizers import SGD, Adam, Optimizer
+from tod.runtime.features import FeatureStore
+from tod.training.records import Evaluated
 
 SEEDS = range(10)
 INPUTS: dict[str, dict[str, Any]] = {

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tod.dataset_files import INDEX_NAME, Index, IndexedFile, read_index
-from tod.names import natural_key
+from tod.data.index import INDEX_NAME, Index, IndexedFile, read_index
+from tod.system.names import natural_key
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = Path(os.environ.get("TOD_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -84,8 +84,8 @@ def machine() -> str:
     """One line about where the figures come from."""
     import platform
 
-    from tod.engine import runtime_version
-    from tod.machine import available_cores, processor
+    from tod.runtime.engine import runtime_version
+    from tod.system.machine import available_cores, processor
 
     return (
         f"{processor()}, {available_cores()} cores, onnxruntime {runtime_version()}, "

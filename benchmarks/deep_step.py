@@ -20,13 +20,14 @@ import torch
 from torch import nn
 
 from benchmarks.data import machine
-from model import backbones, trainable
 from model.export import export
-from model.network import with_head
-from model.optimizers import SGD
+from model.networks import efficientnet as backbones
+from model.networks import trainable
+from model.networks.network import with_head
+from model.step.optimizers import SGD
 from model.train_wrap import TrainWrap
-from tod.machine import available_cores
-from tod.session import TrainSession
+from tod.system.machine import available_cores
+from tod.training.session import TrainSession
 
 CLASSES, BATCH, STEPS, PAIRS, DEPTH = 10, 32, 9, 3, "last:2"
 

@@ -15,11 +15,11 @@ import numpy as np
 import tod
 from benchmarks.data import PICTURES, machine, subset
 from model.export import export
-from model.optimizers import SGD
-from tod.features import FeatureStore
-from tod.records import Evaluated
-from tod.sampling import shuffle_key
-from tod.session import InitName
+from model.step.optimizers import SGD
+from tod.data.splits import shuffle_key
+from tod.runtime.features import FeatureStore
+from tod.training.records import Evaluated
+from tod.training.session import InitName
 
 SEEDS = range(3)
 KINDS: tuple[InitName, ...] = ("imprint", "ridge")

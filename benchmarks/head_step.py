@@ -18,11 +18,11 @@ import torch
 from torch import nn
 
 from benchmarks.data import machine
-from model.backbones import Features
 from model.export import export
-from model.optimizers import SGD
-from tod.sampling import batch_rows
-from tod.session import TrainSession
+from model.networks.efficientnet import Features
+from model.step.optimizers import SGD
+from tod.data.splits import batch_rows
+from tod.training.session import TrainSession
 
 ROWS, CLASSES, BATCH = 600, 10, 32
 ROUNDS, CYCLES, PAIRS = 15, 200, 5

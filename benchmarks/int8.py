@@ -17,13 +17,13 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 
 from benchmarks.accuracy import RECIPES, SEEDS, run_seed
 from benchmarks.data import machine, subset
-from model import calibration, parity, pixel_input, quantize
 from model.export import export
-from model.precision import Precision
-from tod import artifact
-from tod.closed_form import ridge
-from tod.dataset import Dataset
-from tod.engine import Engine
+from model.reduce import calibration, parity, pixel_input, quantize
+from model.reduce.precision import Precision
+from tod.data.dataset import Dataset
+from tod.format import artifact
+from tod.runtime.engine import Engine
+from tod.training.closed_form import ridge
 
 _ROUNDS, _BATCHES = 15, 8
 

@@ -10,9 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from model import backbones
 from model.export import export_backbone
-from model.optimizers import SGD
+from model.networks import efficientnet as backbones
+from model.step.optimizers import SGD
 from tod.errors import TodError
 
 SIDE_PX = 64

@@ -25,13 +25,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from model import backbones
-from tod import artifact
-from tod.dataset import Dataset, Sample
-from tod.machine import available_cores
-from tod.manifest import InputSpec, Manifest
-from tod.sampling import batch_rows
-from tod.state import initial
+from model.networks import efficientnet as backbones
+from tod.data.dataset import Dataset, Sample
+from tod.data.splits import batch_rows
+from tod.format import artifact
+from tod.format.manifest import InputSpec, Manifest
+from tod.system.machine import available_cores
+from tod.training.state import initial
 
 TEST_EVERY, EVALUATION_BATCH = 20, 32
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]

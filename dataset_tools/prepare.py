@@ -19,22 +19,15 @@ from typing import IO, Literal
 import msgspec
 
 from dataset_tools.sources import Picture, Source
-from tod import image
-from tod.cache import FOLDER
-from tod.dataset import MIN_PICTURES, Sample, check_classes, check_splits
-from tod.dataset_files import (
-    INDEX_NAME,
-    JOURNAL_NAME,
-    Index,
-    IndexedClass,
-    IndexedFile,
-    read_index,
-)
+from tod.data import image
+from tod.data.dataset import MIN_PICTURES, Sample, check_classes, check_splits
+from tod.data.file_hashes import FOLDER
+from tod.data.index import INDEX_NAME, JOURNAL_NAME, Index, IndexedClass, IndexedFile, read_index
+from tod.data.splits import assign_splits, shuffle_key
 from tod.errors import DataError, Interrupted, PictureError, UsageError
-from tod.files import write_whole
-from tod.machine import available_cores
-from tod.manifest import InputSpec
-from tod.sampling import assign_splits, shuffle_key
+from tod.format.manifest import InputSpec
+from tod.system.files import write_whole
+from tod.system.machine import available_cores
 
 _SAMPLE = 50
 _SUFFIXES = {"bmp": ".bmp", "png": ".png", "jpeg": ".jpg"}

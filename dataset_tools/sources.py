@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tod.dataset_files import INDEX_NAME, find_pictures, read_index
+from tod.data.index import INDEX_NAME, find_pictures, read_index
+from tod.data.picture_limits import MAX_FILE_BYTES
 from tod.errors import DataError, UsageError
-from tod.files import read_regular
-from tod.names import natural_key, near_names
-from tod.picture_limits import MAX_FILE_BYTES
+from tod.system.files import read_regular
+from tod.system.names import natural_key, near_names
 
 # The ten classes of MindSpore Lite's example, in its order: alley, cockpit, amusement_arcade,
 # amusement_park, aqueduct, arena/hockey, arena/rodeo, bus_interior, attic, badlands.
@@ -113,7 +113,7 @@ def digits() -> Source:
     Raises:
         DeviceError: scikit-learn is not installed.
     """
-    from tod.machine import require
+    from tod.system.machine import require
 
     require("sklearn", "demo")
     from sklearn.datasets import load_digits
@@ -130,7 +130,7 @@ def _draw(image: object) -> bytes:
     """An 8 x 8 picture with values 0..16 as a PNG file with a white margin."""
     import numpy as np
 
-    from tod.image import encode
+    from tod.data.image import encode
 
     grey = np.full((10, 10), 255, np.uint8)
     grey[1:-1, 1:-1] = (255 - np.asarray(image) * (255 / 16)).round().astype(np.uint8)

@@ -13,19 +13,22 @@ import onnx
 import torch
 
 import tod
-from model import backbones, lowering, memory, refusal, trainable, verify
-from model.backbones import Backbone, Features
-from model.losses import Loss, SoftmaxCrossEntropy
-from model.network import Network, with_head
-from model.optimizers import Optimizer
-from model.precision import Precision, Reduced, check_something_is_frozen, reduce
+from model.lowering import lowering, memory, refusal
+from model.lowering import torch_reference as verify
+from model.networks import efficientnet as backbones
+from model.networks import trainable
+from model.networks.efficientnet import Backbone, Features
+from model.networks.network import Network, with_head
+from model.reduce.precision import Precision, Reduced, check_something_is_frozen, reduce
+from model.step.losses import Loss, SoftmaxCrossEntropy
+from model.step.optimizers import Optimizer
 from model.train_wrap import TrainWrap
 from model.transfer_net import TransferNet
-from tod import artifact as artifacts
-from tod import graph, manifest
 from tod.errors import TrainingError, UsageError
-from tod.schedule import Schedule
-from tod.state import Arrays
+from tod.format import arrays, graph, manifest
+from tod.format import artifact as artifacts
+from tod.format.arrays import Arrays
+from tod.format.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Settings:
     Attributes:
         optimizer: its learning rate becomes the artifact's.
         loss: compares logits with labels or numbers.
-        trainable: which parameters train, see `model.trainable`; None: as the network says.
+        trainable: which parameters train, see `model.networks.trainable`; None: as the network
+            says.
         train_batch_norm: BatchNorm whose parameters train also updates its statistics.
         backbone_lr: learning rate of the backbone's parameters as a share of the head's.
         decay_all: weight decay works on biases and norms as well.
@@ -84,7 +88,7 @@ def export(
 
     Args:
         path: the file to make or replace.
-        backbone, weights, features, size_px: see `model.backbones.load`.
+        backbone, weights, features, size_px: see `model.networks.efficientnet.load`.
         progress: called with a short text before each long part.
         settings: those of `export_backbone`.
 
@@ -115,7 +119,7 @@ def export_backbone(
     Args:
         path: the file to make or replace.
         base: the pretrained part.
-        head: see `model.heads.parse`.
+        head: see `model.networks.heads.parse`.
         head_std: standard deviation of the weights of the head's last layer.
         seed: of the head's weights.
         class_names, class_count, precision, progress: see `export_network`.
@@ -200,7 +204,7 @@ def export_network(
     state = {name: value.numpy() for name, value in (wrap.parameters() | wrap.statistics()).items()}
     if count is None:
         state = {n: v for n, v in state.items() if not axes.get(n)}
-    vectors = artifacts.arrays_to_bytes(verify.test_vectors(graphs, wrap, described))
+    vectors = arrays.arrays_to_bytes(verify.test_vectors(graphs, wrap, described))
     progress(f"writing {path}")
     written = artifacts.write(artifacts.Artifact(path, described, graphs, state, vectors))
     artifacts.read(path)

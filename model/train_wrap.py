@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad_and_value
 
-from model import boundary
-from model.convolutions import Rewritten
-from model.losses import Loss, SoftmaxCrossEntropy
-from model.optimizers import Adam, Optimizer, Tensors, clip
+from model.step import boundary
+from model.step.convolutions import Rewritten
+from model.step.losses import Loss, SoftmaxCrossEntropy
+from model.step.optimizers import Adam, Optimizer, Tensors, clip
 from model.transfer_net import TransferNet
 
 _ACCUMULATED, _WEIGHT = "accumulated.", "accumulated.weight"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tod.manifest import InputSpec
+from tod.format.manifest import InputSpec
 
 
 class TransferNet(nn.Module):

@@ -19,10 +19,10 @@ import tod
 from package_tools import runtime, runtime_cache, sums
 from package_tools.runtime import ARCHIVE, BUNDLED, SYSTEM, Recipe
 from package_tools.target import MINIMUM_GLIBC
-from tod import artifact
-from tod.cache import FOLDER
-from tod.dataset import Dataset
+from tod.data.dataset import Dataset
+from tod.data.file_hashes import FOLDER
 from tod.errors import ArtifactError, DataError, UsageError
+from tod.format import artifact
 
 MODEL = "model/transfer_learning.tod"
 TEMPLATES = Path(__file__).resolve().parent.parent / "package_templates"

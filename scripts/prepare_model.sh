@@ -54,6 +54,6 @@ else
   # The repository cannot be changed from inside, and what is made belongs to who asked for it.
   docker run --rm --user "$(id -u):$(id -g)" -e HOME=/tmp -e PYTHONPATH=/tod \
     -v "$root:/tod:ro" -v "$folder:/out" -w /out "$image" \
-    python3 -c 'from tod.cli import main; main()' export -o "/out/$name" "$@"
+    python3 -c 'from tod.cli.app import main; main()' export -o "/out/$name" "$@"
 fi
 printf '%s\n' "$asked" >"$recipe"

@@ -15,14 +15,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from model.backbones import Backbone
 from model.export import export_backbone
-from model.optimizers import SGD
-from tod import cli, net_runner
-from tod.command_line import guarded
-from tod.manifest import InputSpec, Weights
+from model.networks.efficientnet import Backbone
+from model.step.optimizers import SGD
+from tod.cli import app as cli
+from tod.cli import net_runner
+from tod.cli.frame import guarded
+from tod.format.manifest import InputSpec, Weights
 
-pytest_plugins = ["tests.promises"]
+pytest_plugins = ["tests.support.promises"]
 ROOT = Path(__file__).resolve().parent.parent
 TEST_DATA = Path(os.environ.get("TOD_TEST_DATA", ROOT.parent / "shared" / "data"))
 COLOURS = {"blue": (40, 40, 200), "green": (40, 180, 40), "red": (200, 40, 40)}
@@ -106,7 +107,7 @@ def pictures(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def small_package(tmp_path_factory, tiny_file, pictures) -> Path:
     """A package without a runtime: its net_runner is that of this environment."""
-    from tests.device_package import make_package  # which needs this module
+    from tests.support.device_package import make_package  # which needs this module
 
     return make_package(tmp_path_factory.mktemp("small") / "package", tiny_file, pictures)
 

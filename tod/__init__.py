@@ -15,10 +15,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tod.dataset import Dataset
+    from tod.data.dataset import Dataset
     from tod.errors import TodError
-    from tod.session import TrainSession
-    from tod.training import train
+    from tod.training.loop import train
+    from tod.training.session import TrainSession
 
 # onnxruntime's wheels for Linux (1.31) keep a device id in the home folder and send events about
 # every model to their maker unless this is set before they are loaded.
@@ -28,10 +28,10 @@ __version__ = "0.1.0"
 __all__ = ["Dataset", "TodError", "TrainSession", "__version__", "train"]
 
 _HOMES = {
-    "Dataset": "tod.dataset",
+    "Dataset": "tod.data.dataset",
     "TodError": "tod.errors",
-    "TrainSession": "tod.session",
-    "train": "tod.training",
+    "TrainSession": "tod.training.session",
+    "train": "tod.training.loop",
 }
 
 

@@ -6,7 +6,7 @@ Written so that any Python 3 can read it: it may be the device's own, and too ol
 import os
 import sys
 
-MODULES = {"net_runner": "tod.net_runner", "tod": "tod.cli"}
+MODULES = {"net_runner": "tod.cli.net_runner", "tod": "tod.cli.app"}
 
 
 def main():

@@ -1,7 +1,7 @@
-"""Make tests/fuzz/tiny.tod anew, after a change of the format: python -m tests.fuzz.make_seed"""
+"""Make tests/files/tiny.tod anew, after a change of the format: python -m tests.fuzz.make_seed"""
 
 from model.export import export_backbone
-from model.optimizers import SGD
+from model.step.optimizers import SGD
 from tests.conftest import tiny_backbone
 from tests.fuzz.targets import TINY
 

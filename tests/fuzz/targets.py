@@ -15,15 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from tests import hostile
-from tod import artifact, cache, contents, graph, manifest, schedule
-from tod.cache import FeatureCache
-from tod.dataset import Dataset
-from tod.dataset_files import read_index
+from tests.support import hostile
+from tod.data import file_hashes as contents
+from tod.data.dataset import Dataset
+from tod.data.index import read_index
 from tod.errors import TodError
+from tod.format import arrays, artifact, graph, manifest, schedule
+from tod.runtime import feature_cache as cache
+from tod.runtime.feature_cache import FeatureCache
 
 HERE = Path(__file__).resolve().parent
-TINY = HERE / "tiny.tod"  # three classes, 16 pixels; `python -m tests.fuzz.make_seed`
+TINY = HERE.parent / "files" / "tiny.tod"  # `python -m tests.fuzz.make_seed`
 ORIGIN = {"shape": [2], "graph": "0" * 64}
 
 
@@ -65,7 +67,7 @@ def onnx_graph(data: bytes) -> None:
 
 
 def state_arrays(data: bytes) -> None:
-    artifact.arrays_from_bytes(data, where="x")
+    arrays.arrays_from_bytes(data, where="x")
 
 
 def dataset_json(data: bytes) -> None:

@@ -1,0 +1,405 @@
+"""Prove that the graphs compute what torch computes, before anything is written.
+
+The reference is torch's own autograd, `nn.CrossEntropyLoss` and `torch.optim`, not the functions
+that the graphs were made from.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from model.lowering import lowering
+from model.step.losses import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
+from model.step.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from model.train_wrap import TrainWrap
+from model.transfer_net import PixelsToFeatures
+from tod.format.manifest import InputSpec, Manifest
+from tod.runtime import verify as device
+from tod.runtime.engine import Engine
+
+STEPS = 20
+# The learning rate is an input of the graph, so any value proves it; with a large one training
+# oscillates on these pictures.
+LEARNING_RATE = 0.001
+# Of numbers rounded to 24 bits, through a hundred layers: below 1e-4 is seen where all is right; a
+# wrong operator, optimizer or boundary is off by more than 1e-2.
+TOLERANCE = 1e-3
+Arrays = Mapping[str, NDArray[Any]]
+# Our slots, and what `torch.optim` calls them.
+_SLOTS = {
+    "velocity": "momentum_buffer",
+    "buffer": "momentum_buffer",
+    "moment1": "exp_avg",
+    "moment2": "exp_avg_sq",
+    "square": "square_avg",
+}
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How far onnxruntime and torch are apart, see `relative`.
+
+    Each of the 20 steps starts from the same state on both sides: run freely, two trainings drift
+    apart by themselves wherever a step is not smooth (a ReLU at zero, Adam's division).
+
+    Attributes:
+        features: of the frozen part, over some pictures.
+        split: of logits and gradients, between the whole network and its two parts, in torch.
+        loss: of all steps.
+        gradients: of any slot, in the middle one of the steps; they sum gradients up. In a few
+            steps a ReLU is on for one side and off for the other.
+        parameters: of any parameter or statistic, likewise.
+        logits: of the evaluation after the steps.
+    """
+
+    features: float
+    split: float
+    loss: float
+    gradients: float
+    parameters: float
+    logits: float
+
+    @property
+    def largest(self) -> float:
+        # np.max and not max: a NaN anywhere must win.
+        return float(np.max(astuple(self)))
+
+
+def compare(wrap: TrainWrap, graphs: Mapping[str, bytes], spec: InputSpec) -> Differences:
+    """Run 20 training steps and one evaluation in onnxruntime, and each of them in torch.
+
+    Args:
+        wrap: network, loss and optimizer.
+        graphs: the three graphs by name.
+        spec: how pixels become the network's input.
+    """
+    engine = Engine(graphs)
+    # A row of features is soon computed; a map through many layers is not.
+    pictures, rows = (32, 16) if len(wrap.split.feature_shape) == 1 else (12, 5)
+    pixels = smooth_pictures(pictures, spec.size_px)
+    ours = np.concatenate([engine.features(part) for part in np.split(pixels, pictures // 4)])
+    to_features = PixelsToFeatures(wrap.split.frozen, spec).eval()
+    to_input = PixelsToFeatures(nn.Identity(), spec)
+    with torch.no_grad():
+        parts = [to_features(torch.from_numpy(part)) for part in np.split(pixels, pictures // 4)]
+        x = to_input(torch.from_numpy(pixels[:4]))
+    tensors = {name: value.numpy() for name, value in lowering.train_tensors(wrap).items()}
+    model = [*wrap.parameters(), *wrap.statistics()]
+    classes = engine.predict({name: tensors[name] for name in model}, ours[:1]).shape[1]
+    answers = _answers(wrap.loss_fn, pictures, classes)
+    inputs = _inputs(wrap, rows, classes)
+    split, silent = _compare_split(wrap, x, torch.from_numpy(answers[:4]), inputs)
+    reference = Reference(wrap, copy.deepcopy(wrap.split.tail))
+    steps = []
+    for step in range(STEPS):
+        drawn = (np.arange(rows) + 5 * step) % pictures
+        batch = {**inputs, "features": ours[drawn], "labels": answers[drawn]}
+        reference.take(tensors)
+        wanted, _ = reference.step(batch)
+        tensors, loss, _ = engine.step(tensors, batch)
+        steps.append(_compare_step(reference, tensors, loss, wanted, silent))
+    reference.take(tensors)
+    logits = engine.predict({name: tensors[name] for name in model}, ours)
+    with torch.no_grad():
+        evaluation = copy.deepcopy(wrap.split.evaluation)
+        evaluation.load_state_dict(reference.tail.state_dict(), strict=False)
+        wanted_logits = evaluation(torch.from_numpy(ours)).numpy()
+    loss_apart = np.max(steps, axis=0)[0]
+    _, gradients, parameters = np.median(steps, axis=0)
+    return Differences(
+        features=relative(ours, torch.cat(parts).numpy()),
+        split=split,
+        loss=float(loss_apart),
+        gradients=float(gradients),
+        parameters=float(parameters),
+        logits=relative(logits, wanted_logits),
+    )
+
+
+def _inputs(wrap: TrainWrap, rows: int, classes: int) -> dict[str, NDArray[Any]]:
+    example = lowering.example_inputs(wrap, rows, classes)
+    generator = torch.Generator().manual_seed(2)
+    for name, shape in wrap.split.noise.items():
+        example[name] = torch.rand((rows, *shape), generator=generator)
+    inputs = {name: value.numpy() for name, value in example.items()}
+    inputs["lr"] = np.array(LEARNING_RATE, np.float32)
+    if wrap.class_weights:
+        inputs["class_weights"] = np.linspace(0.5, 1.5, classes, dtype=np.float32)
+    return inputs
+
+
+def _compare_step(
+    reference: Reference, tensors: Arrays, loss: float, wanted: float, silent: Collection[str]
+) -> tuple[float, float, float]:
+    """Loss, slots and parameters after one step from one state.
+
+    Args:
+        reference: torch after the step.
+        tensors: ours after the step.
+        loss: ours before it.
+        wanted: torch's before it.
+        silent: parameters without a gradient worth the name.
+    """
+    slots = {n: v for n, v in reference.slots().items() if not n.endswith(tuple(silent))}
+    model = {n: v for n, v in reference.tensors().items() if n not in silent}
+    gradients = [relative(tensors[name], value) for name, value in slots.items()]
+    parameters = [relative(tensors[name], value) for name, value in model.items()]
+    return (
+        relative(np.array(loss), np.array(wanted)),
+        float(np.max([*gradients, 0.0])),
+        float(np.max(parameters)),
+    )
+
+
+class Reference:
+    """The same training in torch: its operators, its autograd, its losses, its optimizers.
+
+    Args:
+        wrap: what to train.
+        tail: the trainable part, as torch's own operators; changed by each step.
+    """
+
+    def __init__(self, wrap: TrainWrap, tail: nn.Module) -> None:
+        self.wrap = wrap
+        self.tail = tail.requires_grad_(False)
+        self.parameters = {name: tail.get_parameter(name) for name in wrap.weights}
+        for parameter in self.parameters.values():
+            parameter.requires_grad_(True)
+        groups: list[dict[str, Any]] = []
+        for name, parameter in self.parameters.items():
+            share = wrap.backbone_lr if name.startswith("backbone.") else 1.0
+            decay = {} if name in wrap.decayed else {"weight_decay": 0.0}
+            groups.append({"params": [parameter], "share": share, **decay})
+        self.optimizer = torch_optimizer(wrap.optimizer, groups, lr=LEARNING_RATE)
+
+    def step(self, *batches: Arrays) -> tuple[float, NDArray[Any]]:
+        """One update from the inputs of the train graph, the batches taken as one: the loss
+        before it, and the logits of the last batch."""
+        self.optimizer.zero_grad()
+        losses = []
+        for batch in batches:
+            noise = [torch.from_numpy(batch[name]) for name in self.wrap.split.noise]
+            logits = self.tail(torch.from_numpy(batch["features"]), *noise)
+            loss = torch_loss(self.wrap, batch)(logits, torch.from_numpy(batch["labels"]))
+            (loss / len(batches)).backward()
+            losses.append(loss.item())
+        if self.wrap.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters.values(), self.wrap.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = float(batches[0]["lr"]) * group["share"]
+        self.optimizer.step()
+        return float(np.mean(losses)), logits.detach().numpy()
+
+    def take(self, tensors: Arrays) -> None:
+        """Go on from this state: parameters, statistics and slots of the train graph."""
+        with torch.no_grad():
+            state = self.tail.state_dict()
+            for name in (*self.parameters, *self.wrap.statistics()):
+                state[name].copy_(torch.from_numpy(tensors[name]))
+        step = int(tensors["optimizer.step"])
+        for name, parameter in self.parameters.items():
+            found = {
+                theirs: torch.from_numpy(tensors[f"{ours}.{name}"].copy())
+                for ours, theirs in _SLOTS.items()
+                if f"{ours}.{name}" in tensors
+            }
+            # At its start torch has no state; SGD tells the first step by that.
+            if step and found:
+                steps = (
+                    {} if set(found) == {"momentum_buffer"} else {"step": torch.tensor(step + 0.0)}
+                )
+                self.optimizer.state[parameter] = {**steps, **found}
+
+    def slots(self) -> dict[str, NDArray[Any]]:
+        """The optimizer's state under our names."""
+        return {
+            f"{ours}.{name}": self.optimizer.state[parameter][theirs].numpy()
+            for name, parameter in self.parameters.items()
+            for ours, theirs in _SLOTS.items()
+            if f"{ours}.{name}" in self.wrap.slots()
+        }
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Parameters and statistics by name."""
+        names = [*self.parameters, *self.wrap.statistics()]
+        state = self.tail.state_dict()
+        return {name: state[name].numpy() for name in names}
+
+
+def _compare_split(
+    wrap: TrainWrap, x: torch.Tensor, answers: torch.Tensor, inputs: Arrays
+) -> tuple[float, list[str]]:
+    """How far the whole network and its two parts are apart: logits and gradients.
+
+    Returns:
+        The difference, and the parameters whose gradient is nothing but rounding, such as that of
+        a bias before a BatchNorm: Adam makes whole steps of it, in any direction.
+    """
+    noise = [torch.from_numpy(inputs[name][: len(x)]) for name in wrap.split.noise]
+    criterion = torch_loss(wrap, inputs)
+    whole, tail = copy.deepcopy(wrap.training_net), copy.deepcopy(wrap.split.tail)
+    found = []
+    for net, run in (
+        (whole, lambda: whole(x)),
+        (tail, lambda: tail(wrap.split.frozen(x).detach(), *noise)),
+    ):
+        net.requires_grad_(False)
+        parameters = [net.get_parameter(name).requires_grad_(True) for name in wrap.weights]
+        with _GivenNoise(iter(noise)):
+            logits = run()
+            gradients = torch.autograd.grad(criterion(logits, answers), parameters)
+        found.append([logits.detach(), *gradients])
+    sizes = [float(gradient.abs().max()) for gradient in found[0][1:]]
+    silent = [n for n, size in zip(wrap.weights, sizes, strict=True) if size < 1e-6 * max(sizes)]
+    pairs = [
+        (b.numpy(), a.numpy())
+        for name, a, b in zip(["", *wrap.weights], *found, strict=True)
+        if name not in silent
+    ]
+    return float(np.max([relative(b, a) for b, a in pairs])), silent
+
+
+class _GivenNoise(TorchFunctionMode):
+    """Dropout in torch, with noise from outside in place of its own."""
+
+    def __init__(self, noise: Iterator[torch.Tensor]) -> None:
+        super().__init__()
+        self.noise = noise
+
+    def __torch_function__(
+        self, call: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if call in _DROPOUTS:
+            x, share, training = _dropout_arguments(*args, **kwargs)
+            if training and share > 0:
+                return x * (next(self.noise) >= share) / (1 - share)
+            return x
+        return call(*args, **kwargs)
+
+
+_DROPOUTS = {functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d}
+
+
+def _dropout_arguments(
+    input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> tuple[torch.Tensor, float, bool]:
+    return input, p, training
+
+
+def _answers(loss: Loss, pictures: int, classes: int) -> NDArray[Any]:
+    """Labels, or numbers, in turn."""
+    labels = np.arange(pictures, dtype=np.int64) % classes
+    if isinstance(loss, SoftmaxCrossEntropy):
+        return labels
+    return np.eye(classes, dtype=np.float32)[labels]
+
+
+def test_vectors(
+    graphs: Mapping[str, bytes], wrap: TrainWrap, described: Manifest
+) -> dict[str, NDArray[Any]]:
+    """Inputs and outputs of every graph, as `<graph>/in.<tensor>` and `<graph>/out.<tensor>`.
+
+    Any machine can run the inputs again and compare (`tod verify`). What a step changes is not
+    among them, see `tod.runtime.verify.test_tensors`.
+    """
+    engine = Engine(graphs)
+    rows, side_px = (
+        (4 if len(described.backbone.feature_shape) == 1 else 2),
+        described.input.size_px,
+    )
+    features = engine.features(smooth_pictures(rows, side_px))
+    classes = described.class_count or 10
+    tensors = device.test_tensors(described, classes)
+    inputs = {
+        **_inputs(wrap, rows, classes),
+        "features": features,
+        "labels": _answers(wrap.loss_fn, rows, classes),
+    }
+    feeds: dict[str, dict[str, NDArray[Any]]] = {
+        "features.onnx": {"pixels": smooth_pictures(1, side_px)},
+        "train.onnx": inputs,
+        "predict.onnx": {"features": features},
+    }
+    vectors: dict[str, NDArray[Any]] = {}
+    for graph, given in feeds.items():
+        vectors |= {f"{graph}/in.{name}": value for name, value in given.items()}
+        outputs = engine.run(graph, given | device.graph_tensors(described, graph, tensors))
+        vectors |= {f"{graph}/out.{n}": device.sample(value) for n, value in outputs.items()}
+    return vectors
+
+
+def smooth_pictures(count: int, side_px: int) -> NDArray[np.uint8]:
+    """Seeded pictures of coloured clouds, uint8 [N, S, S, 3]: white noise would leave most of a
+    network's filters silent."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, 8, 8, generator=generator)
+    fine = functional.interpolate(coarse, size=(side_px, side_px), mode="bicubic")
+    pixels = (fine.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return np.ascontiguousarray(pixels.numpy())
+
+
+def torch_optimizer(
+    optimizer: Optimizer, parameters: Any, *, lr: float | None = None
+) -> torch.optim.Optimizer:
+    """The optimizer of `torch.optim` that ours has to equal."""
+    lr = optimizer.learning_rate if lr is None else lr
+    if isinstance(optimizer, SGD):
+        return torch.optim.SGD(
+            parameters,
+            lr=lr,
+            momentum=optimizer.momentum,
+            dampening=optimizer.dampening,
+            weight_decay=optimizer.weight_decay,
+            nesterov=optimizer.nesterov,
+        )
+    if isinstance(optimizer, RMSprop):
+        return torch.optim.RMSprop(
+            parameters,
+            lr=lr,
+            alpha=optimizer.alpha,
+            eps=optimizer.eps,
+            weight_decay=optimizer.weight_decay,
+            momentum=optimizer.momentum,
+        )
+    assert isinstance(optimizer, Adam | AdamW)
+    return (torch.optim.Adam if isinstance(optimizer, Adam) else torch.optim.AdamW)(
+        parameters,
+        lr=lr,
+        betas=(optimizer.beta1, optimizer.beta2),
+        eps=optimizer.eps,
+        weight_decay=optimizer.weight_decay,
+    )
+
+
+def torch_loss(wrap: TrainWrap, inputs: Arrays) -> nn.Module:
+    """The loss of `torch.nn` that ours has to equal.
+
+    Args:
+        wrap: names the loss.
+        inputs: those of the train graph; the class weights are taken from it.
+    """
+    if isinstance(wrap.loss_fn, MeanSquaredError):
+        return nn.MSELoss()
+    if isinstance(wrap.loss_fn, BinaryCrossEntropy):
+        return nn.BCEWithLogitsLoss()
+    assert isinstance(wrap.loss_fn, SoftmaxCrossEntropy)
+    weights = torch.from_numpy(inputs["class_weights"]) if wrap.class_weights else None
+    return nn.CrossEntropyLoss(weights, label_smoothing=wrap.loss_fn.label_smoothing)
+
+
+def relative(found: NDArray[Any], wanted: NDArray[Any]) -> float:
+    """Length of the difference divided by the length of what was wanted, both as vectors: a single
+    number that lies at a ReLU's corner does not stand for all others."""
+    size = float(np.linalg.norm(wanted.astype(np.float64)))
+    return float(np.linalg.norm(found.astype(np.float64) - wanted)) / (size or 1.0)

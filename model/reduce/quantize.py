@@ -1,0 +1,214 @@
+"""A frozen graph in fewer bits. The only user of onnxruntime's quantizer.
+
+int8: static, as pairs of QuantizeLinear and DequantizeLinear (QDQ) that every onnxruntime turns
+into integer kernels; activations uint8 with a range for each tensor, weights int8 with a scale for
+each output channel. Other choices of the signs are slower than float32 on x86-64.
+
+Weights of dense layers use 7 bits, those of depthwise convolutions 8. Processors of the x86 family
+without VNNI (before 2019, and many small ones since) add two products of uint8 and int8 in 16 bits:
+255 * 127 * 2 does not fit, 255 * 64 * 2 does. With 8 bits everywhere, the cosine of the features of
+EfficientNet-Lite0 to float32's is 0.99 with VNNI and 0.85 without; with 7 it is 0.98, and every
+number the same on both. Depthwise kernels add in 32 bits. Measured, see docs/performance.md.
+
+float16: constants in half precision, arithmetic in float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.calibrate import CalibrationDataReader, create_calibrator
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from model.lowering import lowering
+from model.reduce.pixel_input import PixelInput, drop_unused, fold, keep, splice
+
+_LAYERS = ("Conv", "Gemm", "MatMul")
+# Part of the layer before them once its output is quantized: the range ends where they cut.
+_ACTIVATIONS = ("Clip", "Relu")
+_BATCH = 8
+# A constant below this is not worth the node that brings it back to float32.
+_LEAST_ELEMENTS = 64
+Ranges = Any  # onnxruntime's TensorsData: lowest and highest number of each tensor
+
+
+def layers(model: onnx.ModelProto) -> dict[str, str]:
+    """What can be quantized: the nodes that multiply by a constant of two or more axes.
+
+    Returns:
+        Name of the node -> what a person is told of it: its place, its kind, its weight's shape.
+    """
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    found: dict[str, str] = {}
+    for node in model.graph.node:
+        if node.op_type in _LAYERS and len(shapes.get(node.input[1], ())) > 1:
+            shape = " x ".join(map(str, shapes[node.input[1]]))
+            found[node.name] = f"{len(found) + 1}: {node.op_type} {shape}"
+    return found
+
+
+def ranges(model: onnx.ModelProto, pixels: NDArray[np.uint8]) -> Ranges:
+    """The range of every tensor: the mean over batches of 8 of its least and largest numbers.
+
+    Single pictures with extreme numbers widen it little, however many pictures there are; of the
+    quantizer's methods it is the cheapest, and none was better (docs/performance.md).
+
+    Args:
+        model: float32.
+        pixels: uint8 [N, S, S, 3].
+    """
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        file = Path(folder, "model.onnx")
+        file.write_bytes(model.SerializeToString())
+        calibrator = create_calibrator(
+            file,
+            [*_LAYERS, *_ACTIVATIONS],
+            augmented_model_path=str(Path(folder, "augmented.onnx")),
+            extra_options={"moving_average": True},
+        )
+        # In one call: over several, onnxruntime gives the first batch 99 % of the weight.
+        calibrator.collect_data(_Batches(pixels))
+        return calibrator.compute_data()
+
+
+class _Batches(CalibrationDataReader):
+    """The quantizer's way to ask for pictures."""
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        self._batches: Iterator[NDArray[np.uint8]] = (
+            pixels[i : i + _BATCH] for i in range(0, len(pixels), _BATCH)
+        )
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {"pixels": batch}
+
+
+def int8(
+    model: onnx.ModelProto,
+    found: Ranges,
+    *,
+    float_layers: Collection[str] = (),
+    pixels: PixelInput | None = None,
+) -> onnx.ModelProto:
+    """The graph with all layers but `float_layers` in int8.
+
+    Args:
+        model: float32.
+        found: see `ranges`.
+        float_layers: names of nodes.
+        pixels: how the first convolution takes pixels; None leaves the normalisation in float32,
+            as does a first convolution in float32.
+    """
+    chosen = [name for name in layers(model) if name not in float_layers]
+    overrides = _full_range(model, chosen)
+    if pixels is not None and pixels.layer not in chosen:
+        pixels = None
+    if pixels is not None:
+        model = fold(model, pixels)
+        number = {"scale": np.array(pixels.scale), "zero_point": np.array(pixels.zero_point)}
+        overrides[pixels.tensor] = [{"quant_type": QuantType.QUInt8, **number}]
+    activations = [node.name for node in model.graph.node if node.op_type in _ACTIVATIONS]
+    quantizer = QDQQuantizer(
+        onnx.shape_inference.infer_shapes(model),
+        per_channel=True,
+        reduce_range=True,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QUInt8,
+        tensors_range=found,
+        nodes_to_quantize=[*chosen, *activations],
+        nodes_to_exclude=[],
+        op_types_to_quantize=[*_LAYERS, *_ACTIVATIONS],
+        extra_options={"TensorQuantOverrides": overrides},
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    quantized = quantizer.model.model
+    if pixels is not None:
+        splice(quantized, pixels)
+    _keep_in_float(quantized, float_layers)
+    _drop_zero_points(quantized)
+    return lowering.tidy(quantized, ["pixels"], ["features"], "features")
+
+
+def _full_range(model: onnx.ModelProto, chosen: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+    """Overrides that give the weights of depthwise convolutions all 8 bits."""
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    full = {"axis": 0, "quant_type": QuantType.QInt8, "symmetric": True, "reduce_range": False}
+    overrides = {}
+    for node in model.graph.node:
+        if node.name in chosen and node.op_type == "Conv":
+            groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+            if groups > 1 and shapes[node.input[1]][:2] == (groups, 1):
+                overrides[node.input[1]] = [full]
+    return overrides
+
+
+def _keep_in_float(model: onnx.ModelProto, float_layers: Collection[str]) -> None:
+    """Make onnxruntime leave the float layers alone.
+
+    Its optimizer quantizes the weights of a convolution that it finds between a DequantizeLinear
+    and a QuantizeLinear by itself, with one scale for all channels (WeightBiasQuantization in
+    newer versions): worse than what the layer was kept from. A Clip before the layer, at the ends
+    of what the quantized numbers can be, changes none of them and hides the pattern.
+    """
+    makers = {node.output[0]: node for node in model.graph.node}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        maker = makers.get(node.input[0]) if node.input else None
+        if node.name in float_layers and maker and maker.op_type == "DequantizeLinear":
+            scale, zero_point = (
+                numpy_helper.to_array(constants[n]).item() for n in maker.input[1:]
+            )
+            ends = [f"{node.name}/least", f"{node.name}/largest"]
+            for name, end in zip(ends, (0 - zero_point, 255 - zero_point), strict=True):
+                value = np.array(np.float32(scale) * np.float32(end))
+                model.graph.initializer.append(numpy_helper.from_array(value, name))
+            shielded = f"{node.name}/input"
+            nodes.append(onnx.helper.make_node("Clip", [node.input[0], *ends], [shielded]))
+            node.input[0] = shielded
+        nodes.append(node)
+    keep(model.graph.node, nodes)
+
+
+def _drop_zero_points(model: onnx.ModelProto) -> None:
+    """Leave out the zero points of biases: they are zero, which is the default, and as many."""
+    biases = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT32}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in biases:
+            node.input[:] = node.input[:2]
+    drop_unused(model)
+
+
+def float16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with its large constants in half precision, each behind a Cast to float32.
+
+    onnxruntime casts them once, when it loads the graph: what it then computes, and how fast, is
+    what it was. A constant beyond half precision's range (65504) stays as it is.
+    """
+    half = onnx.ModelProto()
+    half.CopyFrom(model)
+    casts = []
+    for tensor in half.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < _LEAST_ELEMENTS:
+            continue
+        if np.abs(values).max() > np.finfo(np.float16).max:
+            continue
+        name = f"{tensor.name}/half"
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name))
+        target = name.removesuffix("/half")
+        casts.append(onnx.helper.make_node("Cast", [name], [target], to=onnx.TensorProto.FLOAT))
+    keep(half.graph.node, [*casts, *half.graph.node])
+    return lowering.tidy(half, ["pixels"], ["features"], "features")

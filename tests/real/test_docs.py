@@ -1,0 +1,214 @@
+"""What the documents say is true: commands and code run, trees and tables are complete."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from tests.commands.test_cli import COMMANDS
+from tests.conftest import make_pictures, run
+from tests.support.device_package import LAUNCHER
+from tod.data.index import Index
+from tod.format import graph, manifest
+from tod.system import text as limits
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+FORMAT = (ROOT / "docs" / "format.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+def commands(block: str) -> list[list[str]]:
+    return [shlex.split(line, comments=True) for line in block.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What a reader of the README has: a folder of pictures and one photo."""
+    place = tmp_path_factory.mktemp("readme")
+    make_pictures(place / "pictures", side_px=60)
+    shutil.copy(place / "pictures" / "red" / "0.png", place / "photo.jpg")
+    Image.open(place / "photo.jpg").save(place / "photo.jpg", "JPEG")
+    return place
+
+
+def test_the_two_commands_are_targets_of_the_makefile():
+    makefile = (ROOT / "Makefile").read_text()
+    for command in commands(blocks("sh")[0]):
+        assert command[0] == "make"
+        assert re.search(rf"^{command[1]}:", makefile, re.M)
+        dry = subprocess.run(["make", "-n", *command[1:]], cwd=ROOT, capture_output=True)
+        assert dry.returncode == 0
+
+
+def test_make_demo_ends_with_before_and_after():
+    done = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    untrained, *_, trained, reloaded = re.findall(r"on validation data = ([0-9.]+)", done.stdout)
+    assert float(untrained) < 0.2
+    assert trained == reloaded
+    assert float(trained) > 0.85
+    before, after = re.search(
+        r"all 200 pictures[^0-9]*([0-9.]+) %[^0-9]*([0-9.]+) %", done.stdout
+    ).groups()
+    assert float(before) == pytest.approx(100 * float(untrained), abs=0.06)
+    assert float(after) == pytest.approx(100 * float(trained), abs=0.06)
+
+
+def test_every_command_of_the_readme_runs_in_order(folder):
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    ran = []
+    for command in commands(blocks("sh")[1]):
+        if command[0] == "pip":
+            extra = re.fullmatch(r"\.\[(\w+)\]", command[-1])
+            assert extra
+            assert f"{extra[1]} = [" in (ROOT / "pyproject.toml").read_text()
+            continue
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, (command, done.stderr)
+        ran.append(command[:2])
+    assert len(ran) == 6
+    assert (folder / "transfer_learning_trained.tod").is_file()
+
+
+def test_the_python_of_the_readme_runs(folder):
+    """After the commands above, in the same folder; ten lines, as promised."""
+    _, code = blocks("python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    accuracies = [float(x) for x in re.findall(r"^(?:un)?trained ([\d.]+)$", done.stdout, re.M)]
+    assert accuracies[1] > accuracies[0]
+    assert "CycleDone(cycle=1" in done.stdout
+    assert (folder / "my_model.tod").is_file()
+
+
+def test_the_own_network_of_the_readme_runs(folder):
+    """Fifteen lines from a file to a trained model."""
+    code, _ = blocks("python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    (folder / "my_net.py").write_text(code)
+    done = run("tod", "export", "my_net.py", "-o", "own.tod", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    done = run("net_runner", "-f", "own.tod", "-d", "pictures", "-c", "20", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy on validation data" in done.stdout
+
+
+def test_the_settings_page_names_every_option_of_export():
+    """docs/networks.md and the help speak of the same things."""
+    help_text = run("tod", "export", "--help", env={**os.environ, "COLUMNS": "200"}).stdout
+    page = (ROOT / "docs" / "networks.md").read_text()
+    for option in set(re.findall(r"--[a-z]+(?:-[a-z]+)*", page)) - {"--init", "--add-classes"}:
+        assert option in help_text, option
+
+
+def test_the_table_lists_every_command():
+    listed = re.findall(r"^\| `(?:tod )?([\w-]+)` \|", README, re.M)
+    assert sorted(listed) == sorted([*COMMANDS, "net_runner"])
+
+
+def test_the_tree_is_the_folder():
+    tree = re.search(r"## Where things are\n\n```\n(.*?)```", README, re.S)[1]
+    listed = {line.split("/")[0] for line in tree.splitlines() if line}
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout
+    folders = {line.split("/")[0] for line in tracked.splitlines() if "/" in line}
+    if not folders:
+        pytest.skip("not a git checkout")
+    assert listed == {name for name in folders if not name.startswith(".")}
+
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+def test_the_figure_is_a_picture():
+    root = ElementTree.parse(ROOT / "docs" / "how-it-works.svg").getroot()
+    assert root.tag.endswith("svg")
+    text = " ".join(root.itertext())
+    assert all(name in text for name in manifest.GRAPHS)
+
+
+@pytest.mark.parametrize("record", [manifest.Manifest, Index], ids=lambda r: r.__name__)
+def test_the_format_page_names_every_field(record):
+    for name in record.__dataclass_fields__:
+        assert f"`{name}`" in FORMAT, name
+
+
+def test_the_format_page_has_the_limits_of_the_code():
+    assert f"at\nmost {graph.MAX_OPSET} and {graph.MAX_IR_VERSION} are read" in FORMAT
+    assert f"| `manifest.json` | {manifest._MAX_JSON_BYTES >> 20} MiB" in FORMAT
+    assert f"| {limits.MAX_TEXT} characters" in FORMAT
+    assert f"| {limits.MAX_ENTRIES:,}; tensors {manifest._MAX_TENSORS:,} |" in FORMAT
+    assert f"included | {graph._MAX_VALUES:,} (" in FORMAT
+    assert f"| {graph._MAX_TEXT_BYTES} bytes |" in FORMAT
+    assert f"| {graph._MAX_NUMBERS} |" in FORMAT
+
+
+def test_exit_codes_of_the_readme_are_those_of_the_help():
+    from tod.cli.frame import EPILOG
+
+    said = re.sub(r"\s+", " ", README)
+    assert EPILOG.removeprefix("Exit codes: ") in said
+
+
+def test_benchmarks_named_in_the_figures_exist():
+    for name in re.findall(
+        r"python -m (benchmarks\.\w+)", (ROOT / "docs/performance.md").read_text()
+    ):
+        assert (ROOT / (name.replace(".", "/") + ".py")).is_file()
+
+
+def test_the_nightly_lines_of_the_devices_page_run(small_package, tmp_path):
+    """As cron runs them, at two o'clock in the night and on power."""
+    page = (ROOT / "docs" / "devices.md").read_text()
+    lines = [found[1] for found in re.finditer(r"^(?:[0-9* ]+|@reboot) +(cd .*)$", page, re.M)]
+    trains, again, promotes = lines
+    assert trains == again
+    home = tmp_path / "home"
+    (home / "tod").mkdir(parents=True)
+    package = home / "tod" / "package-arm64"
+    shutil.copytree(small_package, package)
+    # The launchers of this environment, as the package has no runtime.
+    (package / "bin" / "tod").write_text(re.sub(r"net_runner(?=' \"\$@\")", "tod", LAUNCHER))
+    supply = tmp_path / "root" / "sys/class/power_supply/ac"
+    supply.mkdir(parents=True)
+    (supply / "type").write_text("Mains\n")
+    (supply / "online").write_text("1\n")
+    ahead = (2 - time.gmtime().tm_hour) % 24  # where it is two o'clock now
+    environment = {
+        **os.environ, "HOME": str(home), "TZ": f"NIGHT-{ahead}",
+        "TOD_SENSORS_ROOT": str(tmp_path / "root"),
+    }  # fmt: skip
+    for line in (trains, promotes):
+        done = subprocess.run(
+            ["sh", "-c", line], env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, (line, done.stderr)
+        assert "paused" not in done.stderr
+    trained = package / "model" / "transfer_learning_trained.tod"
+    assert (package / "served.tod").read_bytes() == trained.read_bytes()
+
+
+def test_the_options_of_the_devices_page_are_those_of_the_command():
+    page = (ROOT / "docs" / "devices.md").read_text()
+    part = page.split("## Only when it suits")[1].split("\n## ")[0]
+    help_text = run("net_runner", "--help", env={**os.environ, "COLUMNS": "200"}).stdout
+    for option in set(re.findall(r"--[a-z]+(?:-[a-z]+)*", part)):
+        assert option in help_text, option

@@ -1,0 +1,161 @@
+"""What a model costs on this machine: a generator of figures, one measurement after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tod.benchmark import measurements
+from tod.benchmark.measurements import Pixels
+from tod.benchmark.results import Progress, Result
+from tod.data.dataset import Dataset
+from tod.data.image import load
+from tod.errors import DataError, PictureError, UsageError
+from tod.format import artifact as artifacts
+from tod.format.manifest import InputSpec
+from tod.runtime.features import BATCH
+from tod.system.machine import available_cores
+from tod.system.processes import isolated
+
+_POOL = 32
+_Task = tuple[Callable[..., Iterator[Any]], tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure, and for how long each.
+
+    Attributes:
+        batches: pictures in a batch of the backbone.
+        threads: numbers of threads, tried in one session and as workers.
+        seconds: of each measurement.
+        sustained_seconds: of the sustained run; None leaves it out.
+        cycles: of the whole job.
+        profile: also time by operator.
+    """
+
+    batches: tuple[int, ...] = (1, 2, 4, 8)
+    threads: tuple[int, ...] = ()
+    seconds: float = 1.0
+    sustained_seconds: float | None = None
+    cycles: int = 60
+    profile: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot be measured, all of it at once.
+
+        Raises:
+            UsageError: naming it.
+        """
+        counts = [("batch", b, 1) for b in self.batches] + [("threads", t, 1) for t in self.threads]
+        counts.append(("cycles", self.cycles, 0))
+        problems = [
+            f"{n} is {v}, at least {least} is wanted" for n, v, least in counts if v < least
+        ]
+        times = {"seconds": self.seconds, "sustained": self.sustained_seconds}
+        problems += [
+            f"{name} is {value:g}, a number above 0 is wanted"
+            for name, value in times.items()
+            if value is not None and not 0 < value < math.inf
+        ]
+        if problems:
+            raise UsageError("; ".join(problems))
+
+    def ways(self) -> list[tuple[int, int, int]]:
+        """Batch, workers and threads of each measurement of the backbone: an ordinary program
+        gives a batch to all threads, a job shares batches out over workers of one thread each."""
+        numbers = self.threads or (1, available_cores())
+        ways = dict.fromkeys(way for t in numbers for way in ((1, t), (t, 1)))
+        return [(batch, *way) for way in ways for batch in dict.fromkeys(self.batches)]
+
+    @property
+    def workers(self) -> int:
+        """Of a job, and threads of a training step with convolutions in it."""
+        return max(self.threads, default=available_cores())
+
+
+def benchmark(
+    path: Path, plan: Plan, *, data: Path | None, should_stop: Callable[[], bool]
+) -> Iterator[Result | Progress]:
+    """Measure one model.
+
+    Args:
+        path: a .tod file of any kind.
+        plan: what, and for how long.
+        data: pictures for the backbone and for the whole job. Without them the backbone takes
+            random pixels, and the job is left out.
+        should_stop: asked all the time.
+
+    Raises:
+        UsageError: the plan cannot be meant.
+        ArtifactError: the file is missing, damaged or not a .tod file.
+        DataError: the dataset does not fit the model, or no picture can be read.
+        DeviceError: onnxruntime is too old for it, or memory ran out.
+        Interrupted: `should_stop` said so.
+    """
+    plan.check()
+    pool = pixel_pool(artifacts.read(path).manifest.input, data)
+    tasks: list[_Task] = [(measurements.describe_machine, ())]
+    # The job first: whatever does not fit shows here, not after minutes.
+    if data is not None:
+        tasks.append((measurements.run_job, (path, data, plan.cycles, plan.workers)))
+    tasks.append((measurements.time_load, (path, plan.seconds)))
+    tasks += [(measurements.time_backbone, (path, pool, *way, plan.seconds)) for way in plan.ways()]
+    tasks.append((measurements.time_head, (path, plan.workers, plan.seconds)))
+    if plan.sustained_seconds is not None:
+        settings = (path, pool, BATCH, plan.workers, plan.sustained_seconds)
+        tasks.append((measurements.run_sustained, settings))
+    if plan.profile:
+        tasks.append((measurements.profile_graphs, (path, pool, BATCH)))
+    yield from _run(tasks, should_stop)
+
+
+def duel(
+    paths: tuple[Path, Path], plan: Plan, *, data: Path | None, should_stop: Callable[[], bool]
+) -> Iterator[Result | Progress]:
+    """Measure two models in turn, pair by pair; arguments and errors as of `benchmark`."""
+    plan.check()
+    pools = tuple(pixel_pool(artifacts.read(path).manifest.input, data) for path in paths)
+    tasks: list[_Task] = [(measurements.describe_machine, ())]
+    for batch in dict.fromkeys(plan.batches):
+        settings = (paths, pools, batch, plan.workers, plan.seconds)
+        tasks.append((measurements.compare_backbones, settings))
+    tasks.append((measurements.compare_heads, (paths, plan.workers, plan.seconds)))
+    yield from _run(tasks, should_stop)
+
+
+def pixel_pool(spec: InputSpec, data: Path | None) -> Pixels:
+    """The first pictures of a dataset; random pixels without one."""
+    if data is None:
+        generator = np.random.default_rng(0)
+        return generator.integers(0, 256, (_POOL, spec.size_px, spec.size_px, 3), np.uint8)
+    dataset = Dataset.open(data)
+    found: list[Pixels] = []
+    for sample in dataset.samples:
+        try:
+            content = (dataset.root / sample.path).read_bytes()
+            found.append(load(content, spec, cropped=dataset.cropped))
+        except (OSError, PictureError):
+            continue
+        if len(found) == _POOL:
+            break
+    if not found:
+        raise DataError(f"{data}: no picture can be read")
+    return np.stack(found)
+
+
+def _run(tasks: Sequence[_Task], should_stop: Callable[[], bool]) -> Iterator[Result | Progress]:
+    """The results of all tasks, and the percentage that is done."""
+    for index, (task, arguments) in enumerate(tasks):
+        for record in isolated(task, *arguments, should_stop=should_stop):
+            if isinstance(record, Progress):
+                part = record.done / max(record.total, 1)
+                yield Progress(int(100 * (index + part) / len(tasks)), 100)
+            else:
+                yield record
+        yield Progress(100 * (index + 1) // len(tasks), 100)

@@ -1,0 +1,154 @@
+"""The command `tod check`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import astuple, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tod.cli import options
+from tod.cli.frame import cache_choice, stop_requests
+from tod.errors import DataError, Interrupted
+
+if TYPE_CHECKING:
+    from tod.data.check import Doubt, Finding, Look
+    from tod.data.dataset import Dataset
+    from tod.training.session import TrainSession
+
+_SHOWN = 5
+_DOUBTS_SHOWN = 10
+_GROUPS = ("contradiction", "leak", "duplicate")
+
+
+def check(
+    data: Annotated[Path, typer.Argument(help="A prepared dataset, or a folder of class folders.")],
+    model: Annotated[
+        Path | None,
+        typer.Option("-f", "--model", help="A trained model: it also names doubtful labels."),
+    ] = None,
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    cache_dir: options.CacheDir = None,
+    no_cache: options.NoCache = False,
+    require_signature: options.RequireSignature = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """What is wrong with pictures and labels, before training shows it; the worst first.
+
+    Exit code 3 where training could not work, 0 otherwise.
+
+    Example: tod check dataset -f transfer_learning_trained.tod
+    """
+    with stop_requests() as should_stop, ExitStack() as stack:
+        import msgspec
+
+        from tod.data.check import examine, gather
+        from tod.report.terminal import progress_bar
+        from tod.runtime.feature_cache import choose_folder
+        from tod.training.session import TrainSession
+
+        cache = cache_choice(cache_dir, no_cache)
+        session = None
+        if model is not None:
+            session = TrainSession.load(
+                model, threads=threads, cache=cache, require_signature=require_signature
+            )
+        known_seed = None if session is None else session.split_seed
+        split_seed = next(s for s in (seed, known_seed, 0) if s is not None)
+        folder = choose_folder(data, model or Path("none.tod"), cache)
+        dataset, refused = gather(data, seed=split_seed, cache=folder or False)
+        looks = _looks(dataset, progress_bar(stack, "pictures"), should_stop)
+        doubts = []
+        if session is not None and not refused:
+            doubts = _doubts(session, dataset, stack, should_stop)
+        stack.close()
+        for notice in dataset.notices:
+            print(f"notice: {notice}", file=sys.stderr)
+        size_px = None if session is None else session.manifest.input.size_px
+        findings = examine(dataset, looks, refused=refused, size_px=size_px, doubts=doubts)
+        if as_json:
+            print(msgspec.json.encode({
+                "dataset": str(data), "pictures": len(dataset.samples),
+                "classes": dataset.classes, "findings": findings,
+            }).decode())  # fmt: skip
+        else:
+            _print(dataset, findings)
+        if wrong := [finding for finding in findings if finding.severity == "wrong"]:
+            raise DataError(f"{data}: {wrong[0].text}", hint=wrong[0].hint)
+
+
+def _looks(
+    dataset: Dataset, progress: Callable[[int, int], None], should_stop: Callable[[], bool]
+) -> dict[str, Look]:
+    from tod.data.check import look_at
+
+    total = len({sample.sha256 for sample in dataset.samples})
+    looks: dict[str, Look] = {}
+    for content, look in look_at(dataset):
+        looks[content] = look
+        progress(len(looks), total)
+        if should_stop():
+            raise Interrupted(f"stopped after looking at {len(looks)} of {total} pictures")
+    return looks
+
+
+def _doubts(
+    session: TrainSession,
+    dataset: Dataset,
+    stack: ExitStack,
+    should_stop: Callable[[], bool],
+) -> list[Doubt]:
+    """The labels that a trained model doubts; a bar is shown while features are missing."""
+    from tod.data.check import doubtful
+    from tod.report.terminal import progress_bar
+
+    if session.classes is None or session.manifest.loss.name != "softmax_cross_entropy":
+        why = "was never trained" if session.classes is None else "has other answers than one class"
+        print(f"notice: no label is doubted: {session.artifact.path} {why}", file=sys.stderr)
+        return []
+    try:
+        dataset = session.match(dataset)
+    except DataError as error:
+        print(f"notice: no label is doubted: {error.problem}", file=sys.stderr)
+        return []
+    progress = None
+    for done, total in session.store.fill(dataset, dataset.samples):
+        progress = progress or progress_bar(stack, "features")
+        progress(done, total)
+        if should_stop():
+            raise Interrupted(f"stopped after {done} of {total} features")
+    readable = session.store.readable(dataset, dataset.samples)
+    if not readable:
+        return []
+    features, _ = session.store.rows(dataset, readable)
+    return doubtful(readable, dataset.classes, session.answers(features))
+
+
+def _print(dataset: Dataset, findings: list[Finding]) -> None:
+    from tod.report.terminal import print_findings
+
+    rows: list[tuple[str, str, str, str]] = []
+    for finding in findings:
+        shown = _DOUBTS_SHOWN if finding.kind == "doubtful" else _SHOWN
+        rows.append((finding.kind, finding.severity, finding.text, finding.hint))
+        between = " = " if finding.kind.endswith(_GROUPS) else ": "
+        rows += [("", "", _item(item, between), "") for item in finding.items[:shown]]
+        if (more := len(finding.items) - shown) > 0:
+            rows.append(("", "", f"... and {more} more (--json has all)", ""))
+    if not findings:
+        rows.append(("all", "ok", "nothing is wrong with pictures and labels", ""))
+    counts = ", ".join(f"{count} {split}" for split, count in dataset.counts().items())
+    title = f"{dataset.root}: {len(dataset.classes)} classes, {len(dataset.samples)} pictures"
+    print_findings(f"{title} ({counts})", rows)
+
+
+def _item(item: Any, between: str) -> str:
+    if is_dataclass(item) and not isinstance(item, type):
+        path, label, own, says, probability = astuple(item)
+        return f"{path}: {label} {own:.3f}, the model says {says} {probability:.3f}"
+    return between.join(map(str, item)) if isinstance(item, tuple) else str(item)

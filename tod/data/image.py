@@ -1,0 +1,284 @@
+"""Any picture file -> uint8 RGB pixels. The only user of Pillow.
+
+Every picture ends as sRGB, upright, opaque on white. Axes: S the side in pixels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
+
+from tod.data.picture_limits import check_codec, check_header, check_scans
+from tod.errors import PictureError
+from tod.format.manifest import InputSpec
+
+SUFFIXES = frozenset(
+    {
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".jfif",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".mpo",
+        ".png",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+    }
+    | {".tif", ".tiff", ".webp"}
+)
+# Raised when the pixels of any picture change: features of before are then no longer good.
+_PIXELS_VERSION = 2
+# MPO files (JPEGs of stereo cameras) are opened by the JPEG reader.
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# What a small file may unfold to, so that the largest picture of any kind takes less than 1 GB as
+# it is read (docs/reliability.md): Pillow's own limit, a quarter of a GiB at 3 bytes a pixel.
+_MAX_PIXELS = 89_478_485
+# Their decoders keep a picture several times: 50 megapixels of a phone.
+_MAX_PIXELS_OF = dict.fromkeys(("AVIF", "WEBP"), 8192 * 6144)
+_MAX_SIDE_PX = 65_535  # what JPEG and GIF can say; beyond it TIFF's tables outgrow the pixels
+_BAND_PX = 256  # rows that are converted at once, to save the memory of whole copies
+# A JPEG is decoded at a reduced scale where that leaves so many times the wanted side: measured,
+# see docs/performance.md.
+_DRAFT = 2
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_SAVE_OPTIONS: dict[str, dict[str, int | str]] = {
+    "bmp": {},
+    "png": {"compress_level": 6},
+    # 4:4:4: chroma subsampling is the loss that a network sees most.
+    "jpeg": {"quality": 95, "subsampling": "4:4:4"},
+}
+
+
+def decodable() -> dict[str, bool]:
+    """Which formats this machine's Pillow can decode: tried out, as builds differ."""
+    return {name: _comes_back(name) for name in _FORMATS}
+
+
+def _comes_back(format_name: str) -> bool:
+    buffer = io.BytesIO()
+    options: dict[str, str] = {"compression": "tiff_lzw"} if format_name == "TIFF" else {}
+    try:
+        Image.new("RGB", (8, 8)).save(buffer, format_name, **options)
+        return Image.open(buffer, formats=(format_name,)).convert("RGB").size == (8, 8)
+    except Exception:  # an encoder or decoder that is not built in fails in its own way
+        return False
+
+
+def decoder_version() -> str:
+    """What the pixels of a picture depend on beside its file."""
+    return f"Pillow {PIL.__version__}, pixels {_PIXELS_VERSION}"
+
+
+def load(data: bytes, spec: InputSpec, *, cropped: bool = False) -> NDArray[np.uint8]:
+    """Decode a picture and bring it to the size that a model wants.
+
+    A picture of exactly S x S pixels is taken as it is: it was prepared for this model. A JPEG
+    several times as large as wanted is decoded at a half, a quarter or an eighth of its size.
+
+    Args:
+        data: the picture file's bytes.
+        spec: size, resize and interpolation.
+        cropped: the picture was cut out already (a prepared dataset): it is only resized.
+
+    Returns:
+        uint8 [S, S, 3], RGB.
+
+    Raises:
+        PictureError: the reason why it cannot be read.
+    """
+    return np.asarray(_load(data, spec, cropped=cropped))
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """Decode a picture at its own size: uint8 [H, W, 3], sRGB, EXIF orientation applied.
+
+    Grey, palette and 1-bit pictures become RGB, 16-bit ones keep their upper 8 bits, CMYK and Lab
+    are converted by their colour profile, transparency is laid on white. Of an animation the
+    first frame is taken.
+
+    Raises:
+        PictureError: not a picture, damaged, too large, or of a kind without a defined meaning.
+    """
+    return np.asarray(_decode(data))
+
+
+def fit(pixels: NDArray[np.uint8], spec: InputSpec, *, cropped: bool = False) -> NDArray[np.uint8]:
+    """Shorter side to `resize_px`, centre crop to `size_px`: [H, W, 3] -> [S, S, 3]; or, with the
+    crop "none", the whole picture to S x S."""
+    return np.asarray(_fit(Image.fromarray(pixels), spec, cropped=cropped))
+
+
+def encode(pixels: NDArray[np.uint8], format_name: str) -> bytes:
+    """Picture file for [H, W, 3] pixels: "bmp" (24-bit), "png" or "jpeg" (quality 95, 4:4:4)."""
+    return _encode(Image.fromarray(pixels), format_name)
+
+
+def prepare(data: bytes, spec: InputSpec, format_name: str, *, cropped: bool = False) -> bytes:
+    """What `encode` makes of what `load` gives, without the way through an array.
+
+    Raises:
+        PictureError: the reason why the picture cannot be read.
+    """
+    return _encode(_load(data, spec, cropped=cropped), format_name)
+
+
+def glance(data: bytes, width: int, height: int) -> tuple[tuple[int, int], NDArray[np.uint8]]:
+    """The size of a picture as it is stored, and a thumbnail uint8 [height, width, 3] of all of it;
+    cheaper than `decode`, as a large JPEG is decoded at a part of its size.
+
+    Raises:
+        PictureError: the reason why it cannot be read.
+    """
+    small = _decode(data, least_px=8 * max(width, height))
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        size = image.size
+    return size, np.asarray(small.resize((width, height), Image.Resampling.BOX))
+
+
+def _load(data: bytes, spec: InputSpec, *, cropped: bool) -> Image.Image:
+    side = spec.size_px if cropped or spec.crop == "none" else spec.resize_px
+    return _fit(_decode(data, least_px=_DRAFT * side), spec, cropped=cropped)
+
+
+def _encode(image: Image.Image, format_name: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format_name, **_SAVE_OPTIONS[format_name])
+    return buffer.getvalue()
+
+
+def _decode(data: bytes, least_px: int | None = None) -> Image.Image:
+    """A picture file -> mode RGB. A JPEG may be decoded smaller, but not below `least_px` on
+    either side."""
+    try:
+        check_header(data)
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            # Pillow refuses twice as many by itself and only warns of these.
+            _check_size(image, data)
+            if image.mode == "I" and image.format == "TIFF":
+                raise PictureError("32-bit integer pixels have no defined black and white")
+            if least_px is not None:
+                image.draft(image.mode, (least_px, least_px))
+            image.load()
+            _turn_upright(image)
+            return _to_srgb(image)
+    except PictureError:
+        raise
+    except UnidentifiedImageError as error:
+        raise PictureError("not a picture in a known format") from error
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise PictureError("it has too many pixels") from error
+    # A decoder fed with arbitrary bytes raises almost anything (OSError, SyntaxError, TypeError,
+    # struct.error ...); whatever it is, this picture cannot be read and the others can.
+    except Exception as error:
+        raise PictureError(f"it cannot be decoded: {error or type(error).__name__}") from error
+
+
+def _check_size(image: Image.Image, data: bytes) -> None:
+    """Refuse what would take too much memory or time, before any pixel is decoded."""
+    pixels = image.width * image.height
+    if pixels > _MAX_PIXELS_OF.get(image.format or "", _MAX_PIXELS):
+        raise PictureError("it has too many pixels")
+    if max(image.size) > _MAX_SIDE_PX:
+        raise PictureError(f"{image.width} x {image.height} px is too long and thin")
+    if image.format in ("JPEG", "MPO"):
+        check_scans(data, pixels)
+    if isinstance(image, ImageFile.ImageFile) and image.tile:
+        check_codec(image.tile[0].codec_name, pixels, len(data))
+
+
+def _fit(image: Image.Image, spec: InputSpec, *, cropped: bool) -> Image.Image:
+    side = spec.size_px
+    if image.size == (side, side):
+        return image
+    resample = _FILTERS[spec.interpolation]
+    if cropped or spec.crop == "none":
+        return image.resize((side, side), resample)
+    width, height = image.size
+    scale = spec.resize_px / min(width, height)
+    size = (max(side, round(width * scale)), max(side, round(height * scale)))
+    if size[0] * size[1] > 64 * spec.resize_px**2:
+        raise PictureError(f"{width} x {height} px is too long and thin for a square crop")
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    if size == image.size:
+        return image.crop((left, top, left + side, top + side))
+    # Only what is kept is computed: the crop as the part of the unresized picture that it shows.
+    x, y = width / size[0], height / size[1]
+    box = (left * x, top * y, (left + side) * x, (top + side) * y)
+    return image.resize((side, side), resample, box=box)
+
+
+def _turn_upright(image: Image.Image) -> None:
+    # Damaged EXIF data says nothing about the pixels; they stay as they are stored.
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """One picture of any mode -> mode RGB in sRGB."""
+    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
+        return _from_16_bit(image)
+    if image.mode == "F":
+        raise PictureError("32-bit floating-point pixels have no defined black and white")
+    if image.mode == "LAB":
+        return _convert_profile(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
+    profile = image.info.get("icc_profile")
+    if image.has_transparency_data:
+        image = _on_white(image)
+    elif image.mode not in ("L", "RGB", "CMYK"):
+        image = image.convert("RGB")
+    if profile:
+        try:
+            embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            return _convert_profile(image, embedded)
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            # The profile is damaged or made for another mode: the plain conversion is what any
+            # viewer shows then.
+            pass
+    # Of a picture that is RGB already, convert would make a copy.
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _convert_profile(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    srgb = ImageCms.createProfile("sRGB")
+    if image.mode == "RGB":
+        ImageCms.profileToProfile(image, profile, srgb, inPlace=True)
+        return image
+    converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
+    assert converted is not None  # only inPlace=True returns None
+    return converted
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    rgb = Image.new("RGB", image.size)
+    for box in _bands(image):
+        values = np.asarray(image.crop(box))
+        grey = (values >> 8).clip(0, 255).astype(np.uint8)
+        if "transparency" in image.info:  # one of the values stands for nothing
+            grey[values == image.info["transparency"]] = 255
+        rgb.paste(Image.fromarray(grey).convert("RGB"), box)
+    return rgb
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    opaque = Image.new("RGB", image.size)
+    for box in _bands(image):
+        layer = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        opaque.paste(Image.alpha_composite(white, layer).convert("RGB"), box)
+    return opaque
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """The picture in boxes of some rows each: a copy of one is small."""
+    for top in range(0, image.height, _BAND_PX):
+        yield 0, top, image.width, min(top + _BAND_PX, image.height)

@@ -1,0 +1,340 @@
+"""Guarded promotion: a new model takes the place of the served one only when it is better.
+
+Both are evaluated on the validation split of the same data, here, with the runtime that serves.
+State on disk in, state on disk out; `tod.promotion.generations` says how it survives a cut.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+
+from tod.data.dataset import Dataset
+from tod.errors import ArtifactError, NotPromoted, UsageError
+from tod.format import artifact
+from tod.promotion.generations import (
+    Event,
+    Scores,
+    Shelf,
+    bytes_of,
+    content,
+    locked,
+    look,
+    put_in_place,
+    remove_left,
+    remove_old,
+)
+from tod.runtime.feature_cache import choose_folder
+from tod.training.loop import evaluate
+from tod.training.records import Evaluated, Notice, Promoted, Record, RolledBack
+from tod.training.session import TrainSession
+
+KEEP = 3
+
+
+def promote(
+    new: Path,
+    served: Path,
+    data: Path,
+    *,
+    margin: float = 0.0,
+    keep: int = KEEP,
+    threads: int | None = None,
+    seed: int | None = None,
+    cache: Path | bool = True,
+    require_signature: Path | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Record]:
+    """Replace `served` by `new` if it is better on the validation split of `data`.
+
+    Args:
+        new: a whole model whose classes are those of the served one.
+        served: the file to replace; the first promotion makes it, whatever its accuracy.
+        data: a prepared dataset, or a folder of class folders.
+        margin: so much better the new one has to be; equal is not better.
+        keep: so many generations stay beside the served one.
+        threads: pictures looked at side by side.
+        seed: of a plain folder's split; the new model's, else the served one's.
+        cache: as for `TrainSession.load`.
+        require_signature: a public key; neither model may be one that its holder has not signed.
+        should_stop: asked while pictures are looked at.
+
+    Yields:
+        Progress and notices, and `Promoted` at the end.
+
+    Raises:
+        NotPromoted: it is not better; nothing was changed.
+        ArtifactError: a file is damaged, no whole model, of other classes, cannot be written, or
+            was changed meanwhile by somebody else, or is not signed as required.
+        DataError: the data does not fit the models.
+    """
+    if not 0 <= margin < 1:
+        raise UsageError(f"margin is {margin:g}, wanted 0 to below 1")
+    if keep < 1:
+        raise UsageError(f"keep is {keep}, wanted at least 1")
+    remove_left(served)
+    shelf = look(served)
+    yield from map(Notice, shelf.notices)
+    bytes_new, session = _load(new, threads, cache, require_signature)
+    sessions = [session]
+    bytes_served = None
+    if shelf.sha256 is not None:
+        bytes_served, other = _load_served(shelf, threads, cache, require_signature)
+        _check_alike(session, other)
+        if other.artifact.graphs == session.artifact.graphs:
+            other.store = session.store  # same frozen part, same features: look only once
+        sessions.append(other)
+    paths = [new, shelf.served]
+    dataset, notices = _open(data, paths, sessions, seed, cache)
+    yield from map(Notice, notices)
+    results: list[Evaluated] = []
+    said: set[Record] = set()
+    for one in sessions:
+        results.append((yield from _score(one, dataset, should_stop, said)))
+    _check_same_pictures(results, paths)
+    scores = _scores(results, margin, dataset.digest())
+    _check_better(new, served, scores)
+    with locked(served):
+        event = _settle(served, shelf.sha256, bytes_served, bytes_new, new, scores, keep)
+    yield Promoted(
+        str(new), str(served), event.generation, scores.accuracy, scores.served_accuracy,
+        scores.total, scores.metric,
+    )  # fmt: skip
+
+
+def rollback(
+    served: Path, *, to: int | None = None, require_signature: Path | None = None
+) -> Iterator[Record]:
+    """Put an earlier generation back; called again, the one before it.
+
+    Args:
+        served: the served file; one that was overwritten by hand is kept as a generation.
+        to: the number of a generation, also of one that was rolled back.
+        require_signature: a public key, whose holder has to have signed that generation.
+
+    Raises:
+        ArtifactError: there is none, or it is damaged, no .tod file or not signed as required, or
+            a file cannot be written.
+    """
+    remove_left(served)
+    if not look(served).events:
+        raise ArtifactError(
+            f"{served}: there is no earlier generation",
+            hint="'tod promote' keeps the one that it replaces",
+        )
+    with locked(served):
+        shelf = look(served)
+        yield from map(Notice, shelf.notices)
+        target, data = _target(shelf, to)
+        if target == shelf.generation:
+            raise UsageError(f"{served}: generation {target} is what is served already")
+        # What was found in the served file's place is kept too, and may have been torn.
+        artifact.read(shelf.kept[target], require_signature=require_signature)
+        events, new = _found(shelf, bytes_of(shelf.served) if shelf.sha256 else None)
+        back = Event(
+            what="rolled back", when=_now(), generation=target, sha256=sha256(data).hexdigest()
+        )
+        put_in_place(shelf, (*events, back), data, new)
+        was = events[0].generation if events else shelf.generation
+    yield RolledBack(str(served), target, was)
+
+
+def _load(
+    path: Path, threads: int | None, cache: Path | bool, require_signature: Path | None
+) -> tuple[bytes, TrainSession]:
+    """The bytes of a whole model, and a session of exactly these."""
+    data = bytes_of(path) if path.is_file() else b""
+    session = TrainSession.load(
+        path, threads=threads, cache=cache, require_signature=require_signature
+    )
+    if session.manifest.kind == "checkpoint":
+        raise ArtifactError(
+            f"{path} is a checkpoint, a whole model is wanted",
+            hint=f"tod merge {path} -o model.tod makes one of it",
+        )
+    if session.classes is None:
+        raise ArtifactError(
+            f"{path} was never trained: its classes are open", hint="train it: tod train"
+        )
+    if bytes_of(path) != data:
+        raise ArtifactError(f"{path} was changed while it was read", hint="try again")
+    return data, session
+
+
+def _load_served(
+    shelf: Shelf, threads: int | None, cache: Path | bool, require_signature: Path | None
+) -> tuple[bytes, TrainSession]:
+    try:
+        return _load(shelf.served, threads, cache, require_signature)
+    except ArtifactError as error:
+        if not shelf.events:
+            raise
+        hint = f"'tod rollback {shelf.served}' puts a whole one in its place"
+        raise ArtifactError(error.problem, hint=hint) from error
+
+
+def _check_alike(new: TrainSession, served: TrainSession) -> None:
+    """A program that asks the served model must not get other kinds of answers."""
+    if set(new.classes or ()) != set(served.classes or ()):
+        raise ArtifactError(
+            f"{new.artifact.path} knows the classes {', '.join(new.classes or ())}; "
+            f"{served.artifact.path} those: {', '.join(served.classes or ())}",
+            hint="serve a model of other classes under a name of its own",
+        )
+    losses = new.manifest.loss.name, served.manifest.loss.name
+    if losses[0] != losses[1]:
+        raise ArtifactError(
+            f"{new.artifact.path} answers as {losses[0]} wants it, {served.artifact.path} as "
+            f"{losses[1]}",
+            hint="serve it under a name of its own",
+        )
+
+
+def _open(
+    data: Path,
+    paths: Sequence[Path],
+    sessions: Sequence[TrainSession],
+    seed: int | None,
+    cache: Path | bool,
+) -> tuple[Dataset, list[str]]:
+    """The data, split as the new model's was, so that nothing it was trained on is counted."""
+    known = [s.split_seed for s in sessions]
+    chosen = next(s for s in (seed, *known, 0) if s is not None)
+    folder = choose_folder(data, paths[0], cache)
+    dataset = Dataset.open(data, seed=chosen, cache=folder or False)
+    notices = [] if dataset.cropped else [
+        f"the pictures are split with seed {chosen}, but {path} was trained on the split of seed "
+        f"{found}: some of them are known to it"
+        for path, found in zip(paths, known, strict=False)
+        if found not in (None, chosen)
+    ]  # fmt: skip
+    classes = [session.classes for session in sessions]
+    if len(set(classes)) > 1:
+        notices.append("the classes of the two models are in another order; answers go by name")
+    return dataset, notices
+
+
+def _score(
+    session: TrainSession, dataset: Dataset, should_stop: Callable[[], bool], said: set[Record]
+) -> Generator[Record, None, Evaluated]:
+    """How good a model is; what was said of the pictures once is not said again."""
+    result = None
+    for record in evaluate(session, dataset, should_stop=should_stop):
+        if isinstance(record, Evaluated):
+            result = record
+        elif not isinstance(record, Notice) or record not in said:
+            if isinstance(record, Notice):
+                said.add(record)
+            yield record
+    assert result is not None  # `evaluate` ends with it, or raises
+    return result
+
+
+def _scores(results: Sequence[Evaluated], margin: float, data_sha256: str) -> Scores:
+    new, served = results[0], results[1] if len(results) > 1 else None
+    return Scores(
+        accuracy=new.accuracy,
+        served_accuracy=served.accuracy if served else None,
+        correct=new.correct,
+        served_correct=served.correct if served else None,
+        total=new.total,
+        metric=new.metric,
+        margin=margin,
+        data_sha256=data_sha256,
+    )
+
+
+def _check_same_pictures(results: Sequence[Evaluated], paths: Sequence[Path]) -> None:
+    """Whoever passes over the pictures that are hard for it would be the better one."""
+    if len({result.total for result in results}) > 1:
+        counts = ", ".join(
+            f"{path} {result.total}" for path, result in zip(paths, results, strict=True)
+        )
+        raise NotPromoted(
+            f"not promoted: the models did not answer for the same validation pictures: {counts}",
+            hint="the notices say which pictures were passed over, and why",
+        )
+
+
+def _check_better(new: Path, served: Path, scores: Scores) -> None:
+    if not math.isfinite(scores.accuracy):
+        raise NotPromoted(f"{new} has no finite {scores.metric} on this data")
+    least = scores.served_accuracy
+    if least is None or not math.isfinite(least) or scores.accuracy > least + scores.margin:
+        return
+    counted = scores.metric == "accuracy"
+    parts = [
+        f"{path} has {accuracy:.6g}" + (f" ({right} of {scores.total})" if counted else "")
+        for path, accuracy, right in (
+            (new, scores.accuracy, scores.correct),
+            (served, least, scores.served_correct),
+        )
+    ]
+    wanted = f"more than that and {scores.margin:g}" if scores.margin else "more than that"
+    raise NotPromoted(
+        f"not promoted: {scores.metric} on validation data: {parts[0]}, {parts[1]}; {wanted} is "
+        "wanted",
+        hint=f"{served} stays as it is; train on, or on more pictures",
+    )
+
+
+def _settle(
+    served: Path,
+    evaluated: str | None,
+    bytes_served: bytes | None,
+    bytes_new: bytes,
+    source: Path,
+    scores: Scores,
+    keep: int,
+) -> Event:
+    """Under the lock: put the new model in place, if what it was compared with still serves."""
+    shelf = look(served)
+    if shelf.sha256 != evaluated:
+        raise ArtifactError(
+            f"{served} was changed while the models were compared", hint="try again"
+        )
+    events, files = _found(shelf, bytes_served)
+    last = (*shelf.events, *events)
+    before = shelf.generation if not events else events[0].generation
+    if before is None and last:
+        before = last[-1].generation
+    number = shelf.next_number + len(events)
+    event = Event(
+        what="promoted", when=_now(), generation=number, before=before,
+        sha256=sha256(bytes_new).hexdigest(), source=str(source.resolve()), scores=scores,
+    )  # fmt: skip
+    put_in_place(shelf, (*events, event), bytes_new, {**files, number: bytes_new})
+    remove_old(look(served), keep)
+    return event
+
+
+def _found(shelf: Shelf, data: bytes | None) -> tuple[tuple[Event, ...], dict[int, bytes]]:
+    """The served file as a generation, where it is there and not yet one."""
+    if data is None or shelf.sha256 is None or shelf.generation is not None:
+        return (), {}
+    before = shelf.events[-1].generation if shelf.events else None
+    event = Event(
+        what="found", when=_now(), generation=shelf.next_number, before=before,
+        sha256=shelf.sha256, source=str(shelf.served),
+    )  # fmt: skip
+    return (event,), {event.generation: data}
+
+
+def _target(shelf: Shelf, to: int | None) -> tuple[int, bytes]:
+    """Which generation to put back; by itself the last one before the served that is whole."""
+    if to is not None:
+        return to, content(shelf, to)
+    for number in shelf.earlier():
+        if number in shelf.kept:
+            return number, content(shelf, number)
+    raise ArtifactError(
+        f"{shelf.served}: there is no earlier generation",
+        hint=f"'tod history {shelf.served}' lists what is kept; --to takes one of them",
+    )
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

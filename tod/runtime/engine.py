@@ -1,0 +1,205 @@
+"""Run the three graphs: arrays in, arrays out. The only user of onnxruntime.
+
+Knows graph and tensor names; knows no files, pictures or classes.
+Axes: N pictures, B batch, C classes, S side in pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tod.errors import DeviceError, first_line
+from tod.format.arrays import Arrays
+
+# Graph name, then every input and output by name: what `net_runner -v` prints.
+Observer = Callable[[str, Arrays, Arrays], None]
+
+
+class Engine:
+    """The graphs of one artifact in onnxruntime, each loaded when it is first used.
+
+    `features.onnx` runs in one thread unless told otherwise: callers run several batches at once
+    (see `tod.runtime.features`).
+
+    Args:
+        graphs: ONNX bytes by name.
+        threads: for a step and a prediction. A head's step is too short to be shared out: with
+            two threads on two cores it takes 1.3 to 1.7 times as long at batch 32; one with
+            convolutions takes half as long (docs/performance.md).
+        features_threads: for one run of `features.onnx`.
+        observe: called after each run.
+    """
+
+    def __init__(
+        self,
+        graphs: Mapping[str, bytes],
+        *,
+        threads: int = 1,
+        features_threads: int = 1,
+        observe: Observer | None = None,
+    ) -> None:
+        self._graphs = graphs
+        self.threads = threads
+        self._features_threads = features_threads
+        self._observe = observe
+        self._sessions: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def load(self, graph: str) -> None:
+        """Make the runtime's session of a graph now, not when it is first used."""
+        self._session(graph)
+
+    def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The frozen part, [N, S, S, 3] -> [N, ...]. May be called from several threads at once."""
+        outputs = self.run("features.onnx", {"pixels": pixels})
+        features: NDArray[np.float32] = outputs["features"]
+        return features
+
+    def step(
+        self, tensors: Arrays, inputs: Arrays
+    ) -> tuple[dict[str, NDArray[Any]], float, NDArray[np.float32]]:
+        """One training step.
+
+        Args:
+            tensors: all that it changes.
+            inputs: the other inputs of `train.onnx`, see `Manifest.train_inputs`.
+
+        Returns:
+            The next value of every tensor; the loss before the step; the logits [B, C].
+        """
+        outputs = self.run("train.onnx", {**tensors, **inputs})
+        # onnxruntime gives a 0-d output back as a 0-d array; np.asarray keeps it one.
+        after = {name: np.asarray(outputs[f"next.{name}"]) for name in tensors}
+        return after, float(outputs["loss"]), outputs["logits"]
+
+    def predict(self, parameters: Arrays, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits [B, C] of features [B, ...]."""
+        logits: NDArray[np.float32] = self.run(
+            "predict.onnx", {**parameters, "features": features}
+        )["logits"]
+        return logits
+
+    def run(self, graph: str, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        """Run one graph: every input by name -> every output by name.
+
+        Raises:
+            DeviceError: onnxruntime cannot load or run it here.
+        """
+        session, outputs = self._session(graph)
+        try:
+            results = dict(zip(outputs, session.run(None, feeds), strict=True))
+        except Exception as error:  # onnxruntime's errors share no base class but this
+            raise DeviceError(f"{graph} failed in onnxruntime: {first_line(error)}") from error
+        if self._observe:
+            self._observe(graph, feeds, results)
+        return results
+
+    def _session(self, graph: str) -> tuple[Any, list[str]]:
+        with self._lock:
+            if graph not in self._sessions:
+                features = graph == "features.onnx"
+                threads = self._features_threads if features else self.threads
+                session = _load(self._graphs[graph], graph, threads)
+                self._sessions[graph] = (session, [output.name for output in session.get_outputs()])
+            entry: tuple[Any, list[str]] = self._sessions[graph]
+            return entry
+
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """All calls of one kind of operator, in however many nodes."""
+
+    operator: str
+    calls: int
+    total_ms: float
+
+
+def operator_times(
+    data: bytes, graph: str, feeds: Arrays, *, runs: int, threads: int = 1
+) -> list[OperatorTime]:
+    """Time of each operator, by onnxruntime's own profiler; the slowest first.
+
+    Operators are those that onnxruntime made of the graph's: it fuses some, and adds others that
+    change the layout. Its profiler costs time itself, most where operators are short.
+
+    Args:
+        data: the graph.
+        graph: its name.
+        feeds: every input by name.
+        runs: how many are counted; one before them is not.
+        threads: for a run.
+    """
+    with tempfile.TemporaryDirectory(prefix="tod-profile-") as folder:
+        session = _load(data, graph, threads, profile=str(Path(folder, "run")))
+        for _ in range(1 + runs):
+            session.run(None, feeds)
+        events = json.loads(Path(session.end_profiling()).read_bytes())
+    counted_from = sorted(e["ts"] for e in events if e["name"] == "model_run")[1]
+    found: dict[str, list[float]] = {}
+    for event in events:
+        if event["name"].endswith("_kernel_time") and event["ts"] >= counted_from:
+            found.setdefault(event["args"]["op_name"], []).append(event["dur"] / 1e3)
+    times = [OperatorTime(name, len(took), sum(took)) for name, took in found.items()]
+    return sorted(times, key=lambda time: time.total_ms, reverse=True)
+
+
+def runtime_version() -> str:
+    """The version of onnxruntime on this machine."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def check_runtime(minimum: str) -> None:
+    """Raise DeviceError when onnxruntime here is older than a model's least version."""
+    found = runtime_version()
+    if _version(found) < _version(minimum):
+        raise DeviceError(
+            f"this model wants onnxruntime {minimum} or newer, here is {found}",
+            hint="pip install --upgrade onnxruntime",
+        )
+
+
+def _load(data: bytes, graph: str, threads: int, *, profile: str | None = None) -> Any:
+    # Loading onnxruntime takes longer than `--help` may.
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DeviceError(
+            f"onnxruntime cannot be loaded: {error}", hint="pip install onnxruntime"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Whatever goes wrong is raised; a second copy of it on the terminal helps nobody.
+    options.log_severity_level = 4
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
+    try:
+        # onnxruntime would compute whatever a graph makes of constants while it loads: a few nodes
+        # are enough for gigabytes. Without it ours run as fast, to the same bits.
+        return onnxruntime.InferenceSession(
+            data,
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=["ConstantFolding"],
+        )
+    except Exception as error:  # onnxruntime's errors share no base class but this
+        raise DeviceError(
+            f"onnxruntime {onnxruntime.__version__} cannot load {graph}: {first_line(error)}",
+            hint="run 'tod verify' on the file; upgrade onnxruntime if its version is too old",
+        ) from error
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdecimal())

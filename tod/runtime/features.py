@@ -1,0 +1,308 @@
+"""The frozen part of the network, once per picture.
+
+A picture file is read, decoded, resized and run through `features.onnx` the first time that it is
+asked for; after that its feature row is found in the cache by the hash of its content.
+Axes: N pictures, C classes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from hashlib import sha256
+from itertools import compress, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tod.data.dataset import Dataset, Sample
+from tod.data.file_hashes import FOLDER, Contents
+from tod.data.image import decoder_version, load
+from tod.data.picture_limits import MAX_FILE_BYTES
+from tod.errors import ArtifactError, DataError, PictureError, UsageError
+from tod.format.manifest import InputSpec, Manifest
+from tod.runtime.engine import Engine, runtime_version
+from tod.runtime.feature_cache import FeatureCache
+from tod.system.files import read_regular
+from tod.system.machine import instructions, processor
+
+# Measured, docs/performance.md: the fastest per picture, with a third of the memory that 8 take.
+BATCH = 2
+Pictures = NDArray[np.uint8] | Sequence[str | Path] | str | Path  # uint8 [N, S, S, 3], or files
+
+
+class Features:
+    """Feature rows [N, ...] that are read when they are asked for: rows[numbers], rows[a:b]."""
+
+    def __init__(self, cache: FeatureCache, places: NDArray[np.int64]) -> None:
+        self._cache = cache
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, which: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        return self._cache.take(self._places[which])
+
+
+@dataclass(frozen=True)
+class _Shelf:
+    """The pictures of one folder: their rows, their hashes, and which contents could be read in
+    this run."""
+
+    cache: FeatureCache
+    contents: Contents
+    readable: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    readable: list[str]  # hashes, of files that hold what the dataset says
+    computed: list[str]  # those of them whose rows follow
+    rows: NDArray[np.float32] | None
+
+
+class FeatureStore:
+    """Feature rows of pictures, computed when needed and kept.
+
+    One worker thread per core, each decoding its pictures and running them on one core: reading
+    and decoding overlap with arithmetic by themselves.
+
+    Args:
+        engine: runs `features.onnx`.
+        manifest: of the artifact.
+        workers: how many threads.
+        folder_for: the folder that keeps the features of a dataset; None keeps them in memory.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        manifest: Manifest,
+        *,
+        workers: int,
+        folder_for: Callable[[Dataset], Path | None] = lambda _: None,
+    ) -> None:
+        self._engine = engine
+        self._manifest = manifest
+        self._workers = workers
+        self._folder_for = folder_for
+        self._shelves: dict[tuple[str, bool], _Shelf] = {}
+        self._caches: dict[tuple[Path | None, bool], FeatureCache] = {}
+        self.unreadable: dict[Path, str] = {}
+        """File -> reason, of the pictures that the last `fill` could not read."""
+        self.notices: list[str] = []
+        """What a user should know about the cache that the last `fill` used."""
+
+    def fill(self, dataset: Dataset, samples: Sequence[Sample]) -> Iterator[tuple[int, int]]:
+        """Compute the rows that are missing.
+
+        Yields:
+            Pictures done and pictures to do, after each batch; nothing if none is missing.
+            Whoever stops iterating stops the work, and what was computed is kept.
+
+        Raises:
+            DataError: the dataset's folder has vanished, which is not the fault of each picture.
+        """
+        self.unreadable = {}
+        shelf = self._shelf(dataset)
+        done = failed = 0
+        # Once more where a picture cannot be read but has a twin with the same content.
+        while missing := self._missing(dataset, shelf, samples):
+            total = done + len(missing)
+            batches = (missing[i : i + BATCH] for i in range(0, len(missing), BATCH))
+            with ThreadPoolExecutor(self._workers) as pool:
+                look_at = partial(self._look_at, dataset, shelf)
+                start = partial(pool.submit, look_at)
+                # So many at once, not all: what waits takes memory as well.
+                running = deque(map(start, islice(batches, 8 * self._workers)))
+                try:
+                    while running:
+                        _keep(shelf, running.popleft())
+                        running.extend(map(start, islice(batches, 1)))
+                        done = min(done + BATCH, total)
+                        if failed < (failed := len(self.unreadable)):
+                            _check_there(dataset.root)
+                        yield done, total
+                finally:
+                    pool.shutdown(cancel_futures=True)
+                    for batch in running:
+                        if not batch.cancelled():
+                            _keep(shelf, batch)
+                    shelf.contents.save()
+        self.notices = [*shelf.cache.notices, *shelf.contents.notices]
+        shelf.cache.notices, shelf.contents.notices = [], []
+
+    def keeps(self, dataset: Dataset) -> bool:
+        """Whether the dataset's features are there for the next run as well."""
+        return self._shelf(dataset).cache.on_disk
+
+    def readable(self, dataset: Dataset, samples: Sequence[Sample]) -> list[Sample]:
+        """Those of the samples that `fill` has seen and could read: what `rows` gives rows of."""
+        contents = self._shelf(dataset).readable
+        return [sample for sample in samples if sample.sha256 in contents]
+
+    def rows(self, dataset: Dataset, samples: Sequence[Sample]) -> tuple[Features, NDArray[Any]]:
+        """Features [N, ...] of samples that `fill` has seen and could read, and their answers:
+        labels int64 [N], or targets float32 [N, C]."""
+        shelf, readable = self._shelf(dataset), self.readable(dataset, samples)
+        features = Features(shelf.cache, shelf.cache.places([s.sha256 for s in readable]))
+        if readable and readable[0].targets is not None:
+            return features, np.array([s.targets for s in readable], np.float32)
+        return features, np.array([s.label for s in readable], np.int64)
+
+    def _shelf(self, dataset: Dataset) -> _Shelf:
+        key = (os.path.abspath(dataset.root), dataset.cropped)
+        if key not in self._shelves:
+            # Once: a folder that goes away later ends no run.
+            folder = self._folder_for(dataset)
+            cache = self._cache(folder, dataset.cropped)
+            self._shelves[key] = _Shelf(cache, Contents(dataset.root, folder))
+        return self._shelves[key]
+
+    def _cache(self, folder: Path | None, cropped: bool) -> FeatureCache:
+        shape = self._manifest.backbone.feature_shape
+        if (folder, cropped) not in self._caches:
+            origin = {
+                "graph": self._manifest.members["features.onnx"].sha256,
+                "input": asdict(self._manifest.input),
+                "cropped": cropped,
+                "shape": shape,
+                "runtime": f"onnxruntime {runtime_version()}",
+                "processor": processor(),
+                "instructions": sha256(" ".join(instructions()).encode()).hexdigest()[:16],
+                "decoder": decoder_version(),
+            }
+            cache = FeatureCache(shape, folder=folder, origin=origin)
+            self._caches[folder, cropped] = cache
+        return self._caches[folder, cropped]
+
+    def _missing(self, dataset: Dataset, shelf: _Shelf, samples: Sequence[Sample]) -> list[Sample]:
+        """One sample for each content that was not seen in this run and may still be read; those
+        whose file has not changed since their row was computed are taken as seen."""
+        by_content = {
+            s.sha256: s
+            for s in samples
+            if s.sha256 not in shelf.readable
+            and not (self.unreadable and dataset.root / s.path in self.unreadable)
+        }
+        missing = []
+        for sample in by_content.values():
+            if sample.sha256 in shelf.cache and _unchanged(shelf, sample):
+                shelf.readable.add(sample.sha256)
+            else:
+                missing.append(sample)
+        return missing
+
+    def _look_at(self, dataset: Dataset, shelf: _Shelf, samples: Sequence[Sample]) -> _Batch:
+        """Read some pictures and compute the rows that are not in the cache."""
+        spec = self._manifest.input
+        pixels = np.empty((len(samples), spec.size_px, spec.size_px, 3), np.uint8)
+        readable: list[str] = []
+        computed: list[Sample] = []
+        for sample in samples:
+            try:
+                data = _read(shelf.contents, sample)
+                if sample.sha256 not in shelf.cache:
+                    pixels[len(computed)] = load(data, spec, cropped=dataset.cropped)
+                    computed.append(sample)
+                else:
+                    readable.append(sample.sha256)
+            except PictureError as error:
+                self.unreadable[dataset.root / sample.path] = error.problem
+        if not computed:
+            return _Batch(readable, [], None)
+        rows = self._engine.features(pixels[: len(computed)])
+        wanted = (len(computed), *self._manifest.backbone.feature_shape)
+        if rows.shape != wanted:
+            raise ArtifactError(
+                f"features.onnx gives {list(rows.shape)} numbers, the manifest says {list(wanted)}",
+                hint="export the model again",
+            )
+        # One such row would ruin every parameter; the other pictures are as good as ever.
+        good = np.array([np.isfinite(row).all() for row in rows])
+        for sample in compress(computed, ~good):
+            self.unreadable[dataset.root / sample.path] = "its features are not finite numbers"
+        kept = [sample.sha256 for sample in compress(computed, good)]
+        return _Batch([*readable, *kept], kept, rows[good])
+
+
+def _keep(shelf: _Shelf, batch: Future[_Batch]) -> None:
+    result = batch.result()
+    if result.rows is not None:
+        shelf.cache.add(result.computed, result.rows)
+    shelf.readable.update(result.readable)
+
+
+def _check_there(root: Path) -> None:
+    """After a picture could not be read: is its folder still there?
+
+    Raises:
+        DataError: it is not, or it is empty, as the place of an unmounted disk is.
+    """
+    try:
+        with os.scandir(root) as entries:
+            problem = "" if any(entry.name != FOLDER for entry in entries) else "it is empty now"
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if problem:
+        raise DataError(
+            f"{root}: the folder vanished while its pictures were looked at: {problem}",
+            hint="mount the disk or restore the folder, then start the same command again",
+        )
+
+
+def _unchanged(shelf: _Shelf, sample: Sample) -> bool:
+    try:
+        return shelf.contents.known(sample.path) == sample.sha256
+    except OSError:
+        return False
+
+
+def _read(contents: Contents, sample: Sample) -> bytes:
+    try:
+        data, sha256 = contents.read(sample.path)
+    except OSError as error:
+        raise PictureError(f"cannot be read: {error.strerror}") from error
+    if sha256 != sample.sha256:
+        raise PictureError("its content has changed since the dataset was opened or prepared")
+    return data
+
+
+def picture_features(engine: Engine, spec: InputSpec, pictures: Pictures) -> NDArray[np.float32]:
+    """Features [N, ...] of pixels or of picture files, without remembering them.
+
+    Raises:
+        UsageError: an array that is not uint8 [N, S, S, 3], or no picture at all.
+        PictureError: naming the file and the reason.
+    """
+    if isinstance(pictures, str | Path):
+        pictures = [pictures]
+    if len(pictures) == 0:
+        raise UsageError("no picture was given")
+    if not isinstance(pictures, np.ndarray):
+        pictures = np.stack([_file_pixels(Path(path), spec) for path in pictures])
+    shape = (spec.size_px, spec.size_px, 3)
+    if pictures.shape[1:] != shape or pictures.dtype != np.uint8:
+        raise UsageError(
+            f"wanted uint8 pixels [N, {spec.size_px}, {spec.size_px}, 3], found {pictures.dtype} "
+            f"{list(pictures.shape)}",
+            hint="give picture files instead; they are brought to size",
+        )
+    parts = [engine.features(pictures[i : i + BATCH]) for i in range(0, len(pictures), BATCH)]
+    return np.concatenate(parts)
+
+
+def _file_pixels(path: Path, spec: InputSpec) -> NDArray[np.uint8]:
+    try:
+        return load(read_regular(path, limit_bytes=MAX_FILE_BYTES)[0], spec)
+    except OSError as error:
+        raise PictureError(f"{path}: cannot be read: {error.strerror}") from error
+    except PictureError as error:
+        raise PictureError(f"{path}: {error.problem}") from error

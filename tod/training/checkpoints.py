@@ -1,0 +1,255 @@
+"""The checkpoints of a run: written beside its output, found again, the oldest removed.
+
+A checkpoint is `<stem>_trained_<cycle>.tod`, where the trained model is `<stem>_trained.tod` or
+`<stem>.tod`: runs with outputs of their own keep out of each other's way. The newest is the one
+that was written last; of those written in the same moment, the one of the later cycle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from tod.errors import ArtifactError
+from tod.format import artifact as artifacts
+from tod.format.manifest import GRAPHS, Manifest
+from tod.system.files import remove_unfinished, sync
+from tod.training.records import Notice, Record, Saved
+from tod.training.session import TrainSession
+
+KEEP = 3
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def newest(
+    model: str | Path, output: str | Path | None = None
+) -> tuple[Path | None, tuple[str, ...]]:
+    """Find the newest good checkpoint of a model.
+
+    Args:
+        model: the .tod file that training starts from, or one of its checkpoints.
+        output: the trained model to be, beside which its checkpoints lie; None: `default_output`.
+
+    Returns:
+        The checkpoint, None if there is none; and what a user should know: which files were
+        passed over and why, or that there is no checkpoint.
+
+    Raises:
+        ArtifactError: the model itself cannot be read.
+    """
+    model = Path(model)
+    manifest = artifacts.read_manifest(model)
+    output = default_output(model, manifest) if output is None else Path(output)
+    notices: list[str] = []
+    for path in reversed(_named(output)):
+        try:
+            # A pipe of that name would be waited for.
+            problem = "it is not a file" if not path.is_file() else None
+            problem = problem or _stranger(artifacts.read(path).manifest, manifest)
+        except ArtifactError as error:
+            problem = error.problem.removeprefix(f"{path}: ")
+        if problem is None:
+            return path, tuple(notices)
+        notices.append(f"{path} was passed over: {problem}")
+    where = f"no good checkpoint of {model.name} in {output.parent.resolve()}"
+    begins = "starts from its beginning" if manifest.kind == "model" else "goes on from that file"
+    return None, (*notices, f"{where}: training {begins}")
+
+
+class Checkpoints:
+    """What one run saves: its checkpoints, and its model at the end.
+
+    Args:
+        session: of the run.
+        output: where the trained model is written; checkpoints go beside it. None saves nothing.
+        keep: how many checkpoints stay.
+
+    Attributes:
+        last: the newest checkpoint of this run.
+    """
+
+    def __init__(self, session: TrainSession, output: Path | None, keep: int) -> None:
+        self._output = output
+        self._keep = keep
+        resumed = session.manifest.kind == "checkpoint"
+        self.last: Path | None = session.artifact.path if resumed else None
+        self._failure: ArtifactError | None = None
+
+    def remove_unfinished(self) -> None:
+        """Remove the temporary files of earlier runs that were killed while they wrote."""
+        if self._output is not None:
+            wanted = re.compile(f"{re.escape(self._output.name)}|{_pattern(self._output)}")
+            remove_unfinished(self._output.parent, wanted.fullmatch)
+
+    def save(self, session: TrainSession) -> Iterator[Record]:
+        """Write a checkpoint of the present cycle, unless there is one, then remove those that are
+        too many. One that cannot be written is a notice, once for each reason, and the last one
+        stays."""
+        if self._output is None or self.has(session):
+            return
+        path = _path(self._output, session)
+        try:
+            session.save_checkpoint(path)
+        except ArtifactError as error:
+            if self._failure is None or _reason(error) != _reason(self._failure):
+                stays = f"the last one stays: {self.last}" if self.last else "there is none yet"
+                text = f"{path}: the checkpoint cannot be written: {_reason(error)}; {stays}"
+                yield Notice(text)
+            self._failure = error
+            return
+        self.last, self._failure = path, None
+        others = [other for other in _named(self._output) if other != path]
+        _make_newest(path, others)
+        if len(others) >= self._keep:
+            ours = [other for other in others if _is_ours(other, session.manifest)]
+            for other in ours[: max(0, len(ours) + 1 - self._keep)]:
+                with contextlib.suppress(OSError):
+                    other.unlink()
+        yield Saved("checkpoint", str(path), session.run.cycle)
+
+    def save_model(self, session: TrainSession, ending: TrainSession) -> Iterator[Record]:
+        """Write the trained model; if it cannot be written, a checkpoint of its run.
+
+        Args:
+            session: the trained one.
+            ending: the same with its run still under way: what a checkpoint holds.
+
+        Raises:
+            ArtifactError: the model cannot be written; it says where the best state is.
+        """
+        if self._output is None:
+            return
+        try:
+            session.save(self._output)
+        except ArtifactError as error:
+            yield from self._save_at_any_price(ending)
+            where = f"; the best state is{self.where(ending)}" if self.has(ending) else ""
+            raise ArtifactError(
+                f"{error.problem}{where or self.where(ending)}",
+                hint="make room, then the same command with --resume goes on from the checkpoint"
+                if self.last
+                else "make room, or give another place with -o",
+            ) from error
+        yield Saved("model", str(self._output), ending.run.kept_cycle)
+
+    def has(self, session: TrainSession) -> bool:
+        """Whether the present cycle is in a checkpoint."""
+        if self._output is None or self.last != (path := _path(self._output, session)):
+            return False
+        return path.is_file()
+
+    def where(self, session: TrainSession) -> str:
+        """Where the present state is, as the end of a sentence."""
+        if self._output is None:
+            return ""
+        if self.has(session):
+            return f" in {self.last}"
+        last = f", the last one is {self.last}" if self.last and self.last.is_file() else ""
+        return f"; no checkpoint of it could be saved{last}"
+
+    def _save_at_any_price(self, session: TrainSession) -> Iterator[Record]:
+        """A checkpoint, for which older ones may go; the last good one stays."""
+        if self._output is None or self.has(session):
+            return
+        yield from self.save(session)
+        path = _path(self._output, session)
+        good = [p for p in _named(self._output) if _is_ours(p, session.manifest)]
+        for older in [p for p in good[:-1] if p not in (path, self.last)]:
+            if self._failure is None or _errno(self._failure) not in _NO_ROOM:
+                return
+            with contextlib.suppress(OSError):
+                older.unlink()
+                yield Notice(f"{older} was removed to make room")
+            yield from self.save(session)
+
+
+def default_output(model: Path, manifest: Manifest) -> Path:
+    """Where the trained model goes when nobody says: `<stem>_trained.tod` beside what it is trained
+    from, whether that is a model or a checkpoint."""
+    name = re.fullmatch(r"(.+)_trained_[0-9]+", model.stem) if manifest.kind != "model" else None
+    stem = name[1] if name else Path(manifest.base or model.name).stem
+    return model.parent / f"{stem}_trained.tod"
+
+
+def _stem(output: Path) -> str:
+    return output.stem.removesuffix("_trained")
+
+
+def _path(output: Path, session: TrainSession) -> Path:
+    return output.parent / f"{_stem(output)}_trained_{session.run.cycle}.tod"
+
+
+def _pattern(output: Path) -> str:
+    return re.escape(f"{_stem(output)}_trained_") + r"([0-9]+)\.tod"
+
+
+def _named(output: Path) -> list[Path]:
+    """What has the name of a checkpoint of a trained model to be, the newest last."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in output.parent.iterdir():
+            if name := re.fullmatch(_pattern(output), path.name):
+                with contextlib.suppress(OSError):  # it went away meanwhile
+                    found.append((path.lstat().st_mtime_ns, int(name[1]), path))
+    return [path for _, _, path in sorted(found)]
+
+
+def _stranger(found: Manifest, model: Manifest) -> str | None:
+    """Why a file with a checkpoint's name is not one of this model; None if it is."""
+    if found.kind != "checkpoint":
+        return "it is a whole model, not a checkpoint"
+    if any(found.members[name] != model.members[name] for name in GRAPHS):
+        return "it is of another model: its graphs are others"
+    if found.history != model.history:
+        return "it is of another model with these graphs: it has been trained before in another way"
+    if not artifacts.is_trained_from(found, model):
+        return "it is of another model with these graphs: it was exported in another way"
+    return None
+
+
+def _is_ours(path: Path, model: Manifest) -> bool:
+    """Whether a file may be removed: what is damaged or foreign is not ours to remove."""
+    try:
+        found = artifacts.read_manifest(path) if path.is_file() else None
+    except ArtifactError:
+        return False
+    return found is not None and (_stranger(found, model) is None or _is_behind(found, model))
+
+
+def _is_behind(found: Manifest, model: Manifest) -> bool:
+    """Whether it is of a finished training that the model has in its history: a model that is
+    trained every night would leave some of each night."""
+    before, run = len(found.history), found.run
+    if run is None or before >= len(model.history) or found.history != model.history[:before]:
+        return False
+    then = model.history[before]
+    same = replace(
+        then, batch_size=run.batch_size, lr=run.lr, seed=run.seed, split_seed=run.split_seed,
+        pictures=run.pictures, data_sha256=run.data_sha256, schedule=str(run.schedule),
+        accumulate=run.accumulate,
+    )  # fmt: skip
+    return same == then and run.cycle <= then.cycles and artifacts.is_trained_from(found, model)
+
+
+def _make_newest(path: Path, others: list[Path]) -> None:
+    """A clock that was set back, as that of a board without a battery is at every start, makes no
+    checkpoint older than those before it."""
+    with contextlib.suppress(OSError):
+        latest = max((other.lstat().st_mtime_ns for other in others), default=0)
+        if path.stat().st_mtime_ns <= latest:
+            os.utime(path, ns=(latest + 1, latest + 1))
+            sync(path)
+
+
+def _errno(error: ArtifactError) -> int | None:
+    return error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+
+
+def _reason(error: ArtifactError) -> str:
+    cause = error.__cause__
+    return (cause.strerror if isinstance(cause, OSError) else None) or error.problem

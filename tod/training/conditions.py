@@ -1,0 +1,225 @@
+"""Does it suit now? Power, battery, temperature, time of day, time used, memory.
+
+What is wanted, what was found, and why the one does not go with the other. `tod.training.watch`
+waits.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tod.errors import UsageError
+from tod.system import machine
+from tod.training.records import PauseReason
+
+# What crossed a limit has to come back by so much, or a run would stop and go at the limit.
+COOLER_CELSIUS = 5.0
+FULLER_PERCENT = 5.0
+_ANY = 1e9
+
+
+@dataclass(frozen=True)
+class Window:
+    """A time of the day, in minutes after midnight; the end is not in it, and may be the next day.
+
+    Raises:
+        UsageError: the ends are equal, or no times of a day.
+    """
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.start < 1440 and 0 <= self.end < 1440) or self.start == self.end:
+            raise UsageError(
+                f"between is {self}, two different times from 00:00 to 23:59 are wanted",
+                hint="e.g. 22:00-06:00; leave it out for the whole day",
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Window:
+        """Read "22:00-06:00".
+
+        Raises:
+            UsageError: it is written in another way.
+        """
+        found = re.fullmatch(r"(\d\d?):(\d\d)-(\d\d?):(\d\d)", text, re.ASCII)
+        if not found or int(found[2]) > 59 or int(found[4]) > 59:
+            raise UsageError(
+                f"between is {text!r}, two times are wanted", hint="e.g. --between 22:00-06:00"
+            )
+        hour, minute, end_hour, end_minute = map(int, found.groups())
+        return cls(60 * hour + minute, 60 * end_hour + end_minute)
+
+    def holds(self, minute: int) -> bool:
+        """Whether a minute of the day is in it."""
+        if self.start < self.end:
+            return self.start <= minute < self.end
+        return minute >= self.start or minute < self.end
+
+    def __str__(self) -> str:
+        return f"{_time(self.start)}-{_time(self.end)}"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """When a run may work.
+
+    Attributes:
+        only_on_power: only while a socket or a charger feeds the device.
+        min_battery_percent: only while the battery is at least so full, on power or not; after a
+            pause 5 points more are wanted, at most 100.
+        max_temperature_celsius: only while the hottest sensor says at most this; after a pause 5 C
+            less are wanted.
+        between: only at this time of the day, by the local clock.
+        max_minutes: a run that has worked so long ends with what it has; waiting does not count.
+        max_memory_mb: a run whose process holds more, in resident pages of 10^6 bytes, ends: memory
+            does not come back by waiting.
+        wait: whether to wait until it suits, or to end with `NotNow`.
+        sensors: /sys is looked for below this.
+
+    Raises:
+        UsageError: a limit that cannot be meant.
+    """
+
+    only_on_power: bool = False
+    min_battery_percent: float | None = None
+    max_temperature_celsius: float | None = None
+    between: Window | None = None
+    max_minutes: float | None = None
+    max_memory_mb: float | None = None
+    wait: bool = True
+    sensors: Path = Path("/")
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything is asked for."""
+        return self != Conditions(wait=self.wait, sensors=self.sensors)
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} is {value:g}, a number above 0{' up to 100' if most == 100 else ''} is wanted"
+            for name, value, most in (
+                ("min_battery", self.min_battery_percent, 100),
+                ("max_temperature", self.max_temperature_celsius, _ANY),
+                ("max_minutes", self.max_minutes, _ANY),
+                ("max_memory", self.max_memory_mb, _ANY),
+            )
+            if value is not None and not 0 < value <= most
+        ]
+        if problems:
+            raise UsageError("; ".join(problems))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was found at one moment; None is what this machine does not say.
+
+    Attributes:
+        minute: of the day, by the local clock.
+        worked_s: how long the run has worked.
+    """
+
+    on_power: bool | None
+    battery_percent: float | None
+    temperature_celsius: float | None
+    memory_mb: float | None
+    minute: int
+    worked_s: float
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why it does not suit. `until` says what is waited for; None where waiting does not help, and
+    `hint` says what does."""
+
+    reason: PauseReason
+    text: str
+    until: str | None
+    hint: str = ""
+
+
+def read(sensors: Path, minute: int, worked_s: float) -> Reading:
+    """Read every sensor once."""
+    return Reading(
+        machine.mains_online(sensors),
+        machine.battery_percent(sensors),
+        machine.temperature_celsius(sensors),
+        machine.resident_memory_mb(),
+        minute,
+        worked_s,
+    )
+
+
+def why_not(
+    conditions: Conditions, now: Reading, waiting: PauseReason | None = None
+) -> Obstacle | None:
+    """Why a run may not work, None if it may; what the machine does not say is as is wanted.
+
+    Args:
+        conditions: what is wanted.
+        now: what was found.
+        waiting: why it waits already: what crossed its limit has to come back further.
+    """
+    minutes, memory = conditions.max_minutes, conditions.max_memory_mb
+    if minutes is not None and now.worked_s >= 60 * minutes:
+        text = f"its {minutes:g} minutes are used up (--max-minutes)"
+        return Obstacle("time", text, None, "give it more time; what was looked at is kept")
+    if memory is not None and now.memory_mb is not None and now.memory_mb > memory:
+        text = f"it holds {now.memory_mb:.0f} MB of memory, at most {memory:g} MB are wanted"
+        hint = "fewer --threads need less memory"
+        return Obstacle("memory", f"{text} (--max-memory)", None, hint)
+    window = conditions.between
+    if window is not None and not window.holds(now.minute):
+        text = f"it is {_time(now.minute)}, {window} is wanted (--between)"
+        return Obstacle("hour", text, f"it waits for {_time(window.start)}")
+    if conditions.only_on_power and now.on_power is False:
+        text = "the device is not connected to power (--only-on-power)"
+        return Obstacle("power", text, "it waits until it is")
+    return _battery(conditions, now, waiting) or _temperature(conditions, now, waiting)
+
+
+def _battery(conditions: Conditions, now: Reading, waiting: str | None) -> Obstacle | None:
+    least, found = conditions.min_battery_percent, now.battery_percent
+    if least is None or found is None:
+        return None
+    enough = min(100.0, least + FULLER_PERCENT)
+    if found >= (enough if waiting == "battery" else least):
+        return None
+    text = f"the battery is at {found:g} %, at least {least:g} % is wanted (--min-battery)"
+    return Obstacle("battery", text, f"it waits for {enough:g} %")
+
+
+def _temperature(conditions: Conditions, now: Reading, waiting: str | None) -> Obstacle | None:
+    most, found = conditions.max_temperature_celsius, now.temperature_celsius
+    if most is None or found is None:
+        return None
+    cool = most - COOLER_CELSIUS
+    if found <= (cool if waiting == "temperature" else most):
+        return None
+    text = f"the device has {found:g} C, at most {most:g} C is wanted (--max-temperature)"
+    return Obstacle("temperature", text, f"it waits for {cool:g} C")
+
+
+def absent(conditions: Conditions, now: Reading) -> list[str]:
+    """What was asked for and cannot be read here, and what that means."""
+    return [
+        text
+        for asked, found, text in (
+            (conditions.only_on_power, now.on_power,
+             "nothing here tells whether there is power: --only-on-power counts as met"),
+            (conditions.min_battery_percent, now.battery_percent,
+             "there is no battery here: --min-battery counts as met"),
+            (conditions.max_temperature_celsius, now.temperature_celsius,
+             "no temperature can be read here: --max-temperature counts as met"),
+            (conditions.max_memory_mb, now.memory_mb,
+             "this system does not say what memory is held: --max-memory cannot be kept"),
+        )
+        if asked and found is None
+    ]  # fmt: skip
+
+
+def _time(minute: int) -> str:
+    return f"{minute // 60:02d}:{minute % 60:02d}"

@@ -1,0 +1,145 @@
+"""TrainState: every array that training changes. State in, state out; nothing hidden.
+
+Knows arrays and the manifest's table of tensors; knows no files and no runtime.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tod.format.arrays import BEST, Arrays
+from tod.format.manifest import CLASSES_AXIS, Manifest, Run, Tensor
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """What a training run carries from one cycle to the next.
+
+    Attributes:
+        tensors: everything that a step changes, by name, as the manifest lists it.
+        best: the parameters and statistics to fall back on: those with the best accuracy on the
+            test split or, before the first evaluation, those that the run began with; None outside
+            a run.
+        run: settings and position of the run; None outside a run. The random state is the pair
+            (run.seed, run.cycle): batches are drawn by counter, see `tod.data.splits`.
+    """
+
+    tensors: Arrays
+    best: Arrays | None = None
+    run: Run | None = None
+
+    def parameters(self, manifest: Manifest) -> dict[str, NDArray[Any]]:
+        """The tensors that `predict.onnx` takes: parameters and statistics."""
+        return {tensor.name: self.tensors[tensor.name] for tensor in manifest.model}
+
+    def keep_best(self, manifest: Manifest) -> TrainState:
+        """Take the present parameters as the best ones."""
+        return replace(self, best=self.parameters(manifest))
+
+    def restore_best(self) -> TrainState:
+        """The best parameters in the place of the present ones; unchanged if none was evaluated."""
+        if self.run is None or self.run.best_accuracy is None:
+            return self
+        return self.restore_fallback()
+
+    def restore_fallback(self) -> TrainState:
+        """The parameters to fall back on in the place of the present ones."""
+        return replace(self, tensors={**self.tensors, **(self.best or {})})
+
+    def with_zeros(self, manifest: Manifest) -> TrainState:
+        """Slots and accumulators are zero again, as in a model that was just loaded."""
+        slots = _zeros(manifest, self.tensors, "slot")
+        accumulators = _zeros(manifest, self.tensors, "accumulator")
+        return replace(self, tensors={**self.tensors, **slots, **accumulators})
+
+    def without_run(self, manifest: Manifest) -> TrainState:
+        """Only the model stays."""
+        return TrainState(self.with_zeros(manifest).tensors)
+
+
+def initial(manifest: Manifest, stored: Arrays, *, classes: int, seed: int) -> TrainState:
+    """The state before the first cycle.
+
+    What the artifact stores is taken; what depends on a number of classes that was open at
+    export is made here by the manifest's rule; slots start at zero.
+
+    Args:
+        manifest: the table of tensors.
+        stored: tensors that the artifact carries, possibly none.
+        classes: the number of classes.
+        seed: of the random numbers for new parameters.
+    """
+    # One stream for each tensor: adding a tensor leaves the others as they were.
+    streams = np.random.SeedSequence(seed).spawn(len(manifest.tensors))
+    tensors: dict[str, NDArray[Any]] = {}
+    for tensor, stream in zip(manifest.tensors, streams, strict=True):
+        if tensor.role in ("parameter", "statistic") and tensor.name in stored:
+            tensors[tensor.name] = stored[tensor.name]
+        else:
+            tensors[tensor.name] = _made(tensor, tensor.resolve(classes), stream)
+    return TrainState(tensors)
+
+
+def add_classes(
+    manifest: Manifest, state: TrainState, *, before: int, added: int, seed: int
+) -> TrainState:
+    """The same state for more classes.
+
+    Old rows and their slots stay as they are; new rows are made as in `initial`, new slots are
+    zero. The best parameters are forgotten: their accuracy was one on fewer classes.
+
+    Args:
+        manifest: the table of tensors.
+        state: for the classes so far.
+        before: how many those are.
+        added: how many are new; their rows come last.
+        seed: of the random numbers for new rows.
+    """
+    streams = np.random.SeedSequence(seed).spawn(len(manifest.tensors))
+    tensors: dict[str, NDArray[Any]] = {}
+    for tensor, stream in zip(manifest.tensors, streams, strict=True):
+        value = state.tensors[tensor.name]
+        if CLASSES_AXIS in tensor.shape:
+            axis = tensor.shape.index(CLASSES_AXIS)
+            shape = list(tensor.resolve(before))
+            shape[axis] = added
+            new = _made(tensor, tuple(shape), stream)
+            value = np.concatenate([value, new], axis=axis)
+        tensors[tensor.name] = value
+    return TrainState(tensors)
+
+
+def _made(tensor: Tensor, shape: tuple[int, ...], stream: np.random.SeedSequence) -> NDArray[Any]:
+    """New values by the manifest's rule."""
+    if tensor.init.std == 0:
+        return np.full(shape, tensor.init.mean, tensor.dtype)
+    generator = np.random.Generator(np.random.Philox(stream))
+    noise = generator.standard_normal(shape) * tensor.init.std + tensor.init.mean
+    return noise.astype(tensor.dtype)
+
+
+def _zeros(manifest: Manifest, like: Arrays, role: str) -> dict[str, NDArray[Any]]:
+    wanted = [tensor.name for tensor in manifest.tensors if tensor.role == role]
+    return {name: np.zeros_like(like[name]) for name in wanted}
+
+
+def to_arrays(manifest: Manifest, state: TrainState) -> dict[str, NDArray[Any]]:
+    """The arrays of a state in one flat table, for a checkpoint."""
+    best = {} if state.best is None else {BEST + k: v for k, v in state.best.items()}
+    kept = [tensor.name for tensor in manifest.tensors if tensor.role != "accumulator"]
+    return {**{name: state.tensors[name] for name in kept}, **best}
+
+
+def from_arrays(manifest: Manifest, arrays: Arrays) -> TrainState:
+    """The inverse of `to_arrays`. Accumulators are zero: a checkpoint lies between cycles."""
+    best = {k[len(BEST) :]: v for k, v in arrays.items() if k.startswith(BEST)}
+    tensors = {k: v for k, v in arrays.items() if not k.startswith(BEST)}
+    for tensor in manifest.tensors:
+        if tensor.role == "accumulator":
+            shape = tensor.resolve(manifest.class_count or 0)
+            tensors[tensor.name] = np.zeros(shape, tensor.dtype)
+    return TrainState(tensors, best or None, manifest.run)

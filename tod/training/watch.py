@@ -1,0 +1,116 @@
+"""Look now and then whether it suits, and wait while it does not.
+
+Knows clocks and conditions; knows no training.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable
+
+from tod.training.conditions import Conditions, Obstacle, Reading, absent, read, why_not
+from tod.training.records import Notice, Paused, PauseReason, Record, Resumed
+
+_LOOK_S = 1.0  # a cycle takes a millisecond, reading the sensors takes one as well
+_POLL_S = 2.0  # while it waits
+_ASK_S = 0.2  # a stop request is not to wait for the sensors
+_FIRST_YEAR = 2020  # a clock that says less was never set
+
+
+class Watch:
+    """Looks now and then whether it suits, and waits while it does not.
+
+    Args:
+        conditions: what is wanted; or a function that says why it does not suit, or None, which is
+            asked every time. None: it always suits.
+        monotonic: seconds.
+        local_time: the wall clock's.
+        sleep: for so many seconds.
+    """
+
+    def __init__(
+        self,
+        conditions: Conditions | Callable[[], str | None] | None = None,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        local_time: Callable[[], time.struct_time] = time.localtime,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        nothing = isinstance(conditions, Conditions) and not conditions.asked
+        self._conditions = None if nothing else conditions
+        self._monotonic, self._local_time, self._sleep = monotonic, local_time, sleep
+        self._begun = monotonic()
+        self._waited_s = 0.0
+        self._looked: float | None = None
+
+    def pause(
+        self, save: Callable[[], Iterable[Record]], should_stop: Callable[[], bool]
+    ) -> Generator[Record, None, Obstacle | None]:
+        """Go on at once where it suits; else save, and wait until it does or a stop is asked for.
+
+        Args:
+            save: writes a checkpoint.
+            should_stop: asked five times a second.
+
+        Returns:
+            None where it suits; else why the run has to end, or what it waited for when it was
+            asked to stop.
+        """
+        if isinstance(self._conditions, Conditions) and self._looked is None:
+            yield from map(Notice, self._told(self._conditions))
+        obstacle = self._look()
+        if obstacle is None or should_stop():
+            return obstacle
+        yield from save()
+        wait = not isinstance(self._conditions, Conditions) or self._conditions.wait
+        begun = self._monotonic()
+        while obstacle is not None and not should_stop():
+            if not wait or obstacle.until is None:
+                return obstacle
+            yield Paused(obstacle.reason, f"{obstacle.text}; {obstacle.until}")
+            obstacle = self._wait(obstacle, should_stop)
+        waited_s = self._monotonic() - begun
+        self._waited_s += waited_s
+        if obstacle is None:
+            yield Resumed(round(waited_s, 1))
+        return obstacle
+
+    def _wait(self, obstacle: Obstacle, should_stop: Callable[[], bool]) -> Obstacle | None:
+        """Until there is none, or another one, or a stop is asked for."""
+        polled = self._monotonic()
+        # The reason counts: a temperature that still falls is no news.
+        found: Obstacle | None = obstacle
+        while found is not None and found.reason == obstacle.reason and not should_stop():
+            self._sleep(_ASK_S)
+            own = not isinstance(self._conditions, Conditions)
+            if own or self._monotonic() - polled >= _POLL_S:
+                found = self._look(obstacle.reason)
+                polled = self._monotonic()
+        return found
+
+    def _look(self, waiting: PauseReason | None = None) -> Obstacle | None:
+        if self._conditions is None:
+            return None
+        if not isinstance(self._conditions, Conditions):
+            text = self._conditions()
+            return None if text is None else Obstacle("other", text, "it waits until that is over")
+        now = self._monotonic()
+        if waiting is None and self._looked is not None and now - self._looked < _LOOK_S:
+            return None
+        self._looked = now
+        return why_not(self._conditions, self._read(self._conditions, waiting is not None), waiting)
+
+    def _read(self, conditions: Conditions, waiting: bool) -> Reading:
+        local = self._local_time()
+        # While it waits, time is not used.
+        worked_s = 0.0 if waiting else self._monotonic() - self._begun - self._waited_s
+        return read(conditions.sensors, 60 * local.tm_hour + local.tm_min, worked_s)
+
+    def _told(self, conditions: Conditions) -> list[str]:
+        texts = absent(conditions, self._read(conditions, False))
+        year = self._local_time().tm_year
+        if conditions.between is not None and year < _FIRST_YEAR:
+            texts.append(
+                f"the clock was not set, it says {year}: --between goes by it all the same"
+            )
+        return texts
