@@ -21,7 +21,7 @@ from benchmarks.data import machine
 from model.export import export
 from model.networks.efficientnet import Features
 from model.step.optimizers import SGD
-from tod.data.splits import batch_rows
+from tod.runtime.draws import batch_rows
 from tod.training.session import TrainSession
 
 ROWS, CLASSES, BATCH = 600, 10, 32

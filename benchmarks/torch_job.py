@@ -27,9 +27,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from model.networks import efficientnet as backbones
 from tod.data.dataset import Dataset, Sample
-from tod.data.splits import batch_rows
 from tod.format import artifact
 from tod.format.manifest import InputSpec, Manifest
+from tod.runtime.draws import batch_rows
 from tod.system.machine import available_cores
 from tod.training.state import initial
 

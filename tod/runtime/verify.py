@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tod.data.splits import uniform_noise
 from tod.errors import ArtifactError
 from tod.format import graph, manifest
 from tod.format.artifact import Artifact
+from tod.runtime.draws import uniform_noise
 from tod.runtime.engine import Engine
 
 # Sums in another order, on another processor, differ in the last digits: 2e-6 was seen between

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tod.data.dataset import Dataset, Sample
-from tod.data.splits import Split, batch_rows
+from tod.data.splits import Split
 from tod.errors import DataError, Interrupted, NotNow, TodError, TrainingError, UsageError
 from tod.format.manifest import Run
 from tod.format.schedule import parse as parse_schedule
+from tod.runtime.draws import batch_rows
 from tod.runtime.features import Features
 from tod.training import divergence as guard
 from tod.training.checkpoints import KEEP, Checkpoints

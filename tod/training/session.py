@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tod.data.dataset import Dataset
-from tod.data.splits import Split, uniform_noise
+from tod.data.splits import Split
 from tod.errors import ArtifactError, DataError, TrainingError, UsageError
 from tod.format import artifact as artifacts
 from tod.format.artifact import Artifact
 from tod.format.graph import join_inference
 from tod.format.manifest import HistoryEntry, Manifest, Run
+from tod.runtime.draws import uniform_noise
 from tod.runtime.engine import Engine, Observer, check_runtime, runtime_version
 from tod.runtime.feature_cache import choose_folder
 from tod.runtime.features import Features, FeatureStore, Pictures, picture_features

@@ -25,7 +25,7 @@ class TrainState:
             test split or, before the first evaluation, those that the run began with; None outside
             a run.
         run: settings and position of the run; None outside a run. The random state is the pair
-            (run.seed, run.cycle): batches are drawn by counter, see `tod.data.splits`.
+            (run.seed, run.cycle): batches are drawn by counter, see `tod.runtime.draws`.
     """
 
     tensors: Arrays

@@ -12,8 +12,8 @@ from model.export import export_backbone
 from model.step.losses import BinaryCrossEntropy, MeanSquaredError
 from model.step.optimizers import SGD, Adam, AdamW, RMSprop
 from tests.conftest import make_pictures, run, tiny_backbone
-from tod.data.splits import uniform_noise
 from tod.errors import DataError, Interrupted, UsageError
+from tod.runtime.draws import uniform_noise
 from tod.training.loop import train
 from tod.training.records import CycleDone, Evaluated, Notice, OldClasses
 

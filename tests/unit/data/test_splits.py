@@ -1,13 +1,11 @@
-"""Splits and batches are pure functions with the promised shares."""
+"""Splits are pure functions with the promised shares."""
 
 from collections import Counter
 
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tod.data.splits import FRACTIONS, assign_splits, batch_rows
+from tod.data.splits import FRACTIONS, assign_splits
 
 seeds = st.integers(0, 2**32)
 
@@ -54,33 +52,6 @@ def test_another_seed_is_another_split():
     assert assign_splits(*arguments, seed=1) == assign_splits(*arguments, seed=1)
 
 
-@given(seeds, st.integers(1, 40), st.integers(1, 40), st.integers(1, 8))
-def test_rows_are_dealt_evenly(seed, batch_size, rows, cycles):
-    dealt = [
-        row
-        for cycle in range(1, cycles + 1)
-        for row in batch_rows(seed=seed, cycle=cycle, batch_size=batch_size, rows=rows)
-    ]
-    assert len(dealt) == batch_size * cycles
-    counts = Counter(dealt)
-    assert set(counts) <= set(range(rows))
-    times = [counts[row] for row in range(rows)]
-    assert max(times) - min(times) <= 1
-
-
-def test_batches_are_the_same_in_every_numpy_version():
-    """Recorded with NumPy 2.2.6 and 2.5.5: a run can be resumed after an upgrade."""
-    batch = batch_rows(seed=7, cycle=3, batch_size=6, rows=10)
-    assert batch.tolist() == [6, 1, 4, 8, 3, 2]
-
-
 def test_split_is_the_same_everywhere():
     splits = assign_splits(*pictures([0] * 10), seed=5)
     assert " ".join(split[:2] for split in splits) == "va tr te tr tr tr tr va te tr"
-
-
-@pytest.mark.parametrize("rows", [1, 5])
-def test_a_batch_larger_than_the_data_is_full(rows):
-    batch = batch_rows(seed=0, cycle=1, batch_size=32, rows=rows)
-    assert batch.dtype == np.int64
-    assert batch.shape == (32,)
