@@ -30,7 +30,7 @@ from tests.conftest import TINY_SPEC, make_pictures, run, tiny_backbone
 from tod.data import image
 from tod.data.dataset import Dataset
 from tod.errors import DataError, TrainingError, UsageError
-from tod.format import arrays, artifact, graph, manifest
+from tod.format import arrays, artifact, graph, manifest, manifest_checks
 from tod.format.manifest import Weights
 from tod.runtime.engine import Engine
 
@@ -491,7 +491,7 @@ def test_a_manifest_whose_precision_contradicts_itself(tiny):
     described = artifact.read(tiny).manifest
     wrong = replace(described, backbone=replace(described.backbone, precision="int8"))
     with pytest.raises(tod.TodError, match="precision and parity"):
-        manifest.decode(manifest.encode(wrong), where="x")
+        manifest_checks.decode(manifest.encode(wrong), where="x")
 
 
 def test_the_real_backbone(test_data, lite0_file, tmp_path):

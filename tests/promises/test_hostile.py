@@ -16,7 +16,7 @@ import tod
 from tests.conftest import ROOT
 from tests.support import hostile
 from tod.errors import ArtifactError
-from tod.format import arrays, artifact, container, graph, manifest, wire
+from tod.format import arrays, artifact, container, graph, manifest, manifest_checks, wire
 from tod.format import onnx_messages as onnx_format
 
 CENTRAL, END = b"PK\x01\x02", b"PK\x05\x06"
@@ -279,7 +279,7 @@ def test_manifest_tricks(tiny_file, trick):
     data = change(good)
     assert data != good
     with pytest.raises(ArtifactError, match=message) as caught:
-        manifest.decode(data, where="x.tod")
+        manifest_checks.decode(data, where="x.tod")
     assert "\x1b" not in str(caught.value)
 
 
@@ -372,14 +372,14 @@ def folded(name):
 PEAK = """
 import re, sys
 from pathlib import Path
-from tod import artifact, graph, manifest
+from tod.format import arrays, artifact, graph, manifest_checks
 from tod.runtime.engine import Engine
 from tod.errors import TodError
 folder = Path(sys.argv[1])
 read = {
     ".tod": artifact.read,
     ".onnx": lambda path: graph.inspect(path.read_bytes(), where="x"),
-    ".json": lambda path: manifest.decode(path.read_bytes(), where="x"),
+    ".json": lambda path: manifest_checks.decode(path.read_bytes(), where="x"),
     ".tensors": lambda path: arrays.arrays_from_bytes(path.read_bytes(), where="x"),
     ".folded": lambda path: Engine({"features.onnx": path.read_bytes()}).load("features.onnx"),
 }
@@ -461,7 +461,9 @@ def test_features_of_another_shape_than_declared(tiny, pictures):
     described = json.loads(hostile.members_of(tiny)["manifest.json"])
     described["backbone"]["feature_shape"] = [1]
     members = hostile.members_of(tiny) | {"manifest.json": json.dumps(described).encode()}
-    members["manifest.json"] = manifest.encode(manifest.decode(members["manifest.json"], where=""))
+    members["manifest.json"] = manifest.encode(
+        manifest_checks.decode(members["manifest.json"], where="")
+    )
     tiny.write_bytes(container.pack(list(members.items())))
     dataset = tod.Dataset.open(pictures, cache=False)
     with pytest.raises(ArtifactError, match=r"the manifest says \[\d+, 1\]"):

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from numpy.typing import NDArray
 
 from tod.errors import ArtifactError
-from tod.format import container, graph, signature
+from tod.format import container, graph, manifest_checks, signature
 from tod.format import manifest as manifests
 from tod.format.arrays import Arrays, arrays_from_bytes, arrays_to_bytes, check_arrays
 from tod.format.manifest import GRAPHS, Manifest, Member
@@ -174,7 +174,7 @@ def write(artifact: Artifact, *, slim: bool = False) -> Manifest:
     manifest = replace(artifact.manifest, members=table)
     members[MANIFEST] = manifests.encode(manifest)
     # What could not be read again is not written.
-    manifests.decode(members[MANIFEST], where=str(artifact.path))
+    manifest_checks.decode(members[MANIFEST], where=str(artifact.path))
     _write_members(artifact.path, {n: members[n] for n in (_SLIM_MEMBERS if slim else _MEMBERS)})
     return manifest
 
@@ -222,8 +222,8 @@ def _read_members(
 def _manifest(file: BinaryIO, entry: container.Entry, path: Path) -> Manifest:
     if entry.name != MANIFEST:
         raise ArtifactError(f"{path}: not a readable .tod file: it begins with {entry.name}")
-    manifests.check_size(entry.size_bytes, where=str(path))
-    return manifests.decode(container.content(file, entry, where=str(path)), where=str(path))
+    manifest_checks.check_size(entry.size_bytes, where=str(path))
+    return manifest_checks.decode(container.content(file, entry, where=str(path)), where=str(path))
 
 
 def _find_base(path: Path, manifest: Manifest) -> tuple[Path, dict[str, bytes]]:

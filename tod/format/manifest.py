@@ -1,37 +1,32 @@
 """Everything that a .tod file declares about itself, as frozen records.
 
 Knows JSON and nothing else: no files, no arrays, no runtime. docs/format.md explains the fields.
+A range that is written at a field holds when JSON is read, see `tod.format.manifest_checks`; what
+several fields say together is checked there as well.
 Axes in tensor shapes: an int is fixed; the text "classes" is the number of classes, or of
 outputs where the answers are numbers.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from tod.errors import ArtifactError
 from tod.format.schedule import Schedule
-from tod.system.text import record_problems
 
 SCHEMA = 1
 GRAPHS = ("features.onnx", "train.onnx", "predict.onnx")
 CLASSES_AXIS = "classes"
 LossName = Literal["softmax_cross_entropy", "binary_cross_entropy", "mean_squared_error"]
-# 20 times the manifest of 365 classes; a history of ten years of nights, or 50,000 classes.
-_MAX_JSON_BYTES = 4 << 20
-_SHOWN = 8  # of many problems
-_MAX_TENSORS = 20_000
-_MAX_STATE_BYTES = 1 << 30  # as many as a member may have
-_COUNTS = (
-    "cycles", "cycle", "best_cycle", "eval_every", "patience", "save_every", "stale", "seed",
-    "split_seed",
-)  # fmt: skip
-_MAX_RUN = 1_000_000_000  # cycles and the like
-_MAX_STEP = 1 << 20  # pictures in a step: it is drawn and computed as a whole
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]  # cycles and the like
+Rate = Annotated[float, msgspec.Meta(ge=0)]
+# A rate divided by 2^64 moves nothing any more.
+Halvings = Annotated[int, msgspec.Meta(ge=0, le=64)]
+Side = Annotated[int, msgspec.Meta(ge=1, le=4096)]  # of a picture, px
 
 
 @dataclass(frozen=True)
@@ -45,8 +40,8 @@ class InputSpec:
     normalisation.
     """
 
-    size_px: int
-    resize_px: int
+    size_px: Side
+    resize_px: Side
     interpolation: Literal["bicubic", "bilinear"]
     crop: Literal["center", "none"]
     colour: Literal["rgb", "bgr"]
@@ -154,7 +149,7 @@ class Optimizer:
     biases and norms as well."""
 
     name: str
-    lr: float
+    lr: Rate
     hyperparameters: dict[str, float | bool]
     schedule: Schedule = Schedule()
     backbone_lr: float = 1.0
@@ -178,25 +173,25 @@ class Run:
     rate; `lr` stays as it was given. `pictures` counts those that could be read, by split.
     """
 
-    cycles: int
-    batch_size: int
-    lr: float
-    eval_every: int
+    cycles: Count
+    batch_size: Positive
+    lr: Rate
+    eval_every: Count
     target_accuracy: float
-    patience: int
-    save_every: int
-    seed: int
-    split_seed: int
+    patience: Count
+    save_every: Count
+    seed: Natural
+    split_seed: Natural
     pictures: dict[str, int]
     data_sha256: str
     schedule: Schedule = Schedule()
-    accumulate: int = 1
-    cycle: int = 0
+    accumulate: Positive = 1
+    cycle: Count = 0
     min_loss: float | None = None
     best_accuracy: float | None = None
-    best_cycle: int = 0
-    stale: int = 0
-    halvings: int = 0
+    best_cycle: Count = 0
+    stale: Count = 0
+    halvings: Halvings = 0
 
     @property
     def kept_cycle(self) -> int:
@@ -239,8 +234,8 @@ class Manifest:
     optimizer: Optimizer
     batch_size: int
     accumulate: int | None
-    step_bytes: int
-    tensors: tuple[Tensor, ...]
+    step_bytes: Natural
+    tensors: Annotated[tuple[Tensor, ...], msgspec.Meta(max_length=20_000)]
     noise: tuple[Noise, ...]
     opset: int
     ir_version: int
@@ -278,140 +273,3 @@ def with_classes(manifest: Manifest, names: tuple[str, ...]) -> Manifest:
 def encode(manifest: Manifest) -> bytes:
     """The manifest as indented JSON; equal manifests give equal bytes."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
-
-
-def decode(data: bytes, *, where: str) -> Manifest:
-    """Parse and check a manifest.
-
-    Args:
-        data: JSON bytes.
-        where: the file's name, for error messages.
-
-    Raises:
-        ArtifactError: not a manifest, a newer schema, or contradictory values.
-    """
-    check_size(len(data), where=where)
-    try:
-        # Only what is declared is made of the JSON, so that the rest takes no memory.
-        header = msgspec.json.decode(data, type=_Header)
-        if header.format != "tod":
-            raise ArtifactError(f"{where}: the manifest does not declare the format 'tod'")
-        if header.schema != SCHEMA:
-            raise ArtifactError(
-                f"{where}: it has schema {header.schema}, this program reads {SCHEMA}",
-                hint="upgrade tod on this machine, or export again with this version",
-            )
-        manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{where}: the manifest is not valid: {error}") from error
-    found = problems(manifest)
-    if found:
-        text = "; ".join(found[:_SHOWN])
-        raise ArtifactError(f"{where}: the manifest contradicts itself: {text}")
-    return manifest
-
-
-def check_size(json_bytes: int, *, where: str) -> None:
-    """Refuse a manifest that is too long before it is read."""
-    if json_bytes > _MAX_JSON_BYTES:
-        raise ArtifactError(
-            f"{where}: the manifest has {json_bytes:,} bytes, at most {_MAX_JSON_BYTES:,} are read"
-        )
-
-
-@dataclass(frozen=True)
-class _Header:
-    format: str = ""
-    schema: int = 0
-
-
-def problems(manifest: Manifest) -> list[str]:
-    """Every contradiction inside a well-formed manifest."""
-    # What exceeds a limit would make nonsense, or too much work, of the rest.
-    if found := list(record_problems(manifest)):
-        return found
-    if len(manifest.tensors) > _MAX_TENSORS:
-        return [f"{len(manifest.tensors):,} tensors"]
-    if found := _size_problems(manifest):
-        return found
-    found = _run_problems(manifest)
-    names = [tensor.name for tensor in manifest.tensors]
-    if len(set(names)) != len(names):
-        found.append("two tensors have the same name")
-    if not manifest.parameters:
-        found.append("no tensor is trainable")
-    if set(manifest.members) != {*GRAPHS, "state.safetensors", "vectors.safetensors"}:
-        found.append(f"it lists the members {sorted(manifest.members)}")
-    if manifest.class_names is not None:
-        if manifest.class_count != len(manifest.class_names):
-            found.append("class_count differs from the number of class_names")
-        if len(set(manifest.class_names)) != len(manifest.class_names):
-            found.append("two classes have the same name")
-    least = 2 if manifest.loss.name == "softmax_cross_entropy" else 1
-    if manifest.class_count is not None and manifest.class_count < least:
-        found.append(f"{manifest.class_count} classes; at least {least} are needed")
-    if not 1 <= manifest.input.size_px <= manifest.input.resize_px <= 4096:
-        found.append(f"input {manifest.input.size_px} px of {manifest.input.resize_px} px")
-    weights = manifest.loss.class_weights
-    if isinstance(weights, tuple) and len(weights) != manifest.class_count:
-        found.append(f"{len(weights)} class weights for {manifest.class_count} classes")
-    if (manifest.backbone.precision == "float32") != (manifest.backbone.parity is None):
-        found.append("precision and parity of the frozen part do not fit together")
-    if manifest.base is not None and (
-        manifest.base in (".", "..") or set(manifest.base) & set("/\\")
-    ):
-        found.append(f"its base {manifest.base!r} is not a file name")
-    if manifest.run is not None and not 0 <= manifest.run.halvings <= 64:
-        found.append(f"its learning rate was halved {manifest.run.halvings} times")
-    if manifest.kind == "checkpoint" and (manifest.run is None or manifest.class_names is None):
-        found.append("a checkpoint without its run or its classes")
-    return found
-
-
-def _size_problems(manifest: Manifest) -> list[str]:
-    """Arrays that no file of this format could hold, and no device make."""
-    found, total_bytes = [], 0
-    for tensor in manifest.tensors:
-        axes = [axis for axis in tensor.shape if isinstance(axis, int)]
-        if any(axis != CLASSES_AXIS and axis not in axes for axis in tensor.shape) or any(
-            not 0 < axis <= 1 << 28 for axis in axes
-        ):
-            found.append(f"{tensor.name} has the shape {tensor.shape[:_SHOWN]}")
-        elif len(tensor.shape) > _SHOWN:
-            found.append(f"{tensor.name} has {len(tensor.shape)} axes")
-        else:
-            count = math.prod(tensor.resolve(manifest.class_count or 1))
-            total_bytes += count * (8 if tensor.dtype == "int64" else 4)
-    if total_bytes > _MAX_STATE_BYTES:
-        found.append(f"its tensors have {total_bytes:,} bytes")
-    inputs = {"features": manifest.backbone.feature_shape} | {
-        n.name: n.shape for n in manifest.noise
-    }
-    for name, shape in inputs.items():
-        if len(shape) > _SHOWN or not all(0 < axis <= 1 << 28 for axis in shape):
-            found.append(f"{name} has the shape {shape[:_SHOWN]}")
-        elif math.prod(shape) > 1 << 28:
-            found.append(f"{name} has {math.prod(shape):,} numbers")
-    return found
-
-
-def _run_problems(manifest: Manifest) -> list[str]:
-    """Settings with which nothing can be trained."""
-    found = []
-    numbers = {"step_bytes": manifest.step_bytes + 1}
-    steps = {"batch_size": (manifest.batch_size, manifest.accumulate or 1)}
-    schedules = [manifest.optimizer.schedule]
-    if (run := manifest.run) is not None:
-        steps["run.batch_size"] = run.batch_size, run.accumulate
-        numbers |= {f"run.{name}": getattr(run, name) + 1 for name in _COUNTS}
-        schedules.append(run.schedule)
-    for name, number in numbers.items():
-        if number < 1 or (number > _MAX_RUN and not name.endswith(("seed", "step_bytes"))):
-            found.append(f"{name} is out of range")
-    for name, (size, count) in steps.items():
-        if size < 1 or count < 1 or size * count > _MAX_STEP:
-            found.append(f"{name} is {size} (x {count}), wanted 1 to {_MAX_STEP:,} in all")
-    if manifest.optimizer.lr < 0 or (run is not None and run.lr < 0):
-        found.append("a learning rate is below zero")
-    found += [f"the schedule {s} has {wrong}" for s in schedules if (wrong := s.problem)]
-    return found

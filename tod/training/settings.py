@@ -9,7 +9,8 @@ from typing import Any
 
 from tod.data.dataset import Dataset
 from tod.errors import UsageError
-from tod.format.manifest import Run, problems
+from tod.format.manifest import Run
+from tod.format.manifest_checks import problems
 from tod.training.session import TrainSession
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tod.errors import ArtifactError
-from tod.format import artifact, container, manifest
+from tod.format import artifact, container, manifest, manifest_checks
 from tod.format.arrays import arrays_from_bytes, arrays_to_bytes
 from tod.training.session import TrainSession
 
@@ -48,7 +48,7 @@ def test_read_write_round_trip(tiny):
 
 def test_manifest_round_trip(tiny):
     found = artifact.read(tiny).manifest
-    assert manifest.decode(manifest.encode(found), where="x") == found
+    assert manifest_checks.decode(manifest.encode(found), where="x") == found
 
 
 @settings(max_examples=150, deadline=None)
@@ -101,7 +101,7 @@ def rewrite(path, change):
             lambda m: m.update(
                 {"manifest.json": m["manifest.json"].replace(b'"size_px": 16', b'"size_px": 0')}
             ),
-            "contradicts itself: input 0 px",
+            "manifest is not valid: .*size_px",
         ),
     ],
 )
