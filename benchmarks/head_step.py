@@ -19,7 +19,7 @@ from torch import nn
 
 from benchmarks.data import machine
 from model.export import export
-from model.networks.efficientnet import Features
+from model.networks.backbone import Features
 from model.step.optimizers import SGD
 from tod.runtime.draws import batch_rows
 from tod.training.session import TrainSession

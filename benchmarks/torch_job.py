@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from model.networks import efficientnet as backbones
+from model.networks.backbone import RANDOM
 from tod.data.dataset import Dataset, Sample
 from tod.format import artifact
 from tod.format.manifest import InputSpec, Manifest
@@ -98,7 +99,7 @@ def main(way: str, model: str, folder: str, cycles: int = 60) -> None:
     manifest = artifact.read(model).manifest
     torch.set_num_threads(available_cores())
     torch.set_flush_denormal(way == "best")
-    random = manifest.backbone.weights == backbones.RANDOM
+    random = manifest.backbone.weights == RANDOM
     base = backbones.load(manifest.backbone.name, weights="none" if random else "auto")
     train(way, manifest, base.module, Dataset.open(folder), cycles)
 

@@ -17,7 +17,7 @@ from model.lowering import lowering, memory, refusal
 from model.lowering import torch_reference as verify
 from model.networks import efficientnet as backbones
 from model.networks import trainable
-from model.networks.efficientnet import Backbone, Features
+from model.networks.backbone import Backbone, Features
 from model.networks.network import Network, with_head
 from model.reduce.precision import Precision, Reduced, check_something_is_frozen, reduce
 from model.step.losses import Loss, SoftmaxCrossEntropy

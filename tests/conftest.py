@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from model.export import export_backbone
-from model.networks.efficientnet import Backbone
+from model.networks.backbone import Backbone
 from model.step.optimizers import SGD
 from tod.cli import app as cli
 from tod.cli import net_runner

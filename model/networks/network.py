@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from model.networks import heads
-from model.networks.efficientnet import Backbone
+from model.networks.backbone import Backbone
 from model.transfer_net import TransferNet
 from tod.format.manifest import InputSpec, Weights
 

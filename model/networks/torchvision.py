@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from model.networks.efficientnet import RANDOM, TORCHVISION, Backbone, Features, load_file, sha256
+from model.networks.backbone import RANDOM, TORCHVISION, Backbone, Features, load_file, sha256
 from tod.errors import UsageError, first_line
 from tod.format.manifest import InputSpec, Weights
 from tod.system.names import near_names

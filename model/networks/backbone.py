@@ -1,0 +1,85 @@
+"""What every backbone has in common, wherever it comes from.
+
+Axes: N pictures, S side in pixels, F features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from tod.errors import DataError, UsageError, first_line
+from tod.format.manifest import InputSpec, Weights
+
+Features = Literal["pooled", "logits"]
+TORCHVISION = "torchvision:"
+
+RANDOM = Weights("random numbers (--weights none)", "", "")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained network and all that is known of it.
+
+    Attributes:
+        name: what the user called it.
+        module: float32 [N, 3, S, S], normalised -> features [N, F].
+        feature_count: F.
+        input: how pictures become its input.
+        weights: where they came from.
+        head_name: what the network itself calls the layer that the head stands for; empty when
+            the head gets the logits of that layer.
+    """
+
+    name: str
+    module: nn.Module
+    feature_count: int
+    input: InputSpec
+    weights: Weights
+    head_name: str = ""
+
+
+def resized(spec: InputSpec, size_px: int) -> InputSpec:
+    """The same share of a picture at another size."""
+    resize_px = round(size_px * spec.resize_px / spec.size_px)
+    return replace(spec, size_px=size_px, resize_px=resize_px)
+
+
+def load_file(net: nn.Module, path: Path) -> Weights:
+    """Load a state dict, all of it.
+
+    Raises:
+        UsageError: no such file, or it does not fit.
+        DataError: it cannot be read.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UsageError(
+            f"--weights {path}: no such file",
+            hint="give a file, or auto, or none",
+        ) from None
+    except Exception as error:  # torch.load raises whatever unpickling raises
+        raise DataError(
+            f"--weights {path}: not a readable file of weights: {first_line(error)}",
+            hint="give a file that torch.save wrote from a state dict",
+        ) from error
+    try:
+        net.load_state_dict(state, strict=True)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        lines = str(error).splitlines()
+        raise UsageError(
+            f"--weights {path}: it does not fit this backbone: {' '.join(lines[:3])[:400]}",
+            hint="choose the backbone that the weights were made for with --backbone",
+        ) from error
+    return Weights(f"file {path.name}", sha256(path), "as stated where the file came from")
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
