@@ -30,7 +30,8 @@ from tod.benchmark.results import (
 from tod.benchmark.timing import Timing
 from tod.errors import UsageError
 from tod.format import artifact
-from tod.report.terminal import percent, print_pairs, print_table, progress_bar
+from tod.report.progress import progress_bar
+from tod.report.tables import percent, print_pairs, print_table
 
 _TIMES = ("Median", "Average", "Min", "Max", "p90", "p99")
 _EXPLAINED = """

@@ -48,7 +48,7 @@ def check(
         import msgspec
 
         from tod.data.check import examine, gather
-        from tod.report.terminal import progress_bar
+        from tod.report.progress import progress_bar
         from tod.runtime.feature_cache import choose_folder
         from tod.training.session import TrainSession
 
@@ -105,7 +105,7 @@ def _doubts(
 ) -> list[Doubt]:
     """The labels that a trained model doubts; a bar is shown while features are missing."""
     from tod.data.check import doubtful
-    from tod.report.terminal import progress_bar
+    from tod.report.progress import progress_bar
 
     if session.classes is None or session.manifest.loss.name != "softmax_cross_entropy":
         why = "was never trained" if session.classes is None else "has other answers than one class"
@@ -130,7 +130,7 @@ def _doubts(
 
 
 def _print(dataset: Dataset, findings: list[Finding]) -> None:
-    from tod.report.terminal import print_findings
+    from tod.report.tables import print_findings
 
     rows: list[tuple[str, str, str, str]] = []
     for finding in findings:

@@ -9,7 +9,7 @@ import msgspec
 
 from tod.data.dataset import Dataset
 from tod.errors import UsageError
-from tod.report.terminal import percent, print_table
+from tod.report.tables import percent, print_table
 from tod.runtime.feature_cache import choose_folder
 from tod.runtime.scoring import Evaluation
 from tod.training.session import TrainSession

@@ -15,7 +15,7 @@ from tod.format import artifact as artifacts
 from tod.format import manifest
 from tod.format.artifact import Artifact
 from tod.promotion.generations import Event, Shelf, look
-from tod.report.terminal import print_pairs, print_table
+from tod.report.tables import print_pairs, print_table
 from tod.runtime.feature_cache import cache_files, cache_folder
 
 

@@ -27,7 +27,7 @@ def doctor(
     import msgspec
 
     from tod.format import artifact
-    from tod.report import terminal as report
+    from tod.report.tables import print_findings
     from tod.runtime.doctor import examine, overall
     from tod.system import machine
 
@@ -44,7 +44,7 @@ def doctor(
             "wrong": "this machine cannot train",
         }[verdict]
         rows = [(f.name, f.verdict, f.value, f.advice) for f in findings]
-        report.print_findings("", [*rows, ("verdict", verdict, says, "")])
+        print_findings("", [*rows, ("verdict", verdict, says, "")])
     if wrong:
         raise DeviceError(
             f"this machine cannot train: {', '.join(f.name for f in wrong)}", hint=wrong[0].advice

@@ -178,7 +178,7 @@ def _calibration_pictures(
 
 def _precision(quantize: PrecisionName | None, pictures: Any, force: bool, stack: ExitStack) -> Any:
     from model.reduce.precision import Precision
-    from tod.report.terminal import progress_bar
+    from tod.report.progress import progress_bar
 
     if quantize is None:
         return None

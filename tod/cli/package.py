@@ -69,7 +69,7 @@ def package(
 
     Example: tod package model.tod --no-dataset --runtime system --python-version 3.11
     """
-    from tod.report.terminal import print_table
+    from tod.report.tables import print_table
     from tod.system.machine import require
 
     require("elftools", "workstation")

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from tod.errors import PictureError
-from tod.report.terminal import percent, print_table
+from tod.report.tables import percent, print_table
 from tod.training.session import TrainSession
 
 

@@ -58,7 +58,7 @@ def prepare_dataset(
     from dataset_tools.prepare import prepare
     from tod.data.index import TARGETS_NAME
     from tod.errors import DataError
-    from tod.report.terminal import progress_bar
+    from tod.report.progress import progress_bar
 
     if (Path(source) / TARGETS_NAME).is_file():
         raise UsageError(

@@ -8,7 +8,7 @@ import msgspec
 
 from tod.errors import DeviceError
 from tod.format.artifact import Artifact
-from tod.report.terminal import print_table
+from tod.report.tables import print_table
 from tod.runtime.engine import check_runtime, runtime_version
 from tod.runtime.verify import run_vectors
 

@@ -1,4 +1,4 @@
-"""Records -> a live terminal view, plain lines, or JSON lines. The only user of rich.
+"""Records -> a live terminal view, plain lines, or JSON lines.
 
 Results go to stdout, notices to stderr.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -16,13 +16,10 @@ from typing import IO, Any, Protocol
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
+from tod.report.progress import _progress
 from tod.system.text import shown
 from tod.training.records import (
     CycleDone,
@@ -46,13 +43,6 @@ _REASONS = {
     "patience": "the test accuracy has not risen for too long",
     "interrupted": "interrupted",
     "time": "its time is used up (--max-minutes)",
-}
-# Two spaces between columns.
-_DENSE: dict[str, Any] = {
-    "box": box.SIMPLE_HEAD,
-    "show_edge": False,
-    "pad_edge": False,
-    "padding": (0, 1, 0, 0),
 }
 
 
@@ -147,99 +137,6 @@ def print_tensors(file: IO[str]) -> Callable[[str, Any, Any], None]:
         file.write("\n".join(lines) + "\n")
 
     return observe
-
-
-def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, dense: bool = False
-) -> None:
-    """A table on stdout; columns after the first are aligned to the right. A dense one has no
-    lines between columns, so that ten of them fit a terminal, and a blank line above it."""
-    console = _console()
-    if dense:
-        console.print()
-    if title:
-        console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
-    table = Table(**_DENSE) if dense else Table()
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    console.print(table)
-
-
-def print_findings(title: str, findings: Sequence[tuple[str, str, str, str]]) -> None:
-    """One line for each finding: name, verdict ("ok", "remark", "warn" or "wrong"), value, what to
-    do. One without a name belongs to the one before."""
-    console = _console()
-    if title:
-        console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
-    wide = max(len(name) for name, *_ in findings)
-    long = any(len(verdict) > 5 for _, verdict, *_ in findings)
-    for name, verdict, value, advice in findings:
-        colour = {"ok": "green", "warn": "yellow", "wrong": "red"}.get(verdict, "dim")
-        if not name:
-            console.print(f"    {escape(value)}", soft_wrap=True)
-            continue
-        text = f"{value}; {advice}" if advice else value
-        console.print(
-            f"{name:{wide}}  [{colour}]{verdict:{6 if long else 5}}[/{colour}]  {escape(text)}",
-            soft_wrap=True,
-        )
-
-
-def print_pairs(title: str, pairs: Sequence[tuple[str, str]]) -> None:
-    """Names and values below a title."""
-    console = _console()
-    console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim")
-    grid.add_column(overflow="fold")
-    for name, value in pairs:
-        grid.add_row(f"  {escape(name)}", escape(value))
-    console.print(grid)
-
-
-def _console() -> Console:
-    # A file or a pipe has no width; rich would fold its lines at 80 columns.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-
-
-def progress_bar(stack: ExitStack, label: str) -> Callable[[int, int], None]:
-    """Progress of long work on stderr: a bar on a terminal, a line every tenth elsewhere.
-
-    Returns:
-        A function to call with the number done and the number to do.
-    """
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        return _tenths(label)
-    bar = stack.enter_context(_progress(console))
-    task = bar.add_task(label, total=None)
-    return lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _tenths(label: str) -> Callable[[int, int], None]:
-    shown = 0
-
-    def update(done: int, total: int) -> None:
-        nonlocal shown
-        if (tenth := done * 10 // max(total, 1)) > shown:
-            shown = tenth
-            print(f"{label}: {done} of {total}", file=sys.stderr, flush=True)
-
-    return update
-
-
-def _progress(console: Console, *extra: str) -> Progress:
-    texts = [TextColumn(column) for column in extra]
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        *texts,
-        TimeRemainingColumn(compact=True),
-        console=console,
-    )
 
 
 def _plain(record: Record) -> None:
@@ -349,8 +246,3 @@ def _promoted(record: Promoted) -> str:
     return (
         f"{record.path} serves as generation {record.generation} of {record.served}: {of}{before}"
     )
-
-
-def percent(part: NDArray[Any] | float) -> str:
-    """A ratio as "92.7 %"."""
-    return f"{100 * float(part):.1f} %"

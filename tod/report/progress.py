@@ -1,0 +1,48 @@
+"""Progress of long work on stderr: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def progress_bar(stack: ExitStack, label: str) -> Callable[[int, int], None]:
+    """Progress of long work on stderr: a bar on a terminal, a line every tenth elsewhere.
+
+    Returns:
+        A function to call with the number done and the number to do.
+    """
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        return _tenths(label)
+    bar = stack.enter_context(_progress(console))
+    task = bar.add_task(label, total=None)
+    return lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _tenths(label: str) -> Callable[[int, int], None]:
+    shown = 0
+
+    def update(done: int, total: int) -> None:
+        nonlocal shown
+        if (tenth := done * 10 // max(total, 1)) > shown:
+            shown = tenth
+            print(f"{label}: {done} of {total}", file=sys.stderr, flush=True)
+
+    return update
+
+
+def _progress(console: Console, *extra: str) -> Progress:
+    texts = [TextColumn(column) for column in extra]
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        *texts,
+        TimeRemainingColumn(compact=True),
+        console=console,
+    )
