@@ -1,4 +1,4 @@
-"""`tod benchmark`: figures -> tables, or one JSON object."""
+"""The command `tod benchmark`: figures -> tables, or one JSON object."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-import msgspec
-import numpy as np
+import typer
 
-from tod.benchmark.plan import Plan, benchmark, duel
-from tod.benchmark.results import (
-    Backbone,
-    Benchmark,
-    Comparison,
-    Duel,
-    HeadCycle,
-    Job,
-    Load,
-    Machine,
-    Memory,
-    Profile,
-    Progress,
-    Result,
-    Sustained,
-)
-from tod.benchmark.timing import Timing
+from tod.cli import options
+from tod.cli.frame import stop_requests
 from tod.errors import UsageError
-from tod.format import artifact
 from tod.report.progress import progress_bar
 from tod.report.tables import percent, print_pairs, print_table
+
+if TYPE_CHECKING:
+    from tod.benchmark.plan import Plan
+    from tod.benchmark.results import (
+        Benchmark,
+        Duel,
+        HeadCycle,
+        Job,
+        Load,
+        Machine,
+        Memory,
+        Profile,
+        Progress,
+        Result,
+        Sustained,
+    )
+    from tod.benchmark.timing import Timing
 
 _TIMES = ("Median", "Average", "Min", "Max", "p90", "p99")
 _EXPLAINED = """
@@ -42,7 +42,60 @@ and libraries that processes share, are in it."""
 _Kind = TypeVar("_Kind")
 
 
-def benchmark_files(
+def benchmark(
+    models: Annotated[list[Path], typer.Argument(help="A .tod file, or two to compare.")],
+    data: Annotated[
+        Path | None, typer.Option("-d", "--data", help="Also the whole job on these pictures.")
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Batch sizes of the backbone.")] = "1,2,4,8",
+    threads: Annotated[
+        str | None, typer.Option("-t", "--threads", help="Numbers of threads (default: 1,cores).")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Of each measurement.")] = 1.0,
+    sustained: Annotated[
+        float | None, typer.Option(help="Seconds without a pause: does it get slower?")
+    ] = None,
+    cycles: Annotated[int, typer.Option("-c", "--cycles", help="Of the whole job.")] = 60,
+    profile: Annotated[bool, typer.Option("--profile", help="Also time by operator.")] = False,
+    require_signature: options.RequireSignature = None,
+    as_json: options.AsOneJson = False,
+) -> None:
+    """What a model costs here: loading, backbone, head cycle, whole job, memory.
+
+    Example: tod benchmark transfer_learning.tod -d dataset
+
+    Example: tod benchmark transfer_learning.tod --batch 4,8 --threads 2 --sustained 60 --profile
+
+    Example: tod benchmark before.tod after.tod --json
+    """
+    with stop_requests() as should_stop:
+        from tod.benchmark.plan import Plan
+
+        plan = Plan(
+            batches=_numbers("--batch", batch),
+            threads=() if threads is None else _numbers("--threads", threads),
+            seconds=seconds,
+            sustained_seconds=sustained,
+            cycles=cycles,
+            profile=profile,
+        )
+        _benchmark_files(
+            models, plan, data=data, require_signature=require_signature, as_json=as_json,
+            should_stop=should_stop,
+        )  # fmt: skip
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise UsageError(
+            f"{option} is {text!r}, whole numbers with commas between them are wanted",
+            hint=f"e.g. {option} 1,2",
+        ) from None
+
+
+def _benchmark_files(
     paths: Sequence[Path],
     plan: Plan,
     *,
@@ -56,6 +109,12 @@ def benchmark_files(
     Raises:
         UsageError: more than two models, or something that only one can be asked for.
     """
+    import msgspec
+
+    from tod.benchmark.plan import benchmark, duel
+    from tod.benchmark.results import Duel
+    from tod.format import artifact
+
     if len(paths) > 2:
         raise UsageError(
             f"{len(paths)} files were given; one is measured, or two are compared",
@@ -85,6 +144,8 @@ def benchmark_files(
 
 
 def _collect(records: Iterator[Result | Progress]) -> list[Result]:
+    from tod.benchmark.results import Progress
+
     results: list[Result] = []
     with ExitStack() as stack:
         show = progress_bar(stack, "measured, %")
@@ -101,6 +162,17 @@ def _of(kind: type[_Kind], results: Sequence[Any]) -> tuple[_Kind, ...]:
 
 
 def _benchmark(path: Path, data: Path | None, results: Sequence[Result]) -> Benchmark:
+    from tod.benchmark.results import (
+        Backbone,
+        Benchmark,
+        HeadCycle,
+        Job,
+        Load,
+        Machine,
+        Profile,
+        Sustained,
+    )
+
     return Benchmark(
         model=str(path),
         data=None if data is None else str(data),
@@ -115,6 +187,8 @@ def _benchmark(path: Path, data: Path | None, results: Sequence[Result]) -> Benc
 
 
 def _duel(paths: tuple[Path, Path], results: Sequence[Result]) -> Duel:
+    from tod.benchmark.results import Comparison, Duel, Machine
+
     a, b = map(str, paths)
     return Duel(a, b, _of(Machine, results)[0], _of(Comparison, results))
 
@@ -191,6 +265,8 @@ def _print_head(head: HeadCycle) -> None:
 
 
 def _print_sustained(run: Sustained) -> None:
+    import numpy as np
+
     edges = pairwise(np.linspace(0, run.seconds, len(run.throughput) + 1))
     rows = [
         (f"{low:.3g} - {high:.3g}", f"{rate:.1f}", f"{100 * (rate / run.throughput[0] - 1):+.1f} %")
@@ -213,6 +289,8 @@ def _print_profile(profile: Profile) -> None:
 
 
 def _print_duel(found: Duel) -> None:
+    import numpy as np
+
     print_pairs("A and B in turn", [("A", found.a), ("B", found.b), *_machine_pairs(found.machine)])
     rows = [
         (

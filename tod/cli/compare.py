@@ -1,46 +1,52 @@
-"""`tod compare`: several models on the same pictures."""
+"""The command `tod compare`: several models on the same pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
+import typer
 
-from tod.data.dataset import Dataset
+from tod.cli import options
+from tod.cli.frame import cache_choice
 from tod.errors import UsageError
 from tod.report.tables import percent, print_table
-from tod.runtime.feature_cache import choose_folder
-from tod.runtime.scoring import Evaluation
-from tod.training.session import TrainSession
+
+if TYPE_CHECKING:
+    from tod.runtime.scoring import Evaluation
 
 
-def compare_models(
-    paths: Sequence[Path],
-    data: Path,
-    *,
-    threads: int | None,
-    seed: int | None,
-    cache: Path | bool,
-    require_signature: Path | None = None,
-    as_json: bool,
+def compare(
+    models: Annotated[list[Path], typer.Argument(help=".tod files; the first is the reference.")],
+    data: options.Data,
+    threads: options.Threads = None,
+    seed: options.Seed = None,
+    cache_dir: options.CacheDir = None,
+    no_cache: options.NoCache = False,
+    require_signature: options.RequireSignature = None,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Evaluate every model on the validation split and print a table, class by class.
+    """Accuracy of several models on the same validation pictures, class by class.
 
-    The seed of a plain folder's split is that of the first model that knows one: of what a model
-    was trained on, nothing counts.
-
-    Raises:
-        UsageError: fewer than two models, or models that were split differently.
+    Example: tod compare transfer_learning.tod transfer_learning_trained.tod -d dataset
     """
-    if len(paths) < 2:
+    import msgspec
+
+    from tod.data.dataset import Dataset
+    from tod.runtime.feature_cache import choose_folder
+    from tod.training.session import TrainSession
+
+    cache = cache_choice(cache_dir, no_cache)
+    if len(models) < 2:
         raise UsageError(
             "wanted two models or more", hint="tod compare BEFORE.tod AFTER.tod -d DATA"
         )
     sessions = [
         TrainSession.load(path, threads=threads, cache=cache, require_signature=require_signature)
-        for path in paths
+        for path in models
     ]
+    # Of a plain folder the split of the training is taken, so that no picture of it counts.
     seeds = {s.split_seed for s in sessions if s.split_seed is not None}
     prepared = (data / "dataset.json").is_file()
     if len(seeds) > 1 and seed is None and not prepared:
@@ -49,7 +55,7 @@ def compare_models(
             hint="prepare the data with 'tod prepare-dataset', which fixes the split",
         )
     chosen = seed if seed is not None else min(seeds, default=0)
-    folder = choose_folder(data, paths[0], cache)
+    folder = choose_folder(data, models[0], cache)
     dataset = Dataset.open(data, seed=chosen, cache=folder or False)
     results: list[Evaluation] = []
     for session in sessions:
@@ -60,11 +66,11 @@ def compare_models(
     if as_json:
         rows = [
             {"model": str(p), "accuracy": r.accuracy, "by_class": r.by_class}
-            for p, r in zip(paths, results, strict=True)
+            for p, r in zip(models, results, strict=True)
         ]
         print(msgspec.json.encode(rows).decode())
         return
-    _print(paths, results)
+    _print(models, results)
 
 
 def _print(paths: Sequence[Path], results: Sequence[Evaluation]) -> None:

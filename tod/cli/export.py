@@ -107,7 +107,7 @@ def export(
     """
     for module in ("torch", "onnx", "onnxscript", "efficientnet_pytorch"):
         require(module, "workstation")
-    from tod.cli.describe import describe_export
+    from tod.cli.export_report import describe_export
     from tod.data.dataset import Dataset
 
     own_model()

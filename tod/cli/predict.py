@@ -1,17 +1,42 @@
-"""`tod predict`: class, probability and time of single pictures."""
+"""The command `tod predict`: class, probability and time of single pictures."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
+import typer
 
+from tod.cli import options
 from tod.errors import PictureError
 from tod.report.tables import percent, print_table
-from tod.training.session import TrainSession
+
+if TYPE_CHECKING:
+    from tod.training.session import TrainSession
+
+
+def predict(
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    model: options.Model,
+    top: Annotated[int, typer.Option(help="Classes to show for each picture.", min=1)] = 1,
+    verbose: options.Verbose = False,
+    require_signature: options.RequireSignature = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Class, probability and milliseconds of each picture.
+
+    Example: tod predict -f transfer_learning_trained.tod photo.jpg
+    """
+    from tod.report.terminal import print_tensors
+    from tod.training.session import TrainSession
+
+    observe = print_tensors(sys.stderr if as_json else sys.stdout) if verbose else None
+    session = TrainSession.load(model, observe=observe, require_signature=require_signature)
+    _predict_files(session, pictures, top=top, as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -28,7 +53,7 @@ class Prediction:
     values: tuple[float, ...] = ()
 
 
-def predict_file(session: TrainSession, path: Path, *, top: int = 1) -> Prediction:
+def _predict_file(session: TrainSession, path: Path, *, top: int = 1) -> Prediction:
     """Name the `top` likeliest classes of one picture file.
 
     Raises:
@@ -49,18 +74,22 @@ def predict_file(session: TrainSession, path: Path, *, top: int = 1) -> Predicti
     )
 
 
-def predict_files(session: TrainSession, paths: Sequence[Path], *, top: int, as_json: bool) -> None:
+def _predict_files(
+    session: TrainSession, paths: Sequence[Path], *, top: int, as_json: bool
+) -> None:
     """Predict and print; pictures that cannot be read are named together at the end.
 
     Raises:
         PictureError: at least one picture could not be read.
     """
+    import msgspec
+
     session.state  # noqa: B018 - open classes are one error, not one for each picture
     found: list[Prediction] = []
     unreadable: list[str] = []
     for path in paths:
         try:
-            found.append(predict_file(session, path, top=top))
+            found.append(_predict_file(session, path, top=top))
         except PictureError as error:
             unreadable.append(error.problem)
             continue

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +12,10 @@ import typer
 
 from tod.cli import options
 from tod.cli.frame import cache_choice, check_writable, stop_requests
+from tod.report.tables import print_table, ratio
 
 if TYPE_CHECKING:
+    from tod.promotion.generations import Event, Shelf
     from tod.training.records import Record
 
 Served = Annotated[Path, typer.Argument(help="The .tod file that serves.")]
@@ -75,8 +79,6 @@ def history(served: Served, as_json: options.AsJson = False) -> None:
 
     Example: tod history served.tod
     """
-    from tod.cli.describe import describe_generations
-
     describe_generations(served, as_json=as_json)
 
 
@@ -86,3 +88,61 @@ def _show(records: Iterator[Record], as_json: bool, quiet: bool = False) -> None
     with Report(as_json=as_json, quiet=quiet) as report:
         for record in records:
             report.show(record)
+
+
+def describe_generations(served: Path, *, as_json: bool) -> None:
+    """Print the generations of a served file; as JSON, every change with its scores.
+
+    Raises:
+        ArtifactError: there is neither the file nor a generation of it; or what serves is none of
+            them, and damaged, said below the generations that can take its place.
+    """
+    import msgspec
+
+    from tod.format import artifact as artifacts
+    from tod.promotion.generations import look
+
+    shelf = look(served)
+    if not shelf.events:
+        artifacts.read(served)
+    for notice in shelf.notices:
+        print(f"notice: {notice}", file=sys.stderr)
+    if as_json:
+        found = {
+            "served": str(shelf.served), "sha256": shelf.sha256, "generation": shelf.generation,
+            "kept": {number: str(path) for number, path in shelf.kept.items()},
+            "events": shelf.events,
+        }  # fmt: skip
+        print(msgspec.json.encode(found).decode())
+    elif shelf.events:
+        _print_generations(shelf)
+    else:
+        print(f"{served}: nothing was promoted yet")
+    if shelf.generation is None and shelf.sha256 is not None:
+        artifacts.read(served)
+
+
+def _print_generations(shelf: Shelf) -> None:
+    rows = [
+        (
+            str(number), _minute(event.when), event.what, *_scores(event), event.sha256[:8],
+            "serves" if number == shelf.generation
+            else "kept" if number in shelf.kept else "removed",
+        )
+        for number, event in sorted(shelf.introduced.items())
+    ]  # fmt: skip
+    columns = ("no.", "since", "how", "accuracy", "before", "answers", "SHA-256", "state")
+    print_table(str(shelf.served), columns, rows, dense=True)  # so that it fits 80 columns
+
+
+def _minute(when: str) -> str:
+    """A moment of the log as this machine's clock shows it; "-" where the log does not say it."""
+    try:
+        return f"{datetime.fromisoformat(when).astimezone():%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError):
+        return "-"
+
+
+def _scores(event: Event) -> tuple[str, str, str]:
+    s = event.scores
+    return ("-",) * 3 if s is None else (ratio(s.accuracy), ratio(s.served_accuracy), str(s.total))

@@ -1,19 +1,39 @@
-"""`tod verify`: does this machine compute what the workstation computed?"""
+"""The command `tod verify`: does this machine compute what the workstation computed?"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
+import typer
 
+from tod.cli import options
 from tod.errors import DeviceError
-from tod.format.artifact import Artifact
 from tod.report.tables import print_table
-from tod.runtime.engine import check_runtime, runtime_version
-from tod.runtime.verify import run_vectors
+
+if TYPE_CHECKING:
+    from tod.format.artifact import Artifact
 
 
-def verify(artifact: Artifact, *, as_json: bool, signature_checked: bool = False) -> None:
+def verify(
+    file: Annotated[Path, typer.Argument(help="A .tod file.")],
+    require_signature: options.RequireSignature = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Check hashes, structure and operators, and run the file's test vectors on this machine.
+
+    Example: tod verify transfer_learning.tod
+    """
+    from tod.format import artifact
+
+    verify_artifact(
+        artifact.read(file, require_signature=require_signature), as_json=as_json,
+        signature_checked=require_signature is not None,
+    )  # fmt: skip
+
+
+def verify_artifact(artifact: Artifact, *, as_json: bool, signature_checked: bool = False) -> None:
     """Run the test vectors here and print how far the results are off.
 
     Args:
@@ -24,6 +44,11 @@ def verify(artifact: Artifact, *, as_json: bool, signature_checked: bool = False
     Raises:
         DeviceError: the runtime is too old, or a result differs by more than is allowed.
     """
+    import msgspec
+
+    from tod.runtime.engine import check_runtime, runtime_version
+    from tod.runtime.verify import run_vectors
+
     check_runtime(artifact.manifest.min_onnxruntime)
     verdicts = run_vectors(artifact)
     if as_json:

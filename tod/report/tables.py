@@ -81,3 +81,8 @@ def _console() -> Console:
 def percent(part: NDArray[Any] | float) -> str:
     """A ratio as "92.7 %"."""
     return f"{100 * float(part):.1f} %"
+
+
+def ratio(value: float | None) -> str:
+    """A ratio as "0.9270", or "-" where there is none."""
+    return "-" if value is None else f"{value:.4f}"

@@ -14,7 +14,7 @@ from PIL import Image
 import tod
 from tests.conftest import ROOT, make_pictures, run
 from tests.unit.training.test_divergence import export_contrast
-from tod.cli.describe import describe_generations
+from tod.cli.promote import describe_generations
 from tod.cli.promote import promote as promote_command
 from tod.errors import ArtifactError, DataError, NotPromoted, UsageError
 from tod.promotion.generations import Event, Scores, look

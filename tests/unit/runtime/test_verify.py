@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import run
-from tod.cli.verify import verify
+from tod.cli.verify import verify_artifact
 from tod.errors import ArtifactError, DeviceError
 from tod.format import artifact as artifacts
 from tod.format.arrays import arrays_from_bytes, arrays_to_bytes
@@ -39,7 +39,7 @@ def test_every_output_of_every_graph_is_compared(tiny):
         with_vectors(
             tiny, lambda vectors, name=name: vectors.update({name: one_less(vectors[name])})
         )
-    verify(read(tiny), as_json=True)
+    verify_artifact(read(tiny), as_json=True)
 
 
 def one_more(array):
@@ -56,7 +56,7 @@ def test_the_machine_says_by_how_much_it_differs(tiny, capsys):
         lambda v: v.update({"features.onnx/out.features": v["features.onnx/out.features"] * 1.25}),
     )
     with pytest.raises(DeviceError, match=r"features\.onnx by 0\.2 \(at most 0\.001 is right\)"):
-        verify(artifact, as_json=False)
+        verify_artifact(artifact, as_json=False)
     assert "2.0e-01" in capsys.readouterr().out
 
 
@@ -64,7 +64,7 @@ def test_the_machine_says_by_how_much_it_differs(tiny, capsys):
 def test_json_says_whose_signature_it_is(tiny, capsys, checked):
     for signed in (None, Signature("ed25519", "SHA256:abc", "A" * 88)):
         artifact = replace(read(tiny), signature=signed)
-        verify(artifact, as_json=True, signature_checked=checked and signed is not None)
+        verify_artifact(artifact, as_json=True, signature_checked=checked and signed is not None)
         found = json.loads(capsys.readouterr().out)
         wanted = ("SHA256:abc", checked) if signed else (None, False)
         assert {(v["signed_by"], v["signature_checked"]) for v in found} == {wanted}
@@ -77,14 +77,14 @@ def test_nothing_equals_what_is_not_finite(tiny, value):
     key = "predict.onnx/out.logits"
     artifact = with_vectors(tiny, lambda v: v.update({key: np.full_like(v[key], value)}))
     with pytest.raises(DeviceError, match=r"predict\.onnx by nan"):
-        verify(artifact, as_json=False)
+        verify_artifact(artifact, as_json=False)
 
 
 def test_a_nan_that_this_machine_computes_is_wrong(tiny):
     key = "predict.onnx/in.features"
     artifact = with_vectors(tiny, lambda v: v.update({key: np.full_like(v[key], np.nan)}))
     with pytest.raises(DeviceError, match=r"predict\.onnx by nan"):
-        verify(artifact, as_json=False)
+        verify_artifact(artifact, as_json=False)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_nan_that_this_machine_computes_is_wrong(tiny):
 def test_missing_vectors(tiny, key):
     artifact = with_vectors(tiny, lambda vectors: vectors.pop(key))
     with pytest.raises(ArtifactError, match=f"test vectors are missing: {key}"):
-        verify(artifact, as_json=False)
+        verify_artifact(artifact, as_json=False)
 
 
 def test_no_vectors_at_all_is_one_sentence(tiny):
@@ -128,4 +128,4 @@ def test_vectors_of_another_shape(tiny, key, change):
         vectors[key] = change(vectors[key])
 
     with pytest.raises(ArtifactError, match=r"its test vector is|not of the shape"):
-        verify(with_vectors(tiny, reshape), as_json=False)
+        verify_artifact(with_vectors(tiny, reshape), as_json=False)

@@ -1,0 +1,33 @@
+"""The command `tod merge`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tod.cli import options
+from tod.cli.frame import check_writable
+from tod.errors import UsageError
+
+
+def merge(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, with its base beside it.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The whole model to make.")],
+    require_signature: options.RequireSignature = None,
+) -> None:
+    """Make a whole model of a checkpoint, with its best state.
+
+    Example: tod merge transfer_learning_trained_20.tod -o model.tod
+    """
+    from tod.training.session import TrainSession
+
+    session = TrainSession.load(checkpoint, require_signature=require_signature)
+    if session.manifest.run is None:
+        raise UsageError(f"{checkpoint} is no checkpoint: it is a whole model already")
+    check_writable(output)
+    session.state = session.state.restore_best()
+    session.end_run("merged")
+    session.save(output)
+    print(f"saved model: {output}")
