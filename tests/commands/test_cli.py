@@ -37,6 +37,28 @@ def test_version():
     assert re.fullmatch(r"tod 0\.1\.0, onnxruntime [\d.]+, Python [\d.]+\n", done.stdout)
 
 
+def test_python_m_tod_is_the_command(tiny, tmp_path):
+    for arguments in (["--version"], ["info", tiny, "--json"], ["info", tmp_path / "none.tod"]):
+        module = run("python", "-m", "tod", *arguments)
+        command = run("tod", *arguments)
+        assert module.returncode == command.returncode
+        assert (module.stdout, module.stderr) == (command.stdout, command.stderr)
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "wanted"),
+    [("net_runner", "net_runner --res", "--resume"), ("tod", "tod promo", "promote")],
+)
+def test_a_shell_can_complete(program, words, wanted):
+    assert "--install-completion" in run(program, "--help").stdout
+    asked = {
+        f"_{program.upper()}_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": "1",
+    }
+    assert run(program, env={**os.environ, **asked}).stdout.split() == [wanted]
+
+
 def test_train_and_eval_are_net_runner(tiny, pictures):
     first = run("net_runner", "-f", tiny, "-d", pictures, "-c", 60)
     saved = tiny.with_name("tiny_trained.tod").read_bytes()

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "tod.promotion": TRAINING,
     "tod.benchmark": TRAINING,
     "tod.report": TRAINING,
+    "tod.__main__": ("tod.cli",),
     "tod.cli": (*TRAINING, "tod.promotion", "tod.benchmark", "tod.report"),
     "model.transfer_net": FORMAT,
     "model.networks": ("model.transfer_net", *RUNTIME),

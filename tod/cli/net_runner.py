@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _NICE = 10
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
 @app.command(epilog=EPILOG)
