@@ -17,7 +17,7 @@ from tests.commands.test_cli import COMMANDS
 from tests.conftest import make_pictures, run
 from tests.support.device_package import LAUNCHER
 from tod.data.index import Index
-from tod.format import graph, manifest
+from tod.format import graph, manifest, manifest_checks
 from tod.system import text as limits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -153,9 +153,9 @@ def test_the_format_page_names_every_field(record):
 
 def test_the_format_page_has_the_limits_of_the_code():
     assert f"at\nmost {graph.MAX_OPSET} and {graph.MAX_IR_VERSION} are read" in FORMAT
-    assert f"| `manifest.json` | {manifest._MAX_JSON_BYTES >> 20} MiB" in FORMAT
+    assert f"| `manifest.json` | {manifest_checks._MAX_JSON_BYTES >> 20} MiB" in FORMAT
     assert f"| {limits.MAX_TEXT} characters" in FORMAT
-    assert f"| {limits.MAX_ENTRIES:,}; tensors {manifest._MAX_TENSORS:,} |" in FORMAT
+    assert f"| {limits.MAX_ENTRIES:,}; tensors {manifest.MAX_TENSORS:,} |" in FORMAT
     assert f"included | {graph._MAX_VALUES:,} (" in FORMAT
     assert f"| {graph._MAX_TEXT_BYTES} bytes |" in FORMAT
     assert f"| {graph._MAX_NUMBERS} |" in FORMAT

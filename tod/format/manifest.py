@@ -19,6 +19,7 @@ from tod.format.schedule import Schedule
 SCHEMA = 1
 GRAPHS = ("features.onnx", "train.onnx", "predict.onnx")
 CLASSES_AXIS = "classes"
+MAX_TENSORS = 20_000
 LossName = Literal["softmax_cross_entropy", "binary_cross_entropy", "mean_squared_error"]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -235,7 +236,7 @@ class Manifest:
     batch_size: int
     accumulate: int | None
     step_bytes: Natural
-    tensors: Annotated[tuple[Tensor, ...], msgspec.Meta(max_length=20_000)]
+    tensors: Annotated[tuple[Tensor, ...], msgspec.Meta(max_length=MAX_TENSORS)]
     noise: tuple[Noise, ...]
     opset: int
     ir_version: int
