@@ -19,7 +19,7 @@ from model.step.optimizers import SGD
 from tod.data.splits import shuffle_key
 from tod.runtime.features import FeatureStore
 from tod.training.records import Evaluated
-from tod.training.session import InitName
+from tod.training.settings import InitName
 
 SEEDS = range(3)
 KINDS: tuple[InitName, ...] = ("imprint", "ridge")

@@ -3,9 +3,10 @@
 The whole job::
 
     session = tod.TrainSession.load("transfer_learning.tod")
-    for record in tod.train(session, tod.Dataset.open("dataset")):
-        print(record)
-    session.save("my_model.tod")
+    score = tod.train(session, tod.Dataset.open("dataset"), output="my_model.tod").run()
+    print(score.accuracy)
+
+`tod.records` are what training yields: `for record in tod.train(...)`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tod.data.dataset import Dataset
     from tod.errors import TodError
+    from tod.training import records
+    from tod.training.conditions import Conditions
+    from tod.training.evaluation import evaluate
     from tod.training.loop import train
     from tod.training.session import TrainSession
 
@@ -25,12 +29,18 @@ if TYPE_CHECKING:
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "TodError", "TrainSession", "__version__", "train"]
+__all__ = [
+    "Conditions", "Dataset", "TodError", "TrainSession", "__version__",
+    "evaluate", "records", "train",
+]  # fmt: skip
 
 _HOMES = {
+    "Conditions": "tod.training.conditions",
     "Dataset": "tod.data.dataset",
     "TodError": "tod.errors",
     "TrainSession": "tod.training.session",
+    "evaluate": "tod.training.evaluation",
+    "records": "tod.training",
     "train": "tod.training.loop",
 }
 
@@ -39,7 +49,8 @@ def __getattr__(name: str) -> Any:
     # Loaded when first asked for: every command imports `tod`, and `--help` needs no NumPy.
     if name not in _HOMES:
         raise AttributeError(f"module 'tod' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    home = import_module(_HOMES[name])
+    return getattr(home, name, None) or import_module(f"{_HOMES[name]}.{name}")
 
 
 def __dir__() -> list[str]:

@@ -2,6 +2,7 @@
 
 TodError
 ├── UsageError      2    the command or the call was wrong
+│   └── SettingError     settings that are not allowed
 ├── DataError       3    pictures, class folders, dataset.json
 │   └── PictureError     one picture cannot be read
 ├── ArtifactError   4    a .tod file is damaged, foreign or cannot be written
@@ -50,6 +51,28 @@ def first_line(error: Exception) -> str:
 
 class UsageError(TodError):
     exit_code = 2
+
+
+class SettingError(UsageError):
+    """Settings that are not allowed.
+
+    Args:
+        wrong: name in Python, option on the command line, and what is wrong, which goes on after
+            the name.
+        hint: what to do next.
+    """
+
+    def __init__(self, *wrong: tuple[str, str, str], hint: str = "") -> None:
+        super().__init__("; ".join(f"{name} {text}" for name, _, text in wrong), hint=hint)
+        self.wrong = wrong
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return functools.partial(type(self), *self.wrong, hint=self.hint), ()
+
+    @property
+    def with_options(self) -> str:
+        """The problem as it is said to who gave options."""
+        return "; ".join(f"{option} {text}" for _, option, text in self.wrong)
 
 
 class DataError(TodError):

@@ -53,7 +53,7 @@ def test_without_cycles_it_only_evaluates(tiny, pictures):
 def test_settings_of_training_without_training_are_said(tiny, pictures):
     done = runner(tiny, pictures, "-s", 5, "--lr", 0.1)
     assert done.returncode == 0
-    assert "nothing is trained without -c: save_every, lr not used" in done.stderr
+    assert "nothing is trained without -c: --save-every, --lr not used" in done.stderr
 
 
 def test_trained_twice_with_another_seed_it_still_validates_on_unseen_pictures(tiny, pictures):
@@ -236,7 +236,7 @@ def test_mistakes(tiny, pictures, tmp_path):
     table = [
         ([tiny, pictures, "-c", "x"], 2, "Invalid value"),
         ([tiny, pictures, "-c", "-3"], 2, "cycles is -3"),
-        ([tiny, pictures, "-c", 1, "-b", 0], 2, "batch_size is 0"),
+        ([tiny, pictures, "-c", 1, "-b", 0], 2, "--batch-size is 0"),
         ([tiny, pictures, "-c", 1, "--lr", "nan"], 2, "lr is nan"),
         ([tiny, pictures, "-t", 0], 2, "threads is 0, at least 1"),
         ([tiny, pictures, "--json", "-q"], 2, "exclude each other"),

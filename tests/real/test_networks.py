@@ -52,7 +52,7 @@ def test_it_exports_agrees_and_trains(tmp_path, name):
     )  # fmt: skip
     assert made.differences.largest < TOLERANCE
     assert made.manifest.step_bytes > 0
-    session = TrainSession.load(made.path).train()
+    session = TrainSession.load(made.path)
     session.bind(["a", "b", "c"])
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (6, side, side, 3), np.uint8)

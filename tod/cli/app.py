@@ -27,7 +27,6 @@ from tod.cli.predict import predict
 from tod.cli.prepare_dataset import prepare_dataset
 from tod.cli.promote import history, promote, rollback
 from tod.cli.sign import sign
-from tod.cli.train import HELP as TRAIN_HELP
 from tod.cli.train import train
 from tod.cli.verify import verify
 
@@ -55,12 +54,12 @@ def version(
         raise typer.Exit
 
 
-def _add(name: str, command: Callable[..., Any], panel: str, help: str | None = None) -> None:
-    app.command(name, epilog=EPILOG, rich_help_panel=panel, help=help)(command)
+def _add(name: str, command: Callable[..., Any], panel: str) -> None:
+    app.command(name, epilog=EPILOG, rich_help_panel=panel)(command)
 
 
 _USE, _MODELS, _SERVE, _WORKSTATION = "Train and use", "Models", "Serve", "Workstation"
-_add("train", train, _USE, TRAIN_HELP)
+_add("train", train, _USE)
 _add("eval", evaluate, _USE)
 _add("predict", predict, _USE)
 _add("check", check, _USE)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tod.errors import ArtifactError, Interrupted, TodError, UsageError
+from tod.errors import ArtifactError, Interrupted, SettingError, TodError, UsageError
 from tod.system.text import shown
 
 EPILOG = (
@@ -94,7 +94,8 @@ def guarded(command: Callable[[], None]) -> None:
     except TodError as error:
         if debug:
             raise
-        _print_error(error.problem, error.hint)
+        problem = error.with_options if isinstance(error, SettingError) else error.problem
+        _print_error(problem, error.hint)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         _print_error("interrupted", "")

@@ -1,38 +1,27 @@
-"""The options that several commands share: one meaning, one text."""
+"""The options that several commands share: one meaning, one text; and those of tables of settings.
+
+A command takes a whole table as one parameter, and `expand` makes the options of it.
+"""
 
 from __future__ import annotations
 
-from enum import Enum
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from tod.cli.frame import KEY_VARIABLE
-from tod.format.schedule import EXAMPLES as SCHEDULES
-
-
-class InitKind(str, Enum):
-    imprint = "imprint"
-    ridge = "ridge"
-
+from tod.system.settings import Setting, rows
+from tod.training.settings import Settings
 
 Model = Annotated[
     Path, typer.Option("-f", "--model", help="A .tod file: exported, checkpoint or trained.")
 ]
 Data = Annotated[
     Path, typer.Option("-d", "--data", help="A prepared dataset, or a folder of class folders.")
-]
-Cycles = Annotated[
-    int | None,
-    typer.Option("-c", "-e", "--cycles", help="Training cycles in total; 0 only evaluates."),
-]
-SaveEvery = Annotated[
-    int | None,
-    typer.Option("-s", "--save-every", help="Save a checkpoint beside the output every N cycles."),
-]
-Keep = Annotated[
-    int | None, typer.Option(help="How many checkpoints stay; older ones are removed (default: 3).")
 ]
 Resume = Annotated[
     bool,
@@ -47,13 +36,13 @@ Verbose = Annotated[
         "-v", "--verbose", help="Print the first 10 elements of each graph's inputs and outputs."
     ),
 ]
-Batch = Annotated[int | None, typer.Option("-b", "--batch-size", help="Pictures in a batch.")]
 Threads = Annotated[
     int | None,
     typer.Option(
         "-t", "--threads", help="Pictures looked at side by side (default: one per core)."
     ),
 ]
+Seed = Annotated[int | None, typer.Option(help=rows(Settings)["seed"].text)]
 Output = Annotated[
     Path | None,
     typer.Option("-o", "--output", help="Trained model (default: <model>_trained.tod beside it)."),
@@ -61,73 +50,6 @@ Output = Annotated[
 Inference = Annotated[
     Path | None,
     typer.Option("-i", "--inference", help="Also write one ONNX file: pixels to probabilities."),
-]
-EvalEvery = Annotated[
-    int | None, typer.Option(help="Cycles between evaluations on the test split (default: 20).")
-]
-Target = Annotated[
-    float | None, typer.Option(help="Stop when the test accuracy is above this (default: 0.9).")
-]
-Patience = Annotated[
-    int | None, typer.Option(help="Stop after K evaluations without a rise; 0 never (default: 0).")
-]
-Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate (default: the model's).")]
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        help="Of batches, a new head, a plain folder's split (default: the model's split, else 0)."
-    ),
-]
-Accumulate = Annotated[
-    int | None,
-    typer.Option(
-        help="Batches in a cycle, whose mean gradient makes one step (default: the model's)."
-    ),
-]
-LrSchedule = Annotated[
-    str | None,
-    typer.Option("--schedule", help=f"Of the learning rate (default: the model's): {SCHEDULES}."),
-]
-Init = Annotated[
-    InitKind | None,
-    typer.Option(
-        "--init", help="Set the head from the pictures before the first cycle, in closed form."
-    ),
-]
-AddClasses = Annotated[
-    bool,
-    typer.Option(
-        "--add-classes", help="Folders that the model does not know become new classes of it."
-    ),
-]
-OnlyOnPower = Annotated[
-    bool, typer.Option("--only-on-power", help="Work only while a socket or a charger feeds it.")
-]
-MinBattery = Annotated[
-    float | None,
-    typer.Option("--min-battery", help="Work only with so many percent in the battery."),
-]
-MaxTemperature = Annotated[
-    float | None,
-    typer.Option("--max-temperature", help="Work only while no sensor is hotter, in Celsius."),
-]
-Between = Annotated[
-    str | None, typer.Option(help="Work only at this time of the day: 22:00-06:00.")
-]
-MaxMinutes = Annotated[
-    float | None,
-    typer.Option(help="End with what was reached after so many minutes of work."),
-]
-MaxMemory = Annotated[
-    float | None,
-    typer.Option("--max-memory", help="End when the process holds more MB of memory."),
-]
-NoWait = Annotated[
-    bool,
-    typer.Option(
-        "--no-wait",
-        help="End with code 8 instead of waiting until it suits; training saves a checkpoint.",
-    ),
 ]
 Nice = Annotated[bool, typer.Option("--nice", help="Let other programs go first (nice 10).")]
 CacheDir = Annotated[
@@ -151,3 +73,68 @@ Quiet = Annotated[
     bool,
     typer.Option("-q", "--quiet", help="Only the final accuracy; what goes wrong is still said."),
 ]
+
+
+def expand(command: Callable[..., None]) -> Callable[..., None]:
+    """Make a parameter whose type is a dataclass into one option for each of its fields.
+
+    Fields of `tod.system.settings` take option, help and default from their row; where a table has
+    such rows, other fields are no options, and its `panel` is the heading above them. Fields of
+    other dataclasses are annotated as typer's parameters are.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    parameters: list[inspect.Parameter] = []
+    tables: dict[str, tuple[type, list[str]]] = {}
+    for parameter in signature.parameters.values():
+        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation):
+            made = _parameters(parameter.annotation)
+            tables[parameter.name] = (parameter.annotation, [p.name for p in made])
+        else:
+            made = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+        parameters += made
+
+    def call(**given: Any) -> None:
+        filled = {
+            parameter: table(**{name: given.pop(name) for name in names})
+            for parameter, (table, names) in tables.items()
+        }
+        command(**filled, **given)
+
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {}
+    return call
+
+
+def _parameters(table: type) -> list[inspect.Parameter]:
+    unset = {field.name: field.default for field in fields(table)}
+    if settings := rows(table):
+        panel = vars(table).get("panel")
+        return [_parameter(row, unset[name], panel) for name, row in settings.items()]
+    hints = get_type_hints(table, include_extras=True)
+    return [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, annotation=hints[name],
+            default=inspect.Parameter.empty if default is MISSING else default,
+        )
+        for name, default in unset.items()
+    ]  # fmt: skip
+
+
+def _parameter(row: Setting, unset: Any, panel: str | None) -> inspect.Parameter:
+    """The option of one setting. Its range is checked with the table, where all problems are found
+    at once."""
+    kind: Any = row.kind
+    names = [*row.short, row.option]
+    if kind is bool:
+        names = [f" /{row.option}"] if unset else names
+    else:
+        kind = (Literal[row.choices] if row.choices else kind) | None
+    # The choices would take the room of the options' names.
+    metavar = "<name>" if row.choices else None
+    option = typer.Option(
+        *names, help=row.text, show_default=False, metavar=metavar, rich_help_panel=panel
+    )
+    return inspect.Parameter(
+        row.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, option], default=unset
+    )

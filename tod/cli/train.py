@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
+from tod.cli import options
+from tod.cli.net_runner import Job, run
+from tod.training.conditions import Conditions
+from tod.training.settings import Settings
 
-from tod.cli import net_runner
 
-# The options of net_runner, one by one the same; only without -c this one trains.
-train: Callable[..., None] = wraps(net_runner.net_runner)(lambda **given: net_runner.run(**given))
-# The docstring of net_runner came along.
-HELP = """Train a model on pictures, or continue a checkpoint; the same as net_runner -c 60.
+@options.expand
+def train(
+    job: Job,
+    settings: Settings,
+    conditions: Conditions,
+    resume: options.Resume = False,
+    output: options.Output = None,
+) -> None:
+    """Train a model on pictures, or continue a checkpoint; the same as net_runner -c 60.
 
-Example: tod train -f transfer_learning.tod -d dataset -c 60 -s 20
-"""
+    Example: tod train -f transfer_learning.tod -d dataset -c 60 -s 20
+    """
+    run(job, settings, conditions, resume=resume, output=output)

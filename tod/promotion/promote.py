@@ -28,7 +28,7 @@ from tod.promotion.generations import (
     remove_old,
 )
 from tod.runtime.feature_cache import choose_folder
-from tod.training.loop import evaluate
+from tod.training.evaluation import evaluate
 from tod.training.records import Evaluated, Notice, Promoted, Record, RolledBack
 from tod.training.session import TrainSession
 

@@ -21,8 +21,8 @@ from tod.format.manifest import GRAPHS, Manifest
 from tod.system.files import remove_unfinished, sync
 from tod.training.records import Notice, Record, Saved
 from tod.training.session import TrainSession
+from tod.training.settings import history_entry
 
-KEEP = 3
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -228,11 +228,12 @@ def _is_behind(found: Manifest, model: Manifest) -> bool:
     if run is None or before >= len(model.history) or found.history != model.history[:before]:
         return False
     then = model.history[before]
-    same = replace(
-        then, batch_size=run.batch_size, lr=run.lr, seed=run.seed, split_seed=run.split_seed,
-        pictures=run.pictures, data_sha256=run.data_sha256, schedule=str(run.schedule),
-        accumulate=run.accumulate,
+    same = history_entry(
+        run, stopped=then.stopped, validation_accuracy=then.validation_accuracy,
+        runtime=then.runtime,
     )  # fmt: skip
+    progress = ("cycles", "kept_cycle", "test_accuracy", "halvings")
+    same = replace(same, **{name: getattr(then, name) for name in progress})
     return same == then and run.cycle <= then.cycles and artifacts.is_trained_from(found, model)
 
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from tod.errors import UsageError
 from tod.system import machine
+from tod.system.settings import check, flag, refused, setting
 from tod.training.records import PauseReason
 
 # What crossed a limit has to come back by so much, or a run would stop and go at the limit.
 COOLER_CELSIUS = 5.0
 FULLER_PERCENT = 5.0
-_ANY = 1e9
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Window:
     """A time of the day, in minutes after midnight; the end is not in it, and may be the next day.
 
     Raises:
-        UsageError: the ends are equal, or no times of a day.
+        SettingError: the ends are equal, or no times of a day.
     """
 
     start: int
@@ -33,23 +33,23 @@ class Window:
 
     def __post_init__(self) -> None:
         if not (0 <= self.start < 1440 and 0 <= self.end < 1440) or self.start == self.end:
-            raise UsageError(
-                f"between is {self}, two different times from 00:00 to 23:59 are wanted",
+            raise refused(
+                Conditions, "between",
+                f"is {self}, two different times from 00:00 to 23:59 are wanted",
                 hint="e.g. 22:00-06:00; leave it out for the whole day",
-            )
+            )  # fmt: skip
 
     @classmethod
     def parse(cls, text: str) -> Window:
         """Read "22:00-06:00".
 
         Raises:
-            UsageError: it is written in another way.
+            SettingError: it is written in another way.
         """
         found = re.fullmatch(r"(\d\d?):(\d\d)-(\d\d?):(\d\d)", text, re.ASCII)
         if not found or int(found[2]) > 59 or int(found[4]) > 59:
-            raise UsageError(
-                f"between is {text!r}, two times are wanted", hint="e.g. --between 22:00-06:00"
-            )
+            problem = f"is {text!r}, two times are wanted"
+            raise refused(Conditions, "between", problem, hint="e.g. 22:00-06:00")
         hour, minute, end_hour, end_minute = map(int, found.groups())
         return cls(60 * hour + minute, 60 * end_hour + end_minute)
 
@@ -65,7 +65,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Conditions:
-    """When a run may work.
+    """When a run may work: a table of settings, and where the sensors are.
 
     Attributes:
         only_on_power: only while a socket or a charger feeds the device.
@@ -73,7 +73,8 @@ class Conditions:
             pause 5 points more are wanted, at most 100.
         max_temperature_celsius: only while the hottest sensor says at most this; after a pause 5 C
             less are wanted.
-        between: only at this time of the day, by the local clock.
+        between: only at this time of the day, by the local clock; a text such as "22:00-06:00"
+            becomes a `Window`.
         max_minutes: a run that has worked so long ends with what it has; waiting does not count.
         max_memory_mb: a run whose process holds more, in resident pages of 10^6 bytes, ends: memory
             does not come back by waiting.
@@ -81,16 +82,29 @@ class Conditions:
         sensors: /sys is looked for below this.
 
     Raises:
-        UsageError: a limit that cannot be meant.
+        SettingError: a limit that is not allowed.
     """
 
-    only_on_power: bool = False
-    min_battery_percent: float | None = None
-    max_temperature_celsius: float | None = None
-    between: Window | None = None
-    max_minutes: float | None = None
-    max_memory_mb: float | None = None
-    wait: bool = True
+    panel: ClassVar = "Conditions: when it may work"
+
+    only_on_power: bool = flag("Work only while a socket or a charger feeds it.")
+    min_battery_percent: float | None = setting(
+        "Work only with so many percent in the battery.", option="--min-battery", above=0, most=100
+    )
+    max_temperature_celsius: float | None = setting(
+        "Work only while no sensor is hotter, in Celsius.", option="--max-temperature", above=0
+    )
+    between: Window | str | None = setting("Work only at this time of the day: 22:00-06:00.")
+    max_minutes: float | None = setting(
+        "End with what was reached after so many minutes of work.", above=0
+    )
+    max_memory_mb: float | None = setting(
+        "End when the process holds more MB of memory.", option="--max-memory", above=0
+    )
+    wait: bool = setting(
+        "End with code 8 instead of waiting until it suits; training saves a checkpoint.",
+        option="--no-wait", unset=True,
+    )  # fmt: skip
     sensors: Path = Path("/")
 
     @property
@@ -98,19 +112,15 @@ class Conditions:
         """Whether anything is asked for."""
         return self != Conditions(wait=self.wait, sensors=self.sensors)
 
+    @property
+    def window(self) -> Window | None:
+        """The time of the day."""
+        return Window.parse(self.between) if isinstance(self.between, str) else self.between
+
     def __post_init__(self) -> None:
-        problems = [
-            f"{name} is {value:g}, a number above 0{' up to 100' if most == 100 else ''} is wanted"
-            for name, value, most in (
-                ("min_battery", self.min_battery_percent, 100),
-                ("max_temperature", self.max_temperature_celsius, _ANY),
-                ("max_minutes", self.max_minutes, _ANY),
-                ("max_memory", self.max_memory_mb, _ANY),
-            )
-            if value is not None and not 0 < value <= most
-        ]
-        if problems:
-            raise UsageError("; ".join(problems))
+        check(self)
+        # Frozen, but not yet out of the hands of its maker: equal times make equal conditions.
+        object.__setattr__(self, "between", self.window)
 
 
 @dataclass(frozen=True)
@@ -171,7 +181,7 @@ def why_not(
         text = f"it holds {now.memory_mb:.0f} MB of memory, at most {memory:g} MB are wanted"
         hint = "fewer --threads need less memory"
         return Obstacle("memory", f"{text} (--max-memory)", None, hint)
-    window = conditions.between
+    window = conditions.window
     if window is not None and not window.holds(now.minute):
         text = f"it is {_time(now.minute)}, {window} is wanted (--between)"
         return Obstacle("hour", text, f"it waits for {_time(window.start)}")

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from tod.errors import ArtifactError, DataError, TrainingError, UsageError
 from tod.format import artifact as artifacts
 from tod.format.artifact import Artifact
 from tod.format.graph import join_inference
-from tod.format.manifest import HistoryEntry, Manifest, Run
+from tod.format.manifest import Manifest, Run
 from tod.runtime.draws import uniform_noise
 from tod.runtime.engine import Engine, Observer, check_runtime, runtime_version
 from tod.runtime.feature_cache import choose_folder
@@ -30,11 +30,11 @@ from tod.runtime.scoring import Answers, Evaluation, answers_of, score
 from tod.system.files import write_whole
 from tod.system.machine import available_cores
 from tod.training.closed_form import imprint, ridge
+from tod.training.settings import InitName, history_entry
 from tod.training.state import TrainState, add_classes, from_arrays, initial, to_arrays
 
 # A prediction takes so many rows at once that their features stay below this.
 _PREDICT_BYTES = 1 << 20
-InitName = Literal["imprint", "ridge"]
 
 
 class TrainSession:
@@ -69,7 +69,6 @@ class TrainSession:
             folder_for=lambda dataset: choose_folder(dataset.root, artifact.path, cache),
         )
         self._state: TrainState | None = None
-        self._training = False
         self._head_is_new = False
         self._class_weights: NDArray[np.float32] | None = None
         if self.manifest.kind == "checkpoint":
@@ -267,16 +266,6 @@ class TrainSession:
         elif asked is not None:
             self._class_weights = np.array(asked, np.float32)
 
-    def train(self) -> TrainSession:
-        """Switch to training: `step` is allowed."""
-        self._training = True
-        return self
-
-    def eval(self) -> TrainSession:
-        """Switch to evaluation: `step` is refused. A session starts like this."""
-        self._training = False
-        return self
-
     def step(
         self, pictures: Pictures, labels: Sequence[Any] | Answers, *, lr: float | None = None
     ) -> float:
@@ -290,8 +279,6 @@ class TrainSession:
         Returns:
             The loss before the step.
         """
-        if not self._training:
-            raise UsageError("the session is in evaluation mode", hint="call session.train() first")
         rate = self.manifest.optimizer.lr if lr is None else lr
         features = picture_features(self.engine, self.manifest.input, pictures)
         steps = int(self.state.tensors["optimizer.step"])
@@ -393,23 +380,11 @@ class TrainSession:
             stopped: why it ended.
             validation_accuracy: of the parameters that stay.
         """
-        run = self.run
-        entry = HistoryEntry(
-            cycles=run.cycle,
-            kept_cycle=run.kept_cycle,
-            batch_size=run.batch_size,
-            lr=run.lr,
-            seed=run.seed,
-            split_seed=run.split_seed,
+        entry = history_entry(
+            self.run,
             stopped=stopped,
-            pictures=run.pictures,
-            data_sha256=run.data_sha256,
-            test_accuracy=run.best_accuracy,
             validation_accuracy=validation_accuracy,
             runtime=f"onnxruntime {runtime_version()}",
-            schedule=str(run.schedule),
-            accumulate=run.accumulate,
-            halvings=run.halvings,
         )
         history = (*self.manifest.history, entry)
         self.manifest = replace(self.manifest, history=history, run=None)

@@ -1,51 +1,101 @@
-"""Settle the settings of a training run: given, or from the checkpoint, or the default."""
+"""The settings of a training run: one table, and what each of them is in a run.
+
+`Settings` is what was given; `settle` makes of it the `Run` that a checkpoint keeps: given, or from
+the checkpoint, or from the model, or the default. Imports nothing heavy, so that a command line can
+be made of the table.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from tod.data.dataset import Dataset
 from tod.errors import UsageError
-from tod.format.manifest import Run
+from tod.format.manifest import HistoryEntry, Manifest, Run
 from tod.format.manifest_checks import problems
-from tod.training.session import TrainSession
+from tod.format.schedule import EXAMPLES, parse
+from tod.system.settings import flag, refused, rows, setting
+
+if TYPE_CHECKING:
+    from tod.data.dataset import Dataset
+    from tod.training.session import TrainSession
+
+InitName = Literal["imprint", "ridge"]
+_MODEL = "the model's"
 
 
-def check(given: Mapping[str, float]) -> None:
-    """Refuse settings that cannot be meant, all of them at once.
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What can be asked of a run; None where nothing was. `Run` holds what a checkpoint keeps."""
 
-    Raises:
-        UsageError: what was given, and what is wanted.
-    """
-    least = {
-        "accumulate": 1,
-        "batch_size": 1,
-        "cycles": 0,
-        "eval_every": 0,
-        "keep": 1,
-        "patience": 0,
-        "save_every": 0,
-        "seed": 0,
+    panel: ClassVar = "Training"
+
+    cycles: int | None = setting(
+        "Training cycles in total; 0 only evaluates.", "-c", "-e", default=60, least=0
+    )
+    save_every: int | None = setting(
+        "Save a checkpoint beside the output every N cycles, 0 for none.", "-s",
+        default=0, least=0,
+    )  # fmt: skip
+    keep: int | None = setting(
+        "Number of checkpoints that stay; older ones are removed.", default=3, least=1, kept=False
+    )
+    batch_size: int | None = setting(
+        "Pictures in a batch.", "-b", default_from=_MODEL, least=1, exact=True
+    )
+    eval_every: int | None = setting(
+        "Cycles between evaluations on the test split, 0 for none.", default=20, least=0, exact=True
+    )
+    target_accuracy: float | None = setting(
+        "Stop when the test accuracy is above this.", default=0.9, least=0, most=1
+    )
+    patience: int | None = setting(
+        "Stop after K evaluations without a rise of the test accuracy; 0 never.", default=0, least=0
+    )
+    lr: float | None = setting("Learning rate.", default_from=_MODEL, above=0, exact=True)
+    schedule: str | None = setting(
+        f"Learning-rate schedule: {EXAMPLES}.", default_from=_MODEL, exact=True
+    )
+    accumulate: int | None = setting(
+        "Batches in a cycle, whose mean gradient makes one step.", default_from=_MODEL, least=1,
+        exact=True,
+    )  # fmt: skip
+    init: InitName | None = setting(
+        "Set the head from the pictures before the first cycle, in closed form: imprint or ridge.",
+        kept=False,
+    )
+    add_classes: bool = flag("Folders that the model does not know become new classes of it.")
+    seed: int | None = setting(
+        "Random seed for batches, new head and split.", default=0,
+        default_from="the model's split, else 0", least=0, exact=True,
+    )  # fmt: skip
+
+
+def default(name: str) -> Any:
+    """What holds where a setting is not given, and neither checkpoint nor model says it."""
+    return rows(Settings)[name].default
+
+
+def _of_model(manifest: Manifest) -> dict[str, Any]:
+    """The settings whose defaults the model says."""
+    return {
+        "batch_size": manifest.batch_size,
+        "lr": manifest.optimizer.lr,
+        "schedule": manifest.optimizer.schedule,
+        "accumulate": manifest.accumulate or 1,
     }
-    problems = [
-        f"{name} is {given[name]}, at least {bound} is wanted"
-        for name, bound in least.items()
-        if given.get(name, bound) < bound
-    ]
-    if not 0 < given.get("lr", 1) < math.inf:
-        problems.append(f"lr is {given['lr']}, a number above 0 is wanted")
-    if not 0 <= given.get("target_accuracy", 0) <= 1:
-        problems.append(f"target_accuracy is {given['target_accuracy']}, wanted 0 to 1")
-    if problems:
-        raise UsageError("; ".join(problems))
 
 
-def settle(
-    session: TrainSession, dataset: Dataset, given: Mapping[str, Any]
-) -> tuple[Run, list[str]]:
+def _kept(settings: Settings) -> dict[str, Any]:
+    """What was given and a checkpoint keeps, as `Run` holds it."""
+    names = [name for name, row in rows(Settings).items() if row.kept]
+    given = {n: value for n in names if (value := getattr(settings, n)) is not None}
+    if "schedule" in given:
+        given["schedule"] = parse(given["schedule"])
+    return given
+
+
+def settle(session: TrainSession, dataset: Dataset, settings: Settings) -> tuple[Run, list[str]]:
     """Settle every setting: given, or from the checkpoint, or the default.
 
     Returns:
@@ -56,21 +106,8 @@ def settle(
     """
     manifest = session.manifest
     earlier = session.state.run
-    run = earlier or Run(
-        cycles=60,
-        batch_size=manifest.batch_size,
-        lr=manifest.optimizer.lr,
-        schedule=manifest.optimizer.schedule,
-        accumulate=manifest.accumulate or 1,
-        eval_every=20,
-        target_accuracy=0.9,
-        patience=0,
-        save_every=0,
-        seed=0,
-        split_seed=dataset.seed,
-        pictures={},
-        data_sha256="",
-    )
+    given = _kept(settings)
+    run = earlier or _fresh(manifest)
     run = replace(run, **given, split_seed=dataset.seed, data_sha256=dataset.digest())
     # Found out now, not after the work: what could not be read again is not written.
     if wrong := problems(replace(manifest, run=run)):
@@ -78,7 +115,10 @@ def settle(
     if earlier is not None and earlier.lr != run.lr:
         run = replace(run, halvings=0)  # the new rate is meant as it was given
     if run.accumulate > 1 and manifest.accumulate is None:
-        raise UsageError("this model cannot add up batches", hint="export it with --accumulate N")
+        raise refused(
+            Settings, "accumulate", f"is {run.accumulate}, this model cannot add up batches",
+            hint="export it with --accumulate N",
+        )  # fmt: skip
     notices = []
     if not dataset.cropped and session.split_seed not in (None, dataset.seed):
         notices.append(
@@ -87,7 +127,7 @@ def settle(
         )
     if earlier is None:
         return run, notices
-    exact = ("batch_size", "lr", "eval_every", "seed", "schedule", "accumulate")
+    exact = [name for name, row in rows(Settings).items() if row.exact]
     pairs = [(name, getattr(earlier, name), getattr(run, name)) for name in exact]
     changed = [f"{name} {old} -> {new}" for name, old, new in pairs if old != new]
     if changed:
@@ -100,3 +140,23 @@ def settle(
     if earlier.data_sha256 != run.data_sha256:
         notices.append("the pictures or their split are not those that the checkpoint has seen")
     return run, notices
+
+
+def history_entry(
+    run: Run, *, stopped: str, validation_accuracy: float | None, runtime: str
+) -> HistoryEntry:
+    """What a trained model says of a run that ended: of the run, what the two records share."""
+    shared = {f.name for f in fields(Run)} & {f.name for f in fields(HistoryEntry)}
+    of_run = {name: getattr(run, name) for name in shared}
+    return HistoryEntry(**of_run | {
+        "cycles": run.cycle, "kept_cycle": run.kept_cycle, "schedule": str(run.schedule),
+        "test_accuracy": run.best_accuracy, "stopped": stopped,
+        "validation_accuracy": validation_accuracy, "runtime": runtime,
+    })  # fmt: skip
+
+
+def _fresh(manifest: Manifest) -> Run:
+    """A run to which nothing was given."""
+    kept = {name: row.default for name, row in rows(Settings).items() if row.kept}
+    empty: dict[str, Any] = {"split_seed": 0, "pictures": {}, "data_sha256": ""}
+    return Run(**kept | _of_model(manifest) | empty)

@@ -21,7 +21,8 @@ from tod.data.dataset import Dataset
 from tod.data.file_hashes import Contents
 from tod.errors import Interrupted, UsageError
 from tod.runtime.feature_cache import FeatureCache, cache_files, choose_folder
-from tod.training.loop import evaluate, train
+from tod.training.evaluation import evaluate
+from tod.training.loop import train
 from tod.training.records import CycleDone, Evaluated, FeaturesDone, Notice
 
 ORIGIN = {"graph": "abc", "shape": (3,)}

@@ -524,4 +524,4 @@ def test_resume_on_the_command_line(tiny, pictures):
     assert run(*command, "-i", tiny.with_name("model.onnx")).returncode == 0
     assert not left.exists()
     only = run("net_runner", "-f", tiny, "-d", pictures, "--resume", "--keep", 2)
-    assert "nothing is trained without -c: keep, resume not used" in only.stderr
+    assert "nothing is trained without -c: --keep, --resume not used" in only.stderr

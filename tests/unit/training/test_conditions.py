@@ -18,12 +18,12 @@ import tod
 from tests.conftest import run
 from tod.cli.app import app
 from tod.cli.net_runner import app as net_runner_app
-from tod.cli.net_runner import net_runner
 from tod.errors import Interrupted, NotNow, UsageError
 from tod.format.artifact import read
 from tod.training.checkpoints import newest
 from tod.training.conditions import COOLER_CELSIUS, Conditions, Reading, Window, absent, why_not
-from tod.training.loop import evaluate, train
+from tod.training.evaluation import evaluate
+from tod.training.loop import train
 from tod.training.records import CycleDone, FeaturesDone, Notice, Paused, Resumed, Saved, Stopped
 from tod.training.watch import Watch
 
@@ -343,14 +343,17 @@ def test_a_stop_request_while_pictures_wait(tiny, pictures):
     assert of(records, FeaturesDone)
 
 
-def test_mistakes_in_the_options(tiny, pictures):
-    for options, message in (
-        ({"between": "22"}, "between is '22'"),
-        ({"min_battery": 200.0}, "min_battery is 200"),
-        ({"max_minutes": -1.0}, "max_minutes is -1"),
+def test_mistakes_are_named_as_their_user_wrote_them(tiny, pictures, call):
+    for keyword, option, value in (
+        ("between", "--between", "22"),
+        ("min_battery_percent", "--min-battery", 200.0),
+        ("max_minutes", "--max-minutes", -1.0),
     ):
-        with pytest.raises(UsageError, match=message):
-            net_runner(tiny, pictures, **options)
+        with pytest.raises(UsageError, match=f"^{keyword} is "):
+            Conditions(**{keyword: value})
+        done = call("net_runner", "-f", tiny, "-d", pictures, option, value, cwd=tiny.parent)
+        assert done.returncode == 2
+        assert f"{option} is " in done.stderr
 
 
 def test_tod_eval_waits_and_ends_by_the_same_options(tiny, pictures, tmp_path):

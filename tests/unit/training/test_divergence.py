@@ -26,6 +26,7 @@ from tod.format.manifest import Weights
 from tod.training import divergence as guard
 from tod.training.loop import train
 from tod.training.records import CycleDone, Evaluated, Notice, Saved
+from tod.training.settings import Settings
 
 MODELS = {
     "momentum": {"optimizer": SGD(0.1), "accumulate": 2},
@@ -212,7 +213,7 @@ def test_nothing_of_a_bad_step_stays(models, numbers):
     """Slots, the count of steps and half-filled accumulators are as in a new optimizer."""
     session = tod.TrainSession.load(models / "momentum.tod")
     session.match(tod.Dataset.open(numbers))
-    run = tod.training.settings.settle(session, tod.Dataset.open(numbers), {})[0]
+    run = tod.training.settings.settle(session, tod.Dataset.open(numbers), Settings())[0]
     good = replace(session.state, run=run).keep_best(session.manifest)
     broken = {
         name: np.full_like(a, 7 if a.dtype == np.int64 else np.nan)

@@ -9,7 +9,8 @@ import pytest
 import tod
 from tod.errors import DataError, Interrupted, TrainingError, UsageError
 from tod.format.artifact import read
-from tod.training.loop import evaluate, finished, train
+from tod.training.evaluation import evaluate
+from tod.training.loop import finished, train
 from tod.training.records import CycleDone, Evaluated, FeaturesDone, Notice, Saved, Started, Stopped
 
 
@@ -196,7 +197,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(tiny, pictures):
 def test_impossible_settings_are_named_together(tiny, pictures):
     with pytest.raises(UsageError) as caught:
         finish(tiny, pictures, cycles=-1, lr=0.0, batch_size=0, target_accuracy=2)
-    for name in ("cycles is -1", "lr is 0.0", "batch_size is 0", "target_accuracy is 2"):
+    for name in ("cycles is -1", "lr is 0,", "batch_size is 0", "target_accuracy is 2"):
         assert name in caught.value.problem
 
 
@@ -321,20 +322,17 @@ def test_a_checkpoint_needs_a_run(tiny):
 
 
 def test_session_by_hand(tiny, pictures):
-    """MindSpore Lite's way: train mode, step after step, eval mode, save."""
+    """MindSpore Lite's way: step after step, then save."""
     session = tod.TrainSession.load(tiny)
     dataset = tod.Dataset.open(pictures)
     session.bind(dataset.classes)
     samples = dataset.split("train")[::4]
     files, labels = [dataset.root / s.path for s in samples], [s.label for s in samples]
-    with pytest.raises(UsageError, match="evaluation mode"):
-        session.step(files, labels)
-    session.train()
     losses = [session.step(files, labels) for _ in range(30)]
     assert losses[-1] < losses[0]
     with pytest.raises(UsageError, match="class index below 3"):
         session.step(files, [9] * len(files))
-    session.eval().save(tiny.with_name("mine.tod"))
+    session.save(tiny.with_name("mine.tod"))
     probabilities = session.predict(files)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     again = tod.TrainSession.load(tiny.with_name("mine.tod"))

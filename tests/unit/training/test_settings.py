@@ -218,7 +218,7 @@ def test_the_accuracy_of_old_classes_is_that_of_the_old_model(tiny, pictures, tm
     shutil.copytree(pictures, more)
     shutil.copytree(make_pictures(tmp_path / "other", noise=20) / "red", more / "crimson")
     session = tod.TrainSession.load(tmp_path / "three.tod")
-    records = list(train(session, tod.Dataset.open(more), cycles=5, with_new_classes=True))
+    records = list(train(session, tod.Dataset.open(more), cycles=5, add_classes=True))
     (old,) = of(records, OldClasses)
     assert (old.before, old.pictures) == (wanted, 12)
 
@@ -370,5 +370,5 @@ def test_notices_say_that_nothing_new_was_found(tiny, pictures):
     session = tod.TrainSession.load(tiny)
     data = tod.Dataset.open(pictures)
     session.match(data)
-    records = list(train(session, data, cycles=1, with_new_classes=True))
+    records = list(train(session, data, cycles=1, add_classes=True))
     assert Notice("the data has no class that the model does not know") in records

@@ -1,0 +1,54 @@
+"""What `tod.train` and `tod.evaluate` give back: records, made as the work goes on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Iterator
+
+from tod.training.records import Evaluated, Record
+
+
+class RecordStream(Iterator[Record]):
+    """Records of a piece of work, which is done while they are taken.
+
+    Take them in a `for` loop, or let `run` do the whole work. Work that nobody ever started is a
+    RuntimeWarning, as with a coroutine that was never awaited.
+
+    Args:
+        records: gives the final score as it ends.
+        name: of the function that made it, for the warning.
+    """
+
+    def __init__(self, records: Generator[Record, None, Evaluated], name: str) -> None:
+        self._records = records
+        self._name = name
+        self._started = False
+
+    def __next__(self) -> Record:
+        self._started = True
+        return next(self._records)
+
+    def run(self) -> Evaluated:
+        """Do the rest of the work, and give the final score."""
+        self._started = True
+        while True:
+            try:
+                next(self._records)
+            except StopIteration as ended:
+                if ended.value is None:
+                    raise RuntimeError(f"{self._name}: its records were taken already") from None
+                score: Evaluated = ended.value
+                return score
+
+    def close(self) -> None:
+        """End the work where it is; nothing more is saved."""
+        self._started = True
+        self._records.close()
+
+    def __del__(self) -> None:
+        if not self._started:
+            warnings.warn(
+                f"{self._name} was never started: take its records in a for loop, or call .run()",
+                RuntimeWarning,
+                stacklevel=2,
+            )
