@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +136,7 @@ def train(way: str, manifest: Manifest, backbone: nn.Module, dataset: Dataset, c
 
 def new_head(manifest: Manifest, classes: int) -> nn.Linear:
     """The linear head that the device would make."""
-    tensors = initial(manifest, {}, classes=classes, seed=0).tensors
+    tensors = initial(replace(manifest, class_count=classes), {}, seed=0).tensors
     head = nn.Linear(tensors["head.weight"].shape[1], classes)
     head.load_state_dict(
         {name: torch.from_numpy(tensors[f"head.{name}"]) for name in ("weight", "bias")}

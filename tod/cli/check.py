@@ -126,7 +126,7 @@ def _doubts(
     if not readable:
         return []
     features, _ = session.store.rows(dataset, readable)
-    return doubtful(readable, dataset.classes, session.answers(features))
+    return doubtful(readable, dataset.classes, session.predict_features(features))
 
 
 def _print(dataset: Dataset, findings: list[Finding]) -> None:

@@ -16,7 +16,7 @@ from tod.errors import PictureError
 from tod.report.tables import percent, print_table
 
 if TYPE_CHECKING:
-    from tod.training.session import TrainSession
+    from tod.runtime.model import Model
 
 
 def predict(
@@ -32,11 +32,11 @@ def predict(
     Example: tod predict -f transfer_learning_trained.tod photo.jpg
     """
     from tod.report.terminal import print_tensors
-    from tod.training.session import TrainSession
+    from tod.runtime.model import Model
 
     observe = print_tensors(sys.stderr if as_json else sys.stdout) if verbose else None
-    session = TrainSession.load(model, observe=observe, require_signature=require_signature)
-    _predict_files(session, pictures, top=top, as_json=as_json)
+    loaded = Model.load(model, observe=observe, require_signature=require_signature)
+    _predict_files(loaded, pictures, top=top, as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,17 @@ class Prediction:
     values: tuple[float, ...] = ()
 
 
-def _predict_file(session: TrainSession, path: Path, *, top: int = 1) -> Prediction:
+def _predict_file(model: Model, path: Path, *, top: int = 1) -> Prediction:
     """Name the `top` likeliest classes of one picture file.
 
     Raises:
         PictureError: it cannot be read.
     """
     start = time.perf_counter()
-    probabilities = session.predict([path])[0]
+    probabilities = model.predict([path])[0]
     time_ms = (time.perf_counter() - start) * 1e3
-    names = session.classes or ()
-    if session.manifest.loss.name == "mean_squared_error":
+    names = model.classes or ()
+    if model.manifest.loss.name == "mean_squared_error":
         return Prediction(str(path), names, (), time_ms, tuple(map(float, probabilities)))
     best = probabilities.argsort()[::-1][:top]
     return Prediction(
@@ -74,9 +74,7 @@ def _predict_file(session: TrainSession, path: Path, *, top: int = 1) -> Predict
     )
 
 
-def _predict_files(
-    session: TrainSession, paths: Sequence[Path], *, top: int, as_json: bool
-) -> None:
+def _predict_files(model: Model, paths: Sequence[Path], *, top: int, as_json: bool) -> None:
     """Predict and print; pictures that cannot be read are named together at the end.
 
     Raises:
@@ -84,12 +82,12 @@ def _predict_files(
     """
     import msgspec
 
-    session.state  # noqa: B018 - open classes are one error, not one for each picture
+    model.parameters  # noqa: B018 - open classes are one error, not one for each picture
     found: list[Prediction] = []
     unreadable: list[str] = []
     for path in paths:
         try:
-            found.append(_predict_file(session, path, top=top))
+            found.append(_predict_file(model, path, top=top))
         except PictureError as error:
             unreadable.append(error.problem)
             continue
@@ -104,7 +102,7 @@ def _predict_files(
                 f"{p.time_ms:.1f}" if i == 0 else "",
             )
             for p in found
-            for i, (name, shown) in enumerate(_answers(p))
+            for i, (name, shown) in enumerate(_shown(p))
         ]
         kind = "value" if found[0].values else "probability"
         print_table("", ("picture", "class", kind, "ms"), rows)
@@ -112,7 +110,7 @@ def _predict_files(
         raise PictureError("; ".join(unreadable))
 
 
-def _answers(prediction: Prediction) -> list[tuple[str, str]]:
+def _shown(prediction: Prediction) -> list[tuple[str, str]]:
     """Each name with what is to be shown for it."""
     shown = [percent(share) for share in prediction.probabilities]
     shown += [f"{value:.6g}" for value in prediction.values]

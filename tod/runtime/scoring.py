@@ -1,6 +1,6 @@
-"""From a network's outputs to answers and to how good they are, by the loss it trains with.
+"""From a network's outputs to predictions and to how good they are, by the loss it trains with.
 
-Axes: N pictures, C classes, or outputs where the answers are numbers.
+Axes: N pictures, C classes, or outputs where the labels are numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tod.data.splits import Split
 from tod.errors import DataError
 from tod.format.manifest import LossName
 
-Answers = NDArray[Any]  # labels int64 [N], or targets float32 [N, C]
+Labels = NDArray[Any]  # labels int64 [N], or targets float32 [N, C]
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Evaluation:
     """How good a model is on a split.
 
     Attributes:
-        accuracy: the share of right answers, 0 to 1; for measured quantities R2, the share of
+        accuracy: the share of right predictions, 0 to 1; for measured quantities R2, the share of
             their variance that is explained (1 is perfect, the mean alone gives 0).
         metric: "accuracy" or "R2".
-        correct: right answers; 0 for R2.
-        total: answers: one for each picture, for yes and no one for each picture and class.
+        correct: right predictions; 0 for R2.
+        total: predictions: one for each picture, for yes and no one for each picture and class.
         pictures: how many were looked at.
         by_class: the same for each class alone.
     """
@@ -45,39 +45,39 @@ class Evaluation:
 def score(
     loss: LossName,
     outputs: NDArray[np.float32],  # [N, C]
-    answers: Answers,
+    labels: Labels,
     split: Split,
     classes: Sequence[str],
 ) -> Evaluation:
-    """Compare outputs with the right answers.
+    """Compare outputs with the labels.
 
     Raises:
         DataError: there is no picture.
     """
-    if len(answers) == 0:
+    if len(labels) == 0:
         raise DataError(f"no picture of the {split} split can be read")
     if loss == "mean_squared_error":
         # In float64, as squares of large numbers overflow and no score is better than -inf.
-        left = np.square(outputs.astype(np.float64) - answers).sum(axis=0)
-        spread = np.square(answers - answers.mean(axis=0)).sum(axis=0, dtype=np.float64)
+        left = np.square(outputs.astype(np.float64) - labels).sum(axis=0)
+        spread = np.square(labels - labels.mean(axis=0)).sum(axis=0, dtype=np.float64)
         # A quantity that never varies is explained by its mean.
         shares = np.where(spread > 0, 1 - left / np.where(spread > 0, spread, 1), left == 0)
         named = dict(zip(classes, map(float, shares), strict=True))
-        return Evaluation(split, "R2", float(shares.mean()), 0, answers.size, len(answers), named)
+        return Evaluation(split, "R2", float(shares.mean()), 0, labels.size, len(labels), named)
     if loss == "binary_cross_entropy":
-        right = (outputs > 0) == (answers > 0.5)
+        right = (outputs > 0) == (labels > 0.5)
         by_class = dict(zip(classes, map(float, right.mean(axis=0)), strict=True))
     else:
-        right = outputs.argmax(axis=1) == answers
+        right = outputs.argmax(axis=1) == labels
         by_class = {
-            name: float(right[answers == label].mean()) if (answers == label).any() else 0.0
+            name: float(right[labels == label].mean()) if (labels == label).any() else 0.0
             for label, name in enumerate(classes)
         }
     correct, total = int(right.sum()), right.size
-    return Evaluation(split, "accuracy", correct / total, correct, total, len(answers), by_class)
+    return Evaluation(split, "accuracy", correct / total, correct, total, len(labels), by_class)
 
 
-def answers_of(loss: LossName, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def predictions(loss: LossName, logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Logits [N, C] -> probabilities [N, C], or the quantities themselves."""
     if loss == "mean_squared_error":
         return logits

@@ -126,7 +126,7 @@ def _train(
 
 
 def _train_rows(session: TrainSession, dataset: Dataset) -> tuple[Features, NDArray[Any]]:
-    """Features and answers of the train split, ordered by content: other file names make no other
+    """Features and labels of the train split, ordered by content: other file names make no other
     batches."""
     samples = sorted(dataset.split("train"), key=lambda sample: (sample.label, sample.sha256))
     return session.store.rows(dataset, samples)
@@ -158,7 +158,7 @@ def _cycles(
     watch: Watch,
 ) -> Iterator[Record]:
     """Cycle after cycle until `finished` gives a reason, or the time is used up."""
-    features, answers = rows
+    features, labels = rows
     divergence.check(session.run, "")
     while finished(session.run) is None:
         run = session.run
@@ -166,9 +166,9 @@ def _cycles(
             seed=run.seed,
             cycle=run.cycle + 1,
             batch_size=run.batch_size * run.accumulate,
-            rows=len(answers),
+            rows=len(labels),
         )
-        batches = [(features[part], answers[part]) for part in np.split(drawn, run.accumulate)]
+        batches = [(features[part], labels[part]) for part in np.split(drawn, run.accumulate)]
         lr = divergence.rate(run)
         state, loss = session.next_state(batches, lr=lr, seed=run.seed, cycle=run.cycle + 1)
         run = replace(run, cycle=run.cycle + 1)

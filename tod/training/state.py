@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tod.format.arrays import BEST, Arrays
-from tod.format.manifest import CLASSES_AXIS, Manifest, Run, Tensor
+from tod.format.manifest import CLASSES_AXIS, Manifest, Run
+from tod.runtime.new_tensors import by_rule, new_tensors
 
 
 @dataclass(frozen=True)
@@ -61,27 +62,9 @@ class TrainState:
         return TrainState(self.with_zeros(manifest).tensors)
 
 
-def initial(manifest: Manifest, stored: Arrays, *, classes: int, seed: int) -> TrainState:
-    """The state before the first cycle.
-
-    What the artifact stores is taken; what depends on a number of classes that was open at
-    export is made here by the manifest's rule; slots start at zero.
-
-    Args:
-        manifest: the table of tensors.
-        stored: tensors that the artifact carries, possibly none.
-        classes: the number of classes.
-        seed: of the random numbers for new parameters.
-    """
-    # One stream for each tensor: adding a tensor leaves the others as they were.
-    streams = np.random.SeedSequence(seed).spawn(len(manifest.tensors))
-    tensors: dict[str, NDArray[Any]] = {}
-    for tensor, stream in zip(manifest.tensors, streams, strict=True):
-        if tensor.role in ("parameter", "statistic") and tensor.name in stored:
-            tensors[tensor.name] = stored[tensor.name]
-        else:
-            tensors[tensor.name] = _made(tensor, tensor.resolve(classes), stream)
-    return TrainState(tensors)
+def initial(manifest: Manifest, stored: Arrays, *, seed: int) -> TrainState:
+    """The state before the first cycle, see `tod.runtime.new_tensors`; slots start at zero."""
+    return TrainState(new_tensors(manifest, stored, seed=seed))
 
 
 def add_classes(
@@ -107,19 +90,10 @@ def add_classes(
             axis = tensor.shape.index(CLASSES_AXIS)
             shape = list(tensor.resolve(before))
             shape[axis] = added
-            new = _made(tensor, tuple(shape), stream)
+            new = by_rule(tensor, tuple(shape), stream)
             value = np.concatenate([value, new], axis=axis)
         tensors[tensor.name] = value
     return TrainState(tensors)
-
-
-def _made(tensor: Tensor, shape: tuple[int, ...], stream: np.random.SeedSequence) -> NDArray[Any]:
-    """New values by the manifest's rule."""
-    if tensor.init.std == 0:
-        return np.full(shape, tensor.init.mean, tensor.dtype)
-    generator = np.random.Generator(np.random.Philox(stream))
-    noise = generator.standard_normal(shape) * tensor.init.std + tensor.init.mean
-    return noise.astype(tensor.dtype)
 
 
 def _zeros(manifest: Manifest, like: Arrays, role: str) -> dict[str, NDArray[Any]]:

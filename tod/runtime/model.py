@@ -1,0 +1,270 @@
+"""Model: one .tod file, ready to use: pictures to probabilities, and how good those are.
+
+Knows nothing of training; `tod.training.session.TrainSession` is a Model whose parameters change.
+Axes: N pictures, C classes, S side in pixels, F features where they are one row.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tod.data.dataset import Dataset
+from tod.data.splits import Split
+from tod.errors import ArtifactError, DataError, TrainingError, UsageError
+from tod.format import artifact as artifacts
+from tod.format.arrays import Arrays
+from tod.format.artifact import Artifact
+from tod.format.graph import join_inference
+from tod.format.manifest import Manifest
+from tod.runtime.engine import Engine, Observer, check_runtime
+from tod.runtime.feature_cache import choose_folder
+from tod.runtime.features import Features, FeatureStore, Pictures, picture_features
+from tod.runtime.new_tensors import new_tensors
+from tod.runtime.scoring import Evaluation, Labels, predictions, score
+from tod.system.files import write_whole
+from tod.system.machine import available_cores
+
+# A prediction takes so many rows at once that their features stay below this.
+_PREDICT_BYTES = 1 << 20
+_Loaded = TypeVar("_Loaded", bound="Model")
+
+
+class Model:
+    """Use and evaluate one .tod file. Make it with `Model.load`.
+
+    Attributes:
+        artifact: the file as it was read.
+        manifest: what it declares, with the classes once they are bound.
+        store: the features of the pictures seen so far.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        threads: int,
+        observe: Observer | None,
+        cache: str | os.PathLike[str] | bool,
+    ) -> None:
+        self.artifact = artifact
+        self.manifest: Manifest = artifact.manifest
+        self.threads = threads
+        # Features with more than one axis mean convolutions, or the like, in the step.
+        deep = len(self.manifest.backbone.feature_shape) > 1
+        self.engine = Engine(artifact.graphs, threads=threads if deep else 1, observe=observe)
+        # Printed in order, an observed run is one picture batch after the other.
+        workers = 1 if observe else threads
+        self.store = FeatureStore(
+            self.engine,
+            artifact.manifest,
+            workers=workers,
+            folder_for=lambda dataset: choose_folder(dataset.root, artifact.path, cache),
+        )
+        self._parameters: Arrays = {}
+        self._head_is_new = False
+        if self.manifest.class_names is not None:
+            self._begin(seed=0)
+
+    @classmethod
+    def load(
+        cls: type[_Loaded],
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        observe: Observer | None = None,
+        cache: str | os.PathLike[str] | bool = True,
+        require_signature: str | Path | None = None,
+        continues: Path | None = None,
+    ) -> _Loaded:
+        """Open and verify a .tod file: a fresh export, a checkpoint or a trained model.
+
+        Args:
+            path: the file.
+            threads: pictures looked at side by side; as many as there are cores by default.
+            observe: called with name, inputs and outputs after each run of a graph.
+            cache: the folder that keeps the features of pictures; True chooses it as
+                `tod.runtime.feature_cache.choose_folder` says, False keeps them in memory.
+            require_signature: a file with a public key; a .tod file that its holder has not
+                signed is refused.
+            continues: `path` is a checkpoint that was written here in training this model; the
+                model is signed in its place.
+
+        Raises:
+            ArtifactError: it is missing, damaged, not a .tod file or not signed as required.
+            DeviceError: onnxruntime here is too old for it, or no signature can be checked.
+        """
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads is {threads}, at least 1 is wanted")
+        key = None if require_signature is None else Path(require_signature)
+        artifact = artifacts.read(path, require_signature=key, continues=continues)
+        check_runtime(artifact.manifest.min_onnxruntime)
+        return cls(artifact, threads=threads or available_cores(), observe=observe, cache=cache)
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The class names, None as long as they are open."""
+        return self.manifest.class_names
+
+    @property
+    def split_seed(self) -> int | None:
+        """The seed that the data of the last run was split with; None if there was no run. With
+        it a plain tree is split as it was then, and nothing trained on is used to validate."""
+        if self.manifest.run is not None:
+            return self.manifest.run.split_seed
+        return self.manifest.history[-1].split_seed if self.manifest.history else None
+
+    @property
+    def parameters(self) -> Arrays:
+        """The tensors that `predict.onnx` takes: parameters and statistics."""
+        self._check_bound()
+        return self._parameters
+
+    def _begin(self, *, seed: int) -> None:
+        """Take the file's tensors, and make those for classes that were open.
+
+        Args:
+            seed: of the new ones.
+        """
+        made = new_tensors(self.manifest, self.artifact.state, seed=seed)
+        self._parameters = {tensor.name: made[tensor.name] for tensor in self.manifest.model}
+
+    def _check_bound(self) -> None:
+        if self.manifest.class_names is None:
+            raise UsageError(
+                "the classes of this model are still open",
+                hint="train it first: tod train; in Python, session.bind([...]) chooses them",
+            )
+
+    def bind(self, class_names: Sequence[str], *, seed: int = 0) -> None:
+        """Choose the classes and make the head for them, where the artifact left that open.
+
+        Args:
+            class_names: in the order of the labels.
+            seed: of the new head's random weights.
+
+        Raises:
+            DataError: the model was exported for another number of classes.
+            UsageError: other classes are bound already.
+        """
+        if seed < 0:
+            raise UsageError(f"seed is {seed}, at least 0 is wanted")
+        names = tuple(class_names)
+        count = self.manifest.class_count
+        if self.manifest.class_names is not None and self.manifest.class_names != names:
+            raise UsageError(
+                f"the model's classes are bound: {', '.join(self.manifest.class_names)}"
+            )
+        if count is not None and count != len(names):
+            raise DataError(
+                f"{self.artifact.path} was exported for {count} classes, "
+                f"the data has {len(names)}: {', '.join(names)}",
+                hint="use data with that many class folders, or export without --classes",
+            )
+        self.manifest = replace(self.manifest, class_names=names, class_count=len(names))
+        self._begin(seed=seed)
+
+    def match(self, dataset: Dataset, *, seed: int | None = None) -> Dataset:
+        """The dataset with labels as the model numbers them; binds open classes to the data's.
+
+        Args:
+            dataset: its classes are matched by name.
+            seed: of the head that is made for open classes (0). A head that was made here and
+                has not been used since is made again when a seed is given.
+        """
+        dataset = self._as_wanted(dataset)
+        names = self.manifest.class_names
+        if names is None or (self._head_is_new and seed is not None):
+            self.bind(names or dataset.classes, seed=seed or 0)
+            self._head_is_new = True
+        return dataset.matched(self.manifest.class_names or ())
+
+    def _as_wanted(self, dataset: Dataset) -> Dataset:
+        """The dataset with the kind of answers that the loss takes."""
+        loss = self.manifest.loss.name
+        if loss == "binary_cross_entropy":
+            return dataset.with_targets()
+        if dataset.has_targets != (loss == "mean_squared_error"):
+            found = "numbers (targets.csv)" if dataset.has_targets else "classes"
+            raise DataError(
+                f"{dataset.root}: its answers are {found}; this model trains with {loss}",
+                hint="export with --loss mse for numbers, bce for several classes per picture, "
+                "cross-entropy for one",
+            )
+        return dataset
+
+    def predict(self, pictures: Pictures) -> NDArray[np.float32]:  # [N, C]
+        """Class probabilities, or the quantities themselves where the model was trained on
+        numbers, of pixels uint8 [N, S, S, 3] or of picture files."""
+        self._check_bound()  # before any picture is read
+        return self.predict_features(picture_features(self.engine, self.manifest.input, pictures))
+
+    def predict_features(
+        self, features: NDArray[np.float32] | Features
+    ) -> NDArray[np.float32]:  # [N, C]
+        """What `predict` gives, of features [N, ...]."""
+        return predictions(self.manifest.loss.name, self._logits(features))
+
+    def evaluate(self, dataset: Dataset, split: Split = "validation") -> Evaluation:
+        """Accuracy on one split of a dataset; every readable picture counts, and
+        `store.unreadable` names the others.
+
+        Raises:
+            DataError: its classes are not the model's, or no picture of the split is readable.
+        """
+        dataset = self.match(dataset)
+        samples = dataset.split(split)
+        for _ in self.store.fill(dataset, samples):
+            pass
+        return self.score(*self.store.rows(dataset, samples), split)
+
+    def score(
+        self, features: NDArray[np.float32] | Features, labels: Labels, split: Split
+    ) -> Evaluation:
+        """How good the present parameters are on features [N, ...] with their labels."""
+        name = self.manifest.loss.name
+        if len(labels) == 0:
+            raise DataError(f"no picture of the {split} split can be read")
+        return score(name, self._logits(features), labels, split, self.classes or ())
+
+    def save_inference(self, path: str | Path) -> None:
+        """Write one ordinary ONNX file: pixels in, answers out, classes in its metadata. Its output
+        is `probabilities`, or `values` of a model that was trained on numbers."""
+        last = {"mean_squared_error": None, "binary_cross_entropy": "Sigmoid"}
+        data = join_inference(
+            self.artifact.graphs["features.onnx"],
+            self.artifact.graphs["predict.onnx"],
+            self.parameters,
+            {
+                "classes": json.dumps(self.classes, ensure_ascii=False),
+                "input": json.dumps(asdict(self.manifest.input)),
+            },
+            activation=last.get(self.manifest.loss.name, "Softmax"),
+        )
+        try:
+            write_whole(Path(path), data)
+        except OSError as error:
+            raise ArtifactError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+    def _logits(self, features: NDArray[np.float32] | Features) -> NDArray[np.float32]:
+        parameters = self.parameters
+        row_bytes = 4 * int(np.prod(self.manifest.backbone.feature_shape))
+        count = max(1, min(1024, _PREDICT_BYTES // row_bytes))
+        starts = range(0, len(features), count)
+        logits = np.concatenate(
+            [self.engine.predict(parameters, features[i : i + count]) for i in starts]
+        )
+        # The largest of such numbers is an answer like any other, and may even be right.
+        if not np.isfinite(logits).all():
+            raise TrainingError(
+                f"{self.artifact.path}: what the model computes for a picture is not finite",
+                hint="train it again with a smaller learning rate",
+            )
+        return logits
