@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import typer
 
 from tests.conftest import run
 from tod.cli.app import app
@@ -188,3 +189,34 @@ def test_no_colour_when_asked(trained, pictures):
     environment = {**os.environ, "NO_COLOR": "1"}
     done = run("tod", "info", trained, env=environment)
     assert "\x1b" not in done.stdout
+
+
+def leaves(command, name=""):
+    """Every command with its options, by long name."""
+    if hasattr(command, "commands"):
+        for word, inner in command.commands.items():
+            yield from leaves(inner, f"{name} {word}".strip())
+    else:
+        yield name, {p.opts[-1]: p for p in command.params if p.opts and p.opts[-1][:2] == "--"}
+
+
+def test_an_option_has_one_meaning_in_every_command():
+    commands = dict(leaves(typer.main.get_command(app)))
+    short = {"--model": "-f", "--data": "-d", "--output": "-o", "--quiet": "-q", "--threads": "-t"}
+    for name, options in commands.items():
+        for long, letter in short.items():
+            # What export calls a model is a function of the user's own file.
+            if long in options and (name, long) != ("export", "--model"):
+                assert letter in options[long].opts, f"{name} {long}"
+    for long in ("--quiet", "--threads", "--require-signature", "--cache-dir", "--no-cache"):
+        texts = {
+            options[long].help
+            for name, options in commands.items()
+            if long in options and (name, long) != ("benchmark", "--threads")  # a list of numbers
+        }
+        assert len(texts) == 1, f"{long}: {texts}"
+    without_json = {name for name, options in commands.items() if "--json" not in options}
+    assert without_json == set()
+    long_work = {"train", "eval", "check", "compare", "benchmark", "promote", "package"}
+    for name in (*long_work, "prepare-dataset", "export"):
+        assert "--quiet" in commands[name], name

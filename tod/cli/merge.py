@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ def merge(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, with its base beside it.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The whole model to make.")],
     require_signature: options.RequireSignature = None,
+    as_json: options.AsOneJson = False,
 ) -> None:
     """Make a whole model of a checkpoint, with its best state.
 
@@ -30,4 +32,8 @@ def merge(
     session.state = session.state.restore_best()
     session.end_run("merged")
     session.save(output)
-    print(f"saved model: {output}")
+    if as_json:
+        cycle = session.manifest.history[-1].kept_cycle
+        print(json.dumps({"kind": "model", "path": str(output), "cycle": cycle}))
+    else:
+        print(f"saved model: {output}")

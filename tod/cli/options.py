@@ -71,7 +71,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")]
 AsOneJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Quiet = Annotated[
     bool,
-    typer.Option("-q", "--quiet", help="Only the final accuracy; what goes wrong is still said."),
+    typer.Option("-q", "--quiet", help="Only the result; what goes wrong is still said."),
 ]
 
 

@@ -62,6 +62,7 @@ def package(
     ] = False,
     require_signature: options.RequireSignature = None,
     as_json: options.AsOneJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Make a folder that trains on a device where nothing is installed.
 
@@ -103,7 +104,7 @@ def package(
     made = packages.make(
         model, dataset, out or Path(f"package-{target.value}"), recipe,
         require_signature=require_signature, refresh=refresh,
-        progress=lambda step: print(f"{step} ...", file=sys.stderr, flush=True),
+        progress=lambda step: None if quiet else print(f"{step} ...", file=sys.stderr, flush=True),
     )  # fmt: skip
     total = sum(made.sizes.values())
     if as_json:

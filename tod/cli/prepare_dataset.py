@@ -5,16 +5,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from tod.cli import options
 from tod.cli.frame import stop_requests
-from tod.errors import UsageError
+from tod.data.splits import Split
+from tod.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from dataset_tools.prepare import Prepared
 
 
 class PictureFormat(str, Enum):
@@ -42,13 +48,15 @@ def prepare_dataset(
         int | None, typer.Option(help="Shorter side before the crop (default: size * 256 / 224).")
     ] = None,
     picture_format: Annotated[
-        PictureFormat, typer.Option("--format", help="Of the pictures written.")
+        PictureFormat, typer.Option("--format", help="Format of the pictures written.")
     ] = PictureFormat.bmp,
     per_class: Annotated[
         int | None, typer.Option(help="Take a seeded sample of N pictures per class.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the split and of the sample.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for the split and the sample.")] = 0,
     strict: Annotated[bool, typer.Option(help="Exit 3 if a picture cannot be read.")] = False,
+    as_json: options.AsOneJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Make any source of pictures ready for training: OUT/<class>/<n>.bmp and OUT/dataset.json.
 
@@ -57,7 +65,6 @@ def prepare_dataset(
     from dataset_tools import sources
     from dataset_tools.prepare import prepare
     from tod.data.index import TARGETS_NAME
-    from tod.errors import DataError
     from tod.report.progress import progress_bar
 
     if (Path(source) / TARGETS_NAME).is_file():
@@ -81,21 +88,30 @@ def prepare_dataset(
         made = prepare(
             found, out, size_px=size, resize_px=resize, picture_format=picture_format.value,
             seed=seed, per_class=per_class, should_stop=should_stop,
-            progress=progress_bar(stack, "pictures"),
+            progress=progress_bar(stack, "pictures", quiet=quiet),
         )  # fmt: skip
-    counts = {
-        s: sum(f.split == s for f in made.index.files) for s in ("train", "test", "validation")
-    }
+    _show(made, out, as_json=as_json)
+    if made.unreadable and strict:
+        raise DataError(f"{len(made.unreadable)} pictures cannot be read (--strict)")
+
+
+def _show(made: Prepared, out: Path, *, as_json: bool) -> None:
+    splits = get_args(Split)
+    counts = {split: sum(f.split == split for f in made.index.files) for split in splits}
     for text in made.notices:
         print(f"notice: {text}", file=sys.stderr)
-    shares = ", ".join(f"{count} {split}" for split, count in counts.items())
-    print(
-        f"{out}: {len(made.index.files)} pictures of {len(made.index.classes)} classes "
-        f"({shares}), {made.made} made now"
-    )
+    if as_json:
+        print(json.dumps({
+            "dataset": str(out), "classes": made.index.classes, "pictures": counts,
+            "made": made.made, "unreadable": made.unreadable,
+        }))  # fmt: skip
+    else:
+        shares = ", ".join(f"{count} {split}" for split, count in counts.items())
+        print(
+            f"{out}: {len(made.index.files)} pictures of {len(made.index.classes)} classes "
+            f"({shares}), {made.made} made now"
+        )
     if made.unreadable:
         print(f"{len(made.unreadable)} pictures were passed over:", file=sys.stderr)
         for origin, reason in made.unreadable.items():
             print(f"  {origin}: {reason}", file=sys.stderr)
-        if strict:
-            raise DataError(f"{len(made.unreadable)} pictures cannot be read (--strict)")

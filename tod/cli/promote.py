@@ -26,14 +26,17 @@ def promote(
     served: Served,
     data: options.Data,
     margin: Annotated[
-        float, typer.Option(help="So much higher its accuracy has to be; equal is not better.")
+        float, typer.Option(help="Required accuracy gain; 0 still means strictly better.")
     ] = 0.0,
-    keep: Annotated[int, typer.Option(help="Generations that stay beside the served one.")] = 3,
+    keep: Annotated[
+        int, typer.Option(help="Number of generations that stay beside the served one.")
+    ] = 3,
     threads: options.Threads = None,
     seed: options.Seed = None,
     cache_dir: options.CacheDir = None,
     no_cache: options.NoCache = False,
     require_signature: options.RequireSignature = None,
+    log: options.Log = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -47,18 +50,20 @@ def promote(
         from tod.promotion import promote as promotion
 
         cache = cache_choice(cache_dir, no_cache)
-        check_writable(served.resolve())  # a link stays one: the file that it names is replaced
+        check_writable(
+            log, served.resolve()
+        )  # a link stays one: the file that it names is replaced
         records = promotion.promote(
             new, served, data, margin=margin, keep=keep, threads=threads, seed=seed, cache=cache,
             require_signature=require_signature, should_stop=should_stop,
         )  # fmt: skip
-        _show(records, as_json, quiet)
+        _show(records, as_json, quiet, log)
 
 
 def rollback(
     served: Served,
     to: Annotated[
-        int | None, typer.Option(help="This generation, as 'tod history' numbers them.")
+        int | None, typer.Option(help="Number of the generation, as 'tod history' shows it.")
     ] = None,
     require_signature: options.RequireSignature = None,
     as_json: options.AsJson = False,
@@ -82,10 +87,12 @@ def history(served: Served, as_json: options.AsJson = False) -> None:
     describe_generations(served, as_json=as_json)
 
 
-def _show(records: Iterator[Record], as_json: bool, quiet: bool = False) -> None:
+def _show(
+    records: Iterator[Record], as_json: bool, quiet: bool = False, log: Path | None = None
+) -> None:
     from tod.report.terminal import Report
 
-    with Report(as_json=as_json, quiet=quiet) as report:
+    with Report(as_json=as_json, quiet=quiet, log=log) as report:
         for record in records:
             report.show(record)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tod.cli import options
 from tod.cli.frame import check_writable
 
 
@@ -18,6 +20,7 @@ def sign(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The signed file (default: in place).")
     ] = None,
+    as_json: options.AsOneJson = False,
 ) -> None:
     """Sign a .tod file, for devices that take no other: --require-signature tod-key.pub.
 
@@ -30,4 +33,7 @@ def sign(
     place = output or file
     check_writable(place)
     signature = artifact.sign(file, key, place)
-    print(f"{place}: signed by {signature.key}")
+    if as_json:
+        print(json.dumps({"path": str(place), "key": signature.key}))
+    else:
+        print(f"{place}: signed by {signature.key}")

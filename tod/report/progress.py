@@ -10,12 +10,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-def progress_bar(stack: ExitStack, label: str) -> Callable[[int, int], None]:
+def progress_bar(
+    stack: ExitStack, label: str, *, quiet: bool = False
+) -> Callable[[int, int], None]:
     """Progress of long work on stderr: a bar on a terminal, a line every tenth elsewhere.
+
+    Args:
+        stack: the bar goes away when it ends.
+        label: what is counted.
+        quiet: show nothing.
 
     Returns:
         A function to call with the number done and the number to do.
     """
+    if quiet:
+        return lambda done, total: None
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         return _tenths(label)

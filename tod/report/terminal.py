@@ -46,6 +46,12 @@ _REASONS = {
 }
 
 
+# Most tools use "test" and "validation" the other way round.
+_ROLES: dict[str, str] = {
+    "train": "", "test": " (best cycle, early stopping)", "validation": " (final score)",
+}  # fmt: skip
+
+
 class Show(Protocol):
     """Shows one record."""
 
@@ -203,7 +209,7 @@ def _live(stack: ExitStack) -> Show:
 def _sentence(record: Record) -> str:
     """A record that is not a result, in words."""
     if isinstance(record, Started):
-        pictures = ", ".join(f"{count} {split}" for split, count in record.pictures.items())
+        pictures = ", ".join(f"{n} {split}{_ROLES[split]}" for split, n in record.pictures.items())
         run = record.run
         times = f" x {run.accumulate}" if run.accumulate > 1 else ""
         start = f", continuing at cycle {record.first_cycle}" if record.first_cycle > 1 else ""
