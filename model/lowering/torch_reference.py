@@ -20,7 +20,6 @@ from torch.overrides import TorchFunctionMode
 
 from model.lowering import lowering
 from model.step.losses import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
-from model.step.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from model.train_wrap import TrainWrap
 from model.transfer_net import PixelsToFeatures
 from tod.format.manifest import InputSpec, Manifest
@@ -35,14 +34,6 @@ LEARNING_RATE = 0.001
 # wrong operator, optimizer or boundary is off by more than 1e-2.
 TOLERANCE = 1e-3
 Arrays = Mapping[str, NDArray[Any]]
-# Our slots, and what `torch.optim` calls them.
-_SLOTS = {
-    "velocity": "momentum_buffer",
-    "buffer": "momentum_buffer",
-    "moment1": "exp_avg",
-    "moment2": "exp_avg_sq",
-    "square": "square_avg",
-}
 
 
 @dataclass(frozen=True)
@@ -180,7 +171,7 @@ class Reference:
             share = wrap.backbone_lr if name.startswith("backbone.") else 1.0
             decay = {} if name in wrap.decayed else {"weight_decay": 0.0}
             groups.append({"params": [parameter], "share": share, **decay})
-        self.optimizer = torch_optimizer(wrap.optimizer, groups, lr=LEARNING_RATE)
+        self.optimizer = wrap.optimizer.torch_twin(groups)
 
     def step(self, *batches: Arrays) -> tuple[float, NDArray[Any]]:
         """One update from the inputs of the train graph, the batches taken as one: the loss
@@ -210,22 +201,19 @@ class Reference:
         for name, parameter in self.parameters.items():
             found = {
                 theirs: torch.from_numpy(tensors[f"{ours}.{name}"].copy())
-                for ours, theirs in _SLOTS.items()
+                for ours, theirs in self.wrap.optimizer.torch_slots.items()
                 if f"{ours}.{name}" in tensors
             }
             # At its start torch has no state; SGD tells the first step by that.
             if step and found:
-                steps = (
-                    {} if set(found) == {"momentum_buffer"} else {"step": torch.tensor(step + 0.0)}
-                )
-                self.optimizer.state[parameter] = {**steps, **found}
+                self.optimizer.state[parameter] = {"step": torch.tensor(float(step)), **found}
 
     def slots(self) -> dict[str, NDArray[Any]]:
         """The optimizer's state under our names."""
         return {
             f"{ours}.{name}": self.optimizer.state[parameter][theirs].numpy()
             for name, parameter in self.parameters.items()
-            for ours, theirs in _SLOTS.items()
+            for ours, theirs in self.wrap.optimizer.torch_slots.items()
             if f"{ours}.{name}" in self.wrap.slots()
         }
 
@@ -347,39 +335,6 @@ def smooth_pictures(count: int, side_px: int) -> NDArray[np.uint8]:
     fine = functional.interpolate(coarse, size=(side_px, side_px), mode="bicubic")
     pixels = (fine.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
     return np.ascontiguousarray(pixels.numpy())
-
-
-def torch_optimizer(
-    optimizer: Optimizer, parameters: Any, *, lr: float | None = None
-) -> torch.optim.Optimizer:
-    """The optimizer of `torch.optim` that ours has to equal."""
-    lr = optimizer.learning_rate if lr is None else lr
-    if isinstance(optimizer, SGD):
-        return torch.optim.SGD(
-            parameters,
-            lr=lr,
-            momentum=optimizer.momentum,
-            dampening=optimizer.dampening,
-            weight_decay=optimizer.weight_decay,
-            nesterov=optimizer.nesterov,
-        )
-    if isinstance(optimizer, RMSprop):
-        return torch.optim.RMSprop(
-            parameters,
-            lr=lr,
-            alpha=optimizer.alpha,
-            eps=optimizer.eps,
-            weight_decay=optimizer.weight_decay,
-            momentum=optimizer.momentum,
-        )
-    assert isinstance(optimizer, Adam | AdamW)
-    return (torch.optim.Adam if isinstance(optimizer, Adam) else torch.optim.AdamW)(
-        parameters,
-        lr=lr,
-        betas=(optimizer.beta1, optimizer.beta2),
-        eps=optimizer.eps,
-        weight_decay=optimizer.weight_decay,
-    )
 
 
 def torch_loss(wrap: TrainWrap, inputs: Arrays) -> nn.Module:

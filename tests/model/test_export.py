@@ -16,7 +16,7 @@ from model.lowering import lowering
 from model.lowering import torch_reference as verify
 from model.networks import efficientnet as backbones
 from model.networks.network import with_head
-from model.step.optimizers import SGD, Adam
+from model.step.optimizers import OPTIMIZERS, SGD
 from model.train_wrap import TrainWrap
 from tests.conftest import run, tiny_backbone
 from tod.errors import DataError, TrainingError, UsageError
@@ -83,9 +83,10 @@ def test_lite0_knows_what_it_was_trained_for(test_data, lite0_file):
     assert hits >= 16
 
 
-@pytest.mark.parametrize("optimizer", [SGD(0.05), Adam(0.003)], ids=["sgd", "adam"])
 @pytest.mark.parametrize("classes", [None, 3])
-def test_tiny_exports_agree_with_torch(tmp_path, optimizer, classes):
+@pytest.mark.parametrize("kind", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_tiny_exports_agree_with_torch(tmp_path, kind, classes):
+    optimizer = kind(**kind.export_defaults)
     made = export_backbone(
         tmp_path / "x.tod", tiny_backbone(), optimizer=optimizer, class_count=classes
     )

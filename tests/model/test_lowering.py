@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from model.lowering import lowering
-from model.lowering.torch_reference import relative, torch_optimizer
+from model.lowering.torch_reference import relative
 from model.networks import heads
 from model.step.losses import SoftmaxCrossEntropy
 from model.step.optimizers import SGD, Adam
@@ -51,7 +51,7 @@ def test_20_steps_equal_torch(lowered, batch, classes):
     wrap = wrap_for(optimizer, classes)
     generator = np.random.default_rng(batch * classes)
     head = copy.deepcopy(wrap.net.head)
-    reference = torch_optimizer(optimizer, head.parameters())
+    reference = optimizer.torch_twin(head.parameters())
     parameters = wrap.parameters()
     tensors = {n: t.numpy() for n, t in {**parameters, **wrap.optimizer.init(parameters)}.items()}
     for _ in range(20):

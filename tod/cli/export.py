@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,13 @@ from tod.errors import UsageError
 from tod.format import schedule
 from tod.system.machine import require
 
-# MindSpore Lite's example: its head gets the 1000 ImageNet logits.
+# MindSpore Lite's example: its head gets the 1000 ImageNet logits; momentum and dampening are those
+# that SGD has anyway.
 _RECIPES: dict[RecipeName, dict[str, Any]] = {
     RecipeName.mindspore: {
         "features": FeatureKind.logits,
         "optimizer": OptimizerName.sgd,
-        "lr": 0.0015,
-        "momentum": 0.9,
-        "dampening": 0.01,
+        "learning_rate": 0.0015,
         "head_std": 0.1,
     }
 }
@@ -41,15 +41,15 @@ _RECIPES: dict[RecipeName, dict[str, Any]] = {
 _DEFAULTS: dict[str, Any] = {
     "features": FeatureKind.pooled,
     "optimizer": OptimizerName.sgd,
-    "momentum": 0.9,
-    "dampening": 0.01,
     "head_std": 0.01,
 }
-_LR = {
-    OptimizerName.sgd: 0.02,
-    OptimizerName.adam: 0.003,
-    OptimizerName.adamw: 0.003,
-    OptimizerName.rmsprop: 0.001,
+# The optimizer's fields that have an option, with their ranges.
+_RANGES: dict[str, tuple[str, Callable[[float], bool], str]] = {
+    "learning_rate": ("--lr", lambda lr: 0 < lr < math.inf, "a number above 0"),
+    "momentum": ("--momentum", lambda share: 0 <= share < 1, "0 up to below 1"),
+    "dampening": ("--dampening", lambda share: 0 <= share <= 1, "0 to 1"),
+    "nesterov": ("--nesterov", lambda _: True, ""),
+    "weight_decay": ("--weight-decay", lambda decay: 0 <= decay < math.inf, "0 or more"),
 }
 
 
@@ -115,16 +115,11 @@ def export(
 
     if classes is not None and classes_from is not None:
         raise UsageError("--classes and --classes-from exclude each other")
-    given = {"features": features, "optimizer": optimizer, "lr": lr, "momentum": momentum,
-             "dampening": dampening, "head_std": head_std}  # fmt: skip
-    chosen = _DEFAULTS | (_RECIPES[recipe] if recipe else {})
-    chosen |= {name: value for name, value in given.items() if value is not None}
-    if chosen["optimizer"] is not OptimizerName.sgd:
-        if nesterov or dampening:
-            raise UsageError("--dampening and --nesterov are settings of --optimizer sgd")
-        if momentum and chosen["optimizer"] is not OptimizerName.rmsprop:
-            raise UsageError("--momentum is a setting of --optimizer sgd and rmsprop")
-        chosen["momentum"] = momentum or 0.0
+    given = {"features": features, "optimizer": optimizer, "head_std": head_std}
+    chosen = _DEFAULTS | (_RECIPES[recipe] if recipe else {}) | _given(given)
+    hyperparameters = {"learning_rate": lr, "momentum": momentum, "dampening": dampening,
+                       "nesterov": nesterov, "weight_decay": weight_decay}  # fmt: skip
+    rule = _optimizer(chosen, _given(hyperparameters))
     if label_smoothing and loss is not LossKind.cross_entropy:
         raise UsageError("--label-smoothing is a setting of --loss cross-entropy")
     check_writable(output)
@@ -141,7 +136,7 @@ def export(
                           chosen)  # fmt: skip
     settings = _settings(
         loss=_loss(loss, label_smoothing),
-        optimizer=_optimizer(chosen, nesterov, weight_decay),
+        optimizer=rule,
         trainable=trainable, train_batch_norm=batch_norm is BatchNormKind.train,
         backbone_lr=backbone_lr, decay_all=decay_all, clip_norm=clip_norm,
         class_weights=_class_weights(class_weights),
@@ -286,28 +281,30 @@ def _class_weights(text: str | None) -> Any:
     return weights
 
 
-def _optimizer(chosen: dict[str, Any], nesterov: bool, weight_decay: float | None) -> Any:
-    from model.step.optimizers import SGD, Adam, AdamW, RMSprop
+def _optimizer(chosen: dict[str, Any], given: dict[str, Any]) -> Any:
+    """The optimizer with its own defaults, what a recipe says of it, and what was given."""
+    from model.step.optimizers import OPTIMIZERS
 
-    kind = chosen["optimizer"]
-    lr = chosen.get("lr", _LR[kind])
-    momentum, dampening = chosen["momentum"], chosen["dampening"]
-    decay = (0.01 if kind is OptimizerName.adamw else 0.0) if weight_decay is None else weight_decay
-    ranges = {
-        "lr": (lr, 0 < lr < math.inf, "a number above 0"),
-        "momentum": (momentum, 0 <= momentum < 1, "0 up to below 1"),
-        "dampening": (dampening, 0 <= dampening <= 1, "0 to 1"),
-        "weight-decay": (decay, 0 <= decay < math.inf, "0 or more"),
-    }
-    wrong = [f"--{n} is {v}, wanted {text}" for n, (v, right, text) in ranges.items() if not right]
+    kinds: dict[str, Any] = OPTIMIZERS
+    known = {name: {field.name for field in fields(kind)} for name, kind in kinds.items()}
+    name = chosen["optimizer"].value
+    for field, (option, *_) in _RANGES.items():
+        if given.get(field) and field not in known[name]:
+            those = " and ".join(other for other in known if field in known[other])
+            raise UsageError(f"{option} is a setting of --optimizer {those}")
+    stated = {field: value for field, value in chosen.items() if field in _RANGES}
+    settings = {**kinds[name].export_defaults, **stated, **given}
+    settings = {field: value for field, value in settings.items() if field in known[name]}
+    wrong = [
+        f"{option} is {settings[field]}, wanted {text}"
+        for field, (option, in_range, text) in _RANGES.items()
+        if field in settings and not in_range(settings[field])
+    ]
     if wrong:
         raise UsageError("; ".join(wrong))
-    if kind is OptimizerName.adam:
-        return Adam(lr, weight_decay=decay)
-    if kind is OptimizerName.adamw:
-        return AdamW(lr, weight_decay=decay)
-    if kind is OptimizerName.rmsprop:
-        return RMSprop(lr, momentum, weight_decay=decay)
-    if nesterov and (dampening or not momentum):
-        raise UsageError("--nesterov wants a momentum and no dampening", hint="add --dampening 0")
-    return SGD(lr, momentum, dampening, decay, nesterov)
+    return kinds[name](**settings)
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    """Those that are not None."""
+    return {name: value for name, value in values.items() if value is not None}

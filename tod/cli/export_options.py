@@ -20,10 +20,20 @@ class FeatureKind(str, Enum):
 
 
 class OptimizerName(str, Enum):
-    sgd = "sgd"
-    adam = "adam"
-    adamw = "adamw"
-    rmsprop = "rmsprop"
+    """The optimizers with their default learning rates. They are written here again because a
+    device has no `model` to ask; a test compares them with `model.step.optimizers.OPTIMIZERS`."""
+
+    lr: float
+
+    def __new__(cls, name: str, lr: float) -> OptimizerName:
+        member = str.__new__(cls, name)
+        member._value_, member.lr = name, lr
+        return member
+
+    sgd = "sgd", 0.02
+    adam = "adam", 0.003
+    adamw = "adamw", 0.003
+    rmsprop = "rmsprop", 0.001
 
 
 class LossKind(str, Enum):
@@ -163,7 +173,7 @@ Optimizer = Annotated[
 Lr = Annotated[
     float | None,
     typer.Option(
-        help="Learning rate (default: sgd 0.02, adam and adamw 0.003, rmsprop 0.001).",
+        help=f"Learning rate (default: {', '.join(f'{o.value} {o.lr:g}' for o in OptimizerName)}).",
         rich_help_panel=_OPTIMIZER,
     ),
 ]
