@@ -13,7 +13,7 @@ import onnx
 import torch
 
 import tod
-from model.lowering import lowering, memory, refusal
+from model.lowering import lowering, memory, refusal, vectors
 from model.lowering import torch_reference as verify
 from model.networks import efficientnet as backbones
 from model.networks import trainable
@@ -204,20 +204,21 @@ def export_network(
     state = {name: value.numpy() for name, value in (wrap.parameters() | wrap.statistics()).items()}
     if count is None:
         state = {n: v for n, v in state.items() if not axes.get(n)}
-    vectors = arrays.arrays_to_bytes(verify.test_vectors(graphs, wrap, described))
+    tests = arrays.arrays_to_bytes(vectors.test_vectors(graphs, wrap, described))
     progress(f"writing {path}")
-    written = artifacts.write(artifacts.Artifact(path, described, graphs, state, vectors))
+    written = artifacts.write(artifacts.Artifact(path, described, graphs, state, tests))
     artifacts.read(path)
     return Exported(path, written, differences, path.stat().st_size, reduced)
 
 
 def _check(settings: Settings, count: int | None) -> None:
-    if count is not None and count < (2 if settings.loss.name == "softmax_cross_entropy" else 1):
+    least = 2 if manifest.TASKS[settings.loss.name] == "single-label" else 1
+    if count is not None and count < least:
         raise UsageError(f"{count} class; at least 2 are needed")
     if settings.batch_size < 1:
         raise UsageError(f"batch size is {settings.batch_size}, at least 1 is wanted")
     weights = settings.class_weights
-    if weights is not None and settings.loss.name != "softmax_cross_entropy":
+    if weights is not None and not settings.loss.takes_class_weights:
         raise UsageError("class weights belong to the cross entropy of one class per picture")
     if isinstance(weights, tuple) and len(weights) != count:
         raise UsageError(f"{len(weights)} class weights for {count or 'an open number of'} classes")
@@ -298,7 +299,7 @@ def _describe(
         trainable=chosen,
         input=network.input,
         loss=manifest.Loss(
-            settings.loss.name,  # type: ignore[arg-type]
+            settings.loss.name,
             getattr(settings.loss, "label_smoothing", 0.0),
             settings.class_weights,
         ),

@@ -29,7 +29,7 @@ from model.step.optimizers import Tensors
 from model.train_wrap import TrainWrap
 from model.transfer_net import PixelsToFeatures
 from tod.errors import UsageError
-from tod.format.manifest import CLASSES_AXIS, InputSpec
+from tod.format.manifest import CLASSES_AXIS, TASKS, InputSpec
 
 OPSET = 18
 # The IR version that opset 18 came with: every onnxruntime since 1.14 reads both.
@@ -115,7 +115,7 @@ def train_tensors(wrap: TrainWrap) -> Tensors:
 def example_inputs(wrap: TrainWrap, rows: int, classes: int) -> Tensors:
     """The step's other inputs, in the order of the graph."""
     made = {"features": torch.randn(rows, *wrap.split.feature_shape)}
-    labels = wrap.loss_fn.name == "softmax_cross_entropy"
+    labels = TASKS[wrap.loss_fn.name] == "single-label"
     made["labels"] = torch.zeros(rows, dtype=torch.int64) if labels else torch.zeros(rows, classes)
     made["lr"] = torch.tensor(0.1)
     if wrap.class_weights:

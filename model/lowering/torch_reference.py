@@ -19,17 +19,13 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from model.lowering import lowering
-from model.step.losses import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
+from model.lowering.examples import smooth_pictures, step_inputs, targets
 from model.train_wrap import TrainWrap
 from model.transfer_net import PixelsToFeatures
-from tod.format.manifest import InputSpec, Manifest
-from tod.runtime import verify as device
+from tod.format.manifest import InputSpec
 from tod.runtime.engine import Engine
 
 STEPS = 20
-# The learning rate is an input of the graph, so any value proves it; with a large one training
-# oscillates on these pictures.
-LEARNING_RATE = 0.001
 # Of numbers rounded to 24 bits, through a hundred layers: below 1e-4 is seen where all is right; a
 # wrong operator, optimizer or boundary is off by more than 1e-2.
 TOLERANCE = 1e-3
@@ -87,8 +83,8 @@ def compare(wrap: TrainWrap, graphs: Mapping[str, bytes], spec: InputSpec) -> Di
     tensors = {name: value.numpy() for name, value in lowering.train_tensors(wrap).items()}
     model = [*wrap.parameters(), *wrap.statistics()]
     classes = engine.predict({name: tensors[name] for name in model}, ours[:1]).shape[1]
-    answers = _answers(wrap.loss_fn, pictures, classes)
-    inputs = _inputs(wrap, rows, classes)
+    answers = targets(wrap.loss_fn, pictures, classes)
+    inputs = step_inputs(wrap, rows, classes)
     split, silent = _compare_split(wrap, x, torch.from_numpy(answers[:4]), inputs)
     reference = Reference(wrap, copy.deepcopy(wrap.split.tail))
     steps = []
@@ -115,18 +111,6 @@ def compare(wrap: TrainWrap, graphs: Mapping[str, bytes], spec: InputSpec) -> Di
         parameters=float(parameters),
         logits=relative(logits, wanted_logits),
     )
-
-
-def _inputs(wrap: TrainWrap, rows: int, classes: int) -> dict[str, NDArray[Any]]:
-    example = lowering.example_inputs(wrap, rows, classes)
-    generator = torch.Generator().manual_seed(2)
-    for name, shape in wrap.split.noise.items():
-        example[name] = torch.rand((rows, *shape), generator=generator)
-    inputs = {name: value.numpy() for name, value in example.items()}
-    inputs["lr"] = np.array(LEARNING_RATE, np.float32)
-    if wrap.class_weights:
-        inputs["class_weights"] = np.linspace(0.5, 1.5, classes, dtype=np.float32)
-    return inputs
 
 
 def _compare_step(
@@ -181,7 +165,7 @@ class Reference:
         for batch in batches:
             noise = [torch.from_numpy(batch[name]) for name in self.wrap.split.noise]
             logits = self.tail(torch.from_numpy(batch["features"]), *noise)
-            loss = torch_loss(self.wrap, batch)(logits, torch.from_numpy(batch["labels"]))
+            loss = _criterion(self.wrap, batch)(logits, torch.from_numpy(batch["labels"]))
             (loss / len(batches)).backward()
             losses.append(loss.item())
         if self.wrap.clip_norm is not None:
@@ -234,7 +218,7 @@ def _compare_split(
         a bias before a BatchNorm: Adam makes whole steps of it, in any direction.
     """
     noise = [torch.from_numpy(inputs[name][: len(x)]) for name in wrap.split.noise]
-    criterion = torch_loss(wrap, inputs)
+    criterion = _criterion(wrap, inputs)
     whole, tail = copy.deepcopy(wrap.training_net), copy.deepcopy(wrap.split.tail)
     found = []
     for net, run in (
@@ -285,72 +269,10 @@ def _dropout_arguments(
     return input, p, training
 
 
-def _answers(loss: Loss, pictures: int, classes: int) -> NDArray[Any]:
-    """Labels, or numbers, in turn."""
-    labels = np.arange(pictures, dtype=np.int64) % classes
-    if isinstance(loss, SoftmaxCrossEntropy):
-        return labels
-    return np.eye(classes, dtype=np.float32)[labels]
-
-
-def test_vectors(
-    graphs: Mapping[str, bytes], wrap: TrainWrap, described: Manifest
-) -> dict[str, NDArray[Any]]:
-    """Inputs and outputs of every graph, as `<graph>/in.<tensor>` and `<graph>/out.<tensor>`.
-
-    Any machine can run the inputs again and compare (`tod verify`). What a step changes is not
-    among them, see `tod.runtime.verify.test_tensors`.
-    """
-    engine = Engine(graphs)
-    rows, side_px = (
-        (4 if len(described.backbone.feature_shape) == 1 else 2),
-        described.input.size_px,
-    )
-    features = engine.features(smooth_pictures(rows, side_px))
-    classes = described.class_count or 10
-    tensors = device.test_tensors(described, classes)
-    inputs = {
-        **_inputs(wrap, rows, classes),
-        "features": features,
-        "labels": _answers(wrap.loss_fn, rows, classes),
-    }
-    feeds: dict[str, dict[str, NDArray[Any]]] = {
-        "features.onnx": {"pixels": smooth_pictures(1, side_px)},
-        "train.onnx": inputs,
-        "predict.onnx": {"features": features},
-    }
-    vectors: dict[str, NDArray[Any]] = {}
-    for graph, given in feeds.items():
-        vectors |= {f"{graph}/in.{name}": value for name, value in given.items()}
-        outputs = engine.run(graph, given | device.graph_tensors(described, graph, tensors))
-        vectors |= {f"{graph}/out.{n}": device.sample(value) for n, value in outputs.items()}
-    return vectors
-
-
-def smooth_pictures(count: int, side_px: int) -> NDArray[np.uint8]:
-    """Seeded pictures of coloured clouds, uint8 [N, S, S, 3]: white noise would leave most of a
-    network's filters silent."""
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(count, 3, 8, 8, generator=generator)
-    fine = functional.interpolate(coarse, size=(side_px, side_px), mode="bicubic")
-    pixels = (fine.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-    return np.ascontiguousarray(pixels.numpy())
-
-
-def torch_loss(wrap: TrainWrap, inputs: Arrays) -> nn.Module:
-    """The loss of `torch.nn` that ours has to equal.
-
-    Args:
-        wrap: names the loss.
-        inputs: those of the train graph; the class weights are taken from it.
-    """
-    if isinstance(wrap.loss_fn, MeanSquaredError):
-        return nn.MSELoss()
-    if isinstance(wrap.loss_fn, BinaryCrossEntropy):
-        return nn.BCEWithLogitsLoss()
-    assert isinstance(wrap.loss_fn, SoftmaxCrossEntropy)
+def _criterion(wrap: TrainWrap, inputs: Arrays) -> nn.Module:
+    """The loss of `torch.nn` that ours has to equal, with the class weights among the inputs."""
     weights = torch.from_numpy(inputs["class_weights"]) if wrap.class_weights else None
-    return nn.CrossEntropyLoss(weights, label_smoothing=wrap.loss_fn.label_smoothing)
+    return wrap.loss_fn.torch_twin(weights)
 
 
 def relative(found: NDArray[Any], wanted: NDArray[Any]) -> float:

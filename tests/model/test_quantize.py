@@ -20,7 +20,7 @@ from torch import nn
 import tod
 from model.export import export_backbone
 from model.lowering import lowering
-from model.lowering.torch_reference import smooth_pictures
+from model.lowering.examples import smooth_pictures
 from model.networks.backbone import Backbone
 from model.reduce import calibration, parity, pixel_input, precision, quantize, sensitivity
 from model.reduce.precision import Precision

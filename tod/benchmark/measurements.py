@@ -250,7 +250,7 @@ def head_cycle(session: TrainSession) -> Callable[[], object]:
     shape = (manifest.batch_size, *manifest.backbone.feature_shape)
     features = generator.random(shape, np.float32)
     answers: NDArray[Any] = generator.integers(0, count, len(features))
-    if manifest.loss.name != "softmax_cross_entropy":
+    if manifest.loss.task != "single-label":
         answers = np.eye(count, dtype=np.float32)[answers]
     batches = [(features, answers)] * (manifest.accumulate or 1)
     lr = manifest.optimizer.lr

@@ -107,7 +107,7 @@ def _doubts(
     from tod.data.check import doubtful
     from tod.report.progress import progress_bar
 
-    if session.classes is None or session.manifest.loss.name != "softmax_cross_entropy":
+    if session.classes is None or session.manifest.loss.task != "single-label":
         why = "was never trained" if session.classes is None else "has other answers than one class"
         print(f"notice: no label is doubted: {session.artifact.path} {why}", file=sys.stderr)
         return []

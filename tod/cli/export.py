@@ -120,8 +120,7 @@ def export(
     hyperparameters = {"learning_rate": lr, "momentum": momentum, "dampening": dampening,
                        "nesterov": nesterov, "weight_decay": weight_decay}  # fmt: skip
     rule = _optimizer(chosen, _given(hyperparameters))
-    if label_smoothing and loss is not LossKind.cross_entropy:
-        raise UsageError("--label-smoothing is a setting of --loss cross-entropy")
+    criterion = _loss(loss, label_smoothing)
     check_writable(output)
     pictures = _calibration_pictures(quantize, calibrate, force)
     if own is not None or network is not None:
@@ -135,7 +134,7 @@ def export(
         net = _pretrained(backbone or "efficientnet-lite0", weights or "auto", size, head, seed,
                           chosen)  # fmt: skip
     settings = _settings(
-        loss=_loss(loss, label_smoothing),
+        loss=criterion,
         optimizer=rule,
         trainable=trainable, train_batch_norm=batch_norm is BatchNormKind.train,
         backbone_lr=backbone_lr, decay_all=decay_all, clip_norm=clip_norm,
@@ -256,15 +255,17 @@ def own_model() -> None:
 
 
 def _loss(kind: LossKind, label_smoothing: float) -> Any:
-    from model.step.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+    from model.step.losses import LOSSES
 
     if not 0 <= label_smoothing < 1:
         raise UsageError(f"--label-smoothing is {label_smoothing}, wanted 0 up to below 1")
-    if kind is LossKind.bce:
-        return BinaryCrossEntropy()
-    if kind is LossKind.mse:
-        return MeanSquaredError()
-    return SoftmaxCrossEntropy(label_smoothing)
+    if not label_smoothing:
+        return LOSSES[kind.value]()
+    kinds: dict[str, Any] = LOSSES
+    smooth = [n for n, k in kinds.items() if "label_smoothing" in k.__dataclass_fields__]
+    if kind.value not in smooth:
+        raise UsageError(f"--label-smoothing is a setting of --loss {' and '.join(smooth)}")
+    return kinds[kind.value](label_smoothing=label_smoothing)
 
 
 def _class_weights(text: str | None) -> Any:

@@ -37,9 +37,18 @@ class OptimizerName(str, Enum):
 
 
 class LossKind(str, Enum):
-    cross_entropy = "cross-entropy"
-    bce = "bce"
-    mse = "mse"
+    """The losses and what each learns; a test compares them with `model.step.losses.LOSSES`."""
+
+    answers: str
+
+    def __new__(cls, name: str, answers: str) -> LossKind:
+        member = str.__new__(cls, name)
+        member._value_, member.answers = name, answers
+        return member
+
+    cross_entropy = "cross-entropy", "one class per picture"
+    bce = "bce", "several"
+    mse = "mse", "numbers (targets.csv)"
 
 
 class BatchNormKind(str, Enum):
@@ -136,7 +145,7 @@ BatchNorm = Annotated[
 Loss = Annotated[
     LossKind,
     typer.Option(
-        help="cross-entropy: one class per picture; bce: several; mse: numbers (targets.csv).",
+        help=f"{'; '.join(f'{loss.value}: {loss.answers}' for loss in LossKind)}.",
         rich_help_panel=_TRAINING,
     ),
 ]

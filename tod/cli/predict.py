@@ -63,7 +63,7 @@ def _predict_file(model: Model, path: Path, *, top: int = 1) -> Prediction:
     probabilities = model.predict([path])[0]
     time_ms = (time.perf_counter() - start) * 1e3
     names = model.classes or ()
-    if model.manifest.loss.name == "mean_squared_error":
+    if model.manifest.loss.task == "regression":
         return Prediction(str(path), names, (), time_ms, tuple(map(float, probabilities)))
     best = probabilities.argsort()[::-1][:top]
     return Prediction(

@@ -21,6 +21,14 @@ GRAPHS = ("features.onnx", "train.onnx", "predict.onnx")
 CLASSES_AXIS = "classes"
 MAX_TENSORS = 20_000
 LossName = Literal["softmax_cross_entropy", "binary_cross_entropy", "mean_squared_error"]
+Task = Literal["single-label", "multi-label", "regression"]
+# What a network learns with each loss. The task decides about targets, scores and answers, so the
+# device asks for it rather than for the loss.
+TASKS: dict[LossName, Task] = {
+    "softmax_cross_entropy": "single-label",
+    "binary_cross_entropy": "multi-label",
+    "mean_squared_error": "regression",
+}
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]  # cycles and the like
@@ -141,6 +149,10 @@ class Loss:
     name: LossName
     label_smoothing: float = 0.0
     class_weights: Literal["auto"] | tuple[float, ...] | None = None
+
+    @property
+    def task(self) -> Task:
+        return TASKS[self.name]
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def _contradictions(manifest: Manifest) -> list[str]:
             found.append("class_count differs from the number of class_names")
         if len(set(manifest.class_names)) != len(manifest.class_names):
             found.append("two classes have the same name")
-    least = 2 if manifest.loss.name == "softmax_cross_entropy" else 1
+    least = 2 if manifest.loss.task == "single-label" else 1
     if manifest.class_count is not None and manifest.class_count < least:
         found.append(f"{manifest.class_count} classes; at least {least} are needed")
     if manifest.input.size_px > manifest.input.resize_px:

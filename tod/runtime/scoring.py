@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tod.data.splits import Split
 from tod.errors import DataError
-from tod.format.manifest import LossName
+from tod.format.manifest import TASKS, LossName
 
 Labels = NDArray[Any]  # labels int64 [N], or targets float32 [N, C]
 
@@ -56,7 +56,8 @@ def score(
     """
     if len(labels) == 0:
         raise DataError(f"no picture of the {split} split can be read")
-    if loss == "mean_squared_error":
+    task = TASKS[loss]
+    if task == "regression":
         # In float64, as squares of large numbers overflow and no score is better than -inf.
         left = np.square(outputs.astype(np.float64) - labels).sum(axis=0)
         spread = np.square(labels - labels.mean(axis=0)).sum(axis=0, dtype=np.float64)
@@ -64,7 +65,7 @@ def score(
         shares = np.where(spread > 0, 1 - left / np.where(spread > 0, spread, 1), left == 0)
         named = dict(zip(classes, map(float, shares), strict=True))
         return Evaluation(split, "R2", float(shares.mean()), 0, labels.size, len(labels), named)
-    if loss == "binary_cross_entropy":
+    if task == "multi-label":
         right = (outputs > 0) == (labels > 0.5)
         by_class = dict(zip(classes, map(float, right.mean(axis=0)), strict=True))
     else:
@@ -79,9 +80,10 @@ def score(
 
 def predictions(loss: LossName, logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Logits [N, C] -> probabilities [N, C], or the quantities themselves."""
-    if loss == "mean_squared_error":
+    task = TASKS[loss]
+    if task == "regression":
         return logits
-    if loss == "binary_cross_entropy":
+    if task == "multi-label":
         return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
     return softmax(logits)
 

@@ -1,0 +1,48 @@
+"""The test vectors of an artifact: inputs of its graphs, and what they give here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from model.lowering.examples import smooth_pictures, step_inputs, targets
+from model.train_wrap import TrainWrap
+from tod.format.manifest import Manifest
+from tod.runtime import verify as device
+from tod.runtime.engine import Engine
+
+
+def test_vectors(
+    graphs: Mapping[str, bytes], wrap: TrainWrap, described: Manifest
+) -> dict[str, NDArray[Any]]:
+    """Inputs and outputs of every graph, as `<graph>/in.<tensor>` and `<graph>/out.<tensor>`.
+
+    Any machine can run the inputs again and compare (`tod verify`). What a step changes is not
+    among them, see `tod.runtime.verify.test_tensors`.
+    """
+    engine = Engine(graphs)
+    rows, side_px = (
+        (4 if len(described.backbone.feature_shape) == 1 else 2),
+        described.input.size_px,
+    )
+    features = engine.features(smooth_pictures(rows, side_px))
+    classes = described.class_count or 10
+    tensors = device.test_tensors(described, classes)
+    inputs = {
+        **step_inputs(wrap, rows, classes),
+        "features": features,
+        "labels": targets(wrap.loss_fn, rows, classes),
+    }
+    feeds: dict[str, dict[str, NDArray[Any]]] = {
+        "features.onnx": {"pixels": smooth_pictures(1, side_px)},
+        "train.onnx": inputs,
+        "predict.onnx": {"features": features},
+    }
+    vectors: dict[str, NDArray[Any]] = {}
+    for graph, given in feeds.items():
+        vectors |= {f"{graph}/in.{name}": value for name, value in given.items()}
+        outputs = engine.run(graph, given | device.graph_tensors(described, graph, tensors))
+        vectors |= {f"{graph}/out.{n}": device.sample(value) for n, value in outputs.items()}
+    return vectors
