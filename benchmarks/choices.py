@@ -16,7 +16,7 @@ import numpy as np
 import tod
 from benchmarks.data import machine, subset
 from model.export import export_backbone
-from model.networks import efficientnet as backbones
+from model.networks.load import load_backbone
 from model.step.optimizers import SGD, Adam, Optimizer
 from tod.runtime.features import FeatureStore
 from tod.training.records import Evaluated
@@ -65,7 +65,7 @@ def main() -> None:
     trees = subset("scenes", 100), subset("places", 200)
     with tempfile.TemporaryDirectory() as folder:
         for input_name, change in INPUTS.items():
-            base = backbones.load()
+            base = load_backbone()
             base = replace(base, input=replace(base.input, **change))
             stores: list[FeatureStore | None] = [None, None]
             for optimizer, std in HEADS:

@@ -21,8 +21,8 @@ from torch import nn
 
 from benchmarks.data import machine
 from model.export import export
-from model.networks import efficientnet as backbones
 from model.networks import trainable
+from model.networks.load import load_backbone
 from model.networks.network import with_head
 from model.step.optimizers import SGD
 from model.train_wrap import TrainWrap
@@ -48,7 +48,7 @@ def ours(model: Path) -> Callable[[], None]:
 def theirs(whole: bool) -> Callable[[], None]:
     """The network's own modules, with autograd and `torch.optim`."""
     torch.set_num_threads(available_cores())
-    net = with_head(backbones.load(), "linear", std=0.01, seed=0).build(CLASSES).eval()
+    net = with_head(load_backbone(), "linear", std=0.01, seed=0).build(CLASSES).eval()
     names = trainable.names(net, DEPTH)
     tail = TrainWrap(net, weights=names, optimizer=SGD(0.001)).split.tail
     module: nn.Module = net if whole else tail

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from model.export import export_backbone
-from model.networks import efficientnet as backbones
+from model.networks.load import load_backbone
 from model.step.optimizers import SGD
 from tod.errors import TodError
 
@@ -38,7 +38,7 @@ NAMES = (
 
 def cell(name: str, depth: str) -> str:
     """Largest difference to torch of one network and depth, and what a picture's features take."""
-    base = backbones.load(name, weights="none", size_px=SIDE_PX)
+    base = load_backbone(name, weights="none", size_px=SIDE_PX)
     with tempfile.TemporaryDirectory() as folder:
         made = export_backbone(
             Path(folder, "x.tod"), base, optimizer=SGD(0.02, dampening=0.01), trainable=depth

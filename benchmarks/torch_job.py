@@ -26,8 +26,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from model.networks import efficientnet as backbones
 from model.networks.backbone import RANDOM
+from model.networks.load import load_backbone
 from tod.data.dataset import Dataset, Sample
 from tod.format import artifact
 from tod.format.manifest import InputSpec, Manifest
@@ -101,7 +101,7 @@ def main(way: str, model: str, folder: str, cycles: int = 60) -> None:
     torch.set_num_threads(available_cores())
     torch.set_flush_denormal(way == "best")
     random = manifest.backbone.weights == RANDOM
-    base = backbones.load(manifest.backbone.name, weights="none" if random else "auto")
+    base = load_backbone(manifest.backbone.name, weights="none" if random else "auto")
     train(way, manifest, base.module, Dataset.open(folder), cycles)
 
 

@@ -15,9 +15,9 @@ import torch
 import tod
 from model.lowering import lowering, memory, refusal, vectors
 from model.lowering import torch_reference as verify
-from model.networks import efficientnet as backbones
-from model.networks import trainable
+from model.networks import efficientnet, trainable
 from model.networks.backbone import Backbone, Features
+from model.networks.load import load_backbone
 from model.networks.network import Network, with_head
 from model.reduce.precision import Precision, Reduced, check_something_is_frozen, reduce
 from model.step.losses import Loss, SoftmaxCrossEntropy
@@ -77,7 +77,7 @@ class Settings:
 def export(
     path: Path,
     *,
-    backbone: str = backbones.DEFAULT,
+    backbone: str = efficientnet.DEFAULT,
     weights: str = "auto",
     features: Features = "pooled",
     size_px: int | None = None,
@@ -88,7 +88,7 @@ def export(
 
     Args:
         path: the file to make or replace.
-        backbone, weights, features, size_px: see `model.networks.efficientnet.load`.
+        backbone, weights, features, size_px: see `model.networks.load.load_backbone`.
         progress: called with a short text before each long part.
         settings: those of `export_backbone`.
 
@@ -97,7 +97,7 @@ def export(
             `export_network`.
     """
     progress(f"loading {backbone}")
-    base = backbones.load(backbone, weights=weights, features=features, size_px=size_px)
+    base = load_backbone(backbone, weights=weights, features=features, size_px=size_px)
     return export_backbone(path, base, progress=progress, **settings)
 
 

@@ -1,11 +1,10 @@
-"""Pretrained backbones, each with its own input size, normalisation and licence.
+"""The EfficientNets as backbones, each with its own input size and normalisation.
 
 Axes: N pictures, S side in pixels, F features.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -19,18 +18,9 @@ from efficientnet_pytorch.utils import (
 )
 from torch import nn
 
-from model.networks.backbone import (
-    RANDOM,
-    TORCHVISION,
-    Backbone,
-    Features,
-    load_file,
-    resized,
-    sha256,
-)
+from model.networks.backbone import RANDOM, Backbone, Features, load_file, sha256
 from tod.errors import UsageError, first_line
 from tod.format.manifest import InputSpec, Weights
-from tod.system.names import near_names
 
 NAMES = ("efficientnet-lite0", *(f"efficientnet-b{i}" for i in range(8)))
 DEFAULT = "efficientnet-lite0"
@@ -56,47 +46,16 @@ class EfficientNetFeatures(nn.Module):
         return self.net._fc(pooled)
 
 
-def load(
-    name: str = DEFAULT,
-    *,
-    weights: str = "auto",
-    features: Features = "pooled",
-    size_px: int | None = None,
-) -> Backbone:
-    """Build a backbone and load its weights.
+def load(name: str, *, weights: str, features: Features) -> Backbone:
+    """Build one of `NAMES`, without its last linear layer for pooled features.
 
     Args:
-        name: one of `NAMES`, or "torchvision:" and the name of one of its classification models.
-        weights: "auto" (from the installed package, or downloaded on first use), a file with a
-            state dict, or "none" for random weights; for torchvision also the name of one of the
-            weights that it lists.
-        features: what the head gets: "pooled" (before the classifier) or "logits" (the 1000
-            ImageNet classes).
-        size_px: another side of the pictures than the weights were made for.
+        name, weights, features: see `model.networks.load.load_backbone`.
 
     Raises:
-        UsageError: an unknown name, or weights that do not fit or cannot be had.
+        UsageError: weights that do not fit or cannot be had.
         DataError: the weights file cannot be read.
     """
-    if size_px is not None and not 32 <= size_px <= 2048:
-        raise UsageError(f"--size is {size_px}, wanted 32 to 2048 pixels")
-    torch.manual_seed(0)  # random weights, where they are asked for, are the same every time
-    if name.startswith(TORCHVISION):
-        # Importing torchvision takes seconds.
-        from model.networks import torchvision as torchvision_backbones
-
-        base = torchvision_backbones.load(name, weights=weights, features=features, size_px=size_px)
-    elif name in NAMES:
-        base = _efficientnet(name, weights, features)
-    else:
-        raise UsageError(
-            f"there is no backbone '{name}'",
-            hint=f"{near_names(name, NAMES)}; or torchvision:NAME, such as torchvision:resnet18",
-        )
-    return base if size_px is None else replace(base, input=resized(base.input, size_px))
-
-
-def _efficientnet(name: str, weights: str, features: Features) -> Backbone:
     net = _lite0() if name == DEFAULT else EfficientNet.from_name(name)
     # The memory-efficient swish is an autograd function of its own, which cannot be exported.
     net.set_swish(memory_efficient=False)

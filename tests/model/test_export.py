@@ -14,7 +14,8 @@ from efficientnet_pytorch.utils import url_map
 from model.export import export, export_backbone
 from model.lowering import lowering
 from model.lowering import torch_reference as verify
-from model.networks import efficientnet as backbones
+from model.networks import efficientnet
+from model.networks.load import load_backbone
 from model.networks.network import with_head
 from model.step.optimizers import OPTIMIZERS, SGD
 from model.train_wrap import TrainWrap
@@ -69,7 +70,7 @@ def _lite0_weights() -> str:
 
 def test_lite0_knows_what_it_was_trained_for(test_data, lite0_file):
     """Real weights, right normalisation: ImageNet names for real pictures are sensible."""
-    base = backbones.load("efficientnet-lite0", features="logits")
+    base = load_backbone("efficientnet-lite0", features="logits")
     from model.transfer_net import PixelsToFeatures
     from tod.data.image import load
 
@@ -156,7 +157,7 @@ def test_b0_from_the_loaders_cache(tmp_path, b0_weights, monkeypatch):
     cache = tmp_path / "hub" / "checkpoints"
     cache.mkdir(parents=True)
     (cache / "efficientnet-b0-355c32eb.pth").write_bytes(b0_weights.read_bytes())
-    found = backbones.load("efficientnet-b0")
+    found = load_backbone("efficientnet-b0")
     assert found.weights.source == url_map["efficientnet-b0"]
     assert found.weights.sha256 == hashlib.sha256(b0_weights.read_bytes()).hexdigest()
 
@@ -172,7 +173,7 @@ def test_offline_says_which_file_goes_where(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "urlopen", offline)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(UsageError) as caught:
-        backbones.load("efficientnet-b3")
+        load_backbone("efficientnet-b3")
     assert "efficientnet-b3-5fb5a3c3.pth of efficientnet-b3 could not be" in caught.value.problem
     assert url_map["efficientnet-b3"] in caught.value.hint
     assert str(tmp_path / "hub" / "checkpoints") in caught.value.hint
@@ -185,23 +186,23 @@ def test_a_page_of_html_in_the_place_of_the_weights(tmp_path, monkeypatch):
     cache.mkdir(parents=True)
     (cache / "efficientnet-b0-355c32eb.pth").write_text("<html>")
     with pytest.raises(UsageError, match=r"efficientnet-b0-355c32eb\.pth of efficientnet-b0"):
-        backbones.load("efficientnet-b0")
+        load_backbone("efficientnet-b0")
 
 
 def test_every_backbone_has_its_size():
-    sizes = {name: backbones.input_spec(name).size_px for name in backbones.NAMES}
+    sizes = {name: efficientnet.input_spec(name).size_px for name in efficientnet.NAMES}
     assert list(sizes.values()) == [224, 224, 240, 260, 300, 380, 456, 528, 600]
 
 
 def test_weights_that_do_not_fit(tmp_path, b0_weights):
     with pytest.raises(UsageError, match="does not fit this backbone") as caught:
-        backbones.load("efficientnet-lite0", weights=str(b0_weights))
+        load_backbone("efficientnet-lite0", weights=str(b0_weights))
     assert "--backbone" in caught.value.hint
     (tmp_path / "x.pth").write_text("rubbish")
     with pytest.raises(DataError, match="not a readable file of weights"):
-        backbones.load(weights=str(tmp_path / "x.pth"))
+        load_backbone(weights=str(tmp_path / "x.pth"))
     with pytest.raises(UsageError, match="no such file"):
-        backbones.load(weights=str(tmp_path / "none.pth"))
+        load_backbone(weights=str(tmp_path / "none.pth"))
 
 
 def test_a_pickle_with_code_is_not_run(tmp_path):
@@ -211,7 +212,7 @@ def test_a_pickle_with_code_is_not_run(tmp_path):
 
     torch.save(Evil(), tmp_path / "evil.pth")
     with pytest.raises(DataError, match="not a readable file of weights"):
-        backbones.load(weights=str(tmp_path / "evil.pth"))
+        load_backbone(weights=str(tmp_path / "evil.pth"))
 
 
 def test_random_weights_are_said_loudly(tmp_path, pictures):
@@ -234,7 +235,7 @@ def test_random_weights_are_said_loudly(tmp_path, pictures):
 
 
 def test_random_weights_are_the_same_every_time():
-    first, second = (backbones.load(weights="none").module.state_dict() for _ in range(2))
+    first, second = (load_backbone(weights="none").module.state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from model.export import export_backbone
-from model.networks import efficientnet as backbones
+from model.networks.load import load_backbone
 from model.step.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from model.step.optimizers import SGD, Adam, AdamW, RMSprop
 from tests.conftest import tiny_backbone
@@ -45,7 +45,7 @@ if os.environ.get("TOD_ALL_NETWORKS"):
 @pytest.mark.parametrize("name", TABLE)
 def test_it_exports_agrees_and_trains(tmp_path, name):
     side, trainable = TABLE[name]
-    base = backbones.load(name, weights="none", size_px=side)
+    base = load_backbone(name, weights="none", size_px=side)
     made = export_backbone(
         tmp_path / "x.tod", base, optimizer=SGD(0.01), trainable=trainable, class_count=3,
         batch_size=6,
@@ -128,7 +128,7 @@ def test_what_a_decayed_bias_or_norm_does(tmp_path):
 )
 def test_mistakes_are_named(name, options, message):
     with pytest.raises(UsageError) as error:
-        backbones.load(name, **options)
+        load_backbone(name, **options)
     assert message in str(error.value)
 
 
@@ -137,7 +137,7 @@ def test_torchvision_weights_that_cannot_be_downloaded(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     with pytest.raises(UsageError) as error:
-        backbones.load("torchvision:shufflenet_v2_x1_0")
+        load_backbone("torchvision:shufflenet_v2_x1_0")
     assert "could not be downloaded" in error.value.problem
     assert str(tmp_path) in error.value.hint
 

