@@ -168,7 +168,7 @@ def export_network(
         ArtifactError: the file cannot be written.
     """
     count = len(class_names) if class_names is not None else class_count
-    _check(settings, count)
+    _check_settings(settings, count)
     progress("tracing the network")
     probe_net = network.build(lowering.PROBE_CLASSES)
     axes = lowering.class_axes(probe_net, network.build(lowering.OTHER_CLASSES))
@@ -211,7 +211,7 @@ def export_network(
     return Exported(path, written, differences, path.stat().st_size, reduced)
 
 
-def _check(settings: Settings, count: int | None) -> None:
+def _check_settings(settings: Settings, count: int | None) -> None:
     least = 2 if manifest.TASKS[settings.loss.name] == "single-label" else 1
     if count is not None and count < least:
         raise UsageError(f"{count} class; at least 2 are needed")
@@ -288,7 +288,7 @@ def _describe(
             "onnx": onnx.__version__,
             "python": platform.python_version(),
         },
-        backbone=manifest.Backbone(
+        backbone=manifest.BackboneSpec(
             name=network.name,
             boundary=probe.split.boundary.removeprefix(trainable.BACKBONE) or "pixels",
             feature_shape=probe.split.feature_shape,
@@ -298,12 +298,12 @@ def _describe(
         head=network.head,
         trainable=chosen,
         input=network.input,
-        loss=manifest.Loss(
+        loss=manifest.LossSpec(
             settings.loss.name,
             getattr(settings.loss, "label_smoothing", 0.0),
             settings.class_weights,
         ),
-        optimizer=manifest.Optimizer(
+        optimizer=manifest.OptimizerSpec(
             optimizer.name,
             lr,
             rule,

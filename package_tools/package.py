@@ -96,7 +96,7 @@ def make(
         progress("package")
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(kept / "lib", work / "lib")
-        runtime_cache.check(kept, sums.of(work))
+        runtime_cache.check_copies(kept, sums.of(work))
         _add_tod(work)
         for name, source in {MODEL: model, **pictures}.items():
             place = work / name

@@ -68,7 +68,7 @@ def prepare(
     return place
 
 
-def check(place: Path, found: Mapping[str, str]) -> None:
+def check_copies(place: Path, found: Mapping[str, str]) -> None:
     """Raise DataError when what was copied from a runtime is not what was made once.
 
     Args:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tod import __version__
 from tod.benchmark.results import (
-    Backbone,
+    BackboneTiming,
     Comparison,
     HeadCycle,
     Job,
@@ -125,12 +125,12 @@ def _load(graphs: Mapping[str, bytes], graph: str) -> None:
 
 def time_backbone(
     path: Path, pool: Pixels, batch: int, workers: int, threads: int, seconds: float
-) -> Iterator[Backbone]:
+) -> Iterator[BackboneTiming]:
     """Run `features.onnx` on one batch over and over."""
     before = machine.peak_memory_mb()
     engine, pixels = features_engine(path, threads), batch_of(pool, batch)
     timing = measure(lambda: engine.features(pixels), seconds=seconds, workers=workers)
-    yield Backbone(batch, workers, threads, timing.per_second(batch), timing, _memory(before))
+    yield BackboneTiming(batch, workers, threads, timing.per_second(batch), timing, _memory(before))
 
 
 def time_head(path: Path, threads: int, seconds: float) -> Iterator[HeadCycle]:

@@ -46,7 +46,7 @@ class Plan:
     cycles: int = 60
     profile: bool = False
 
-    def check(self) -> None:
+    def check_ranges(self) -> None:
         """Refuse what cannot be measured, all of it at once.
 
         Raises:
@@ -98,7 +98,7 @@ def benchmark(
         DeviceError: onnxruntime is too old for it, or memory ran out.
         Interrupted: `should_stop` said so.
     """
-    plan.check()
+    plan.check_ranges()
     pool = pixel_pool(artifacts.read(path).manifest.input, data)
     tasks: list[_Task] = [(measurements.describe_machine, ())]
     # The job first: whatever does not fit shows here, not after minutes.
@@ -119,7 +119,7 @@ def duel(
     paths: tuple[Path, Path], plan: Plan, *, data: Path | None, should_stop: Callable[[], bool]
 ) -> Iterator[Result | Progress]:
     """Measure two models in turn, pair by pair; arguments and errors as of `benchmark`."""
-    plan.check()
+    plan.check_ranges()
     pools = tuple(pixel_pool(artifacts.read(path).manifest.input, data) for path in paths)
     tasks: list[_Task] = [(measurements.describe_machine, ())]
     for batch in dict.fromkeys(plan.batches):

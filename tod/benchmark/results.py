@@ -61,7 +61,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Backbone:
+class BackboneTiming:
     """`features.onnx` in so many workers of so many threads each. `timing` is that of one batch in
     one worker."""
 
@@ -132,7 +132,7 @@ class Progress:
     total: int
 
 
-Result = Machine | Load | Job | Backbone | HeadCycle | Sustained | Profile | Comparison
+Result = Machine | Load | Job | BackboneTiming | HeadCycle | Sustained | Profile | Comparison
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Benchmark:
     machine: Machine
     job: Job | None
     load: Load
-    backbone: tuple[Backbone, ...]
+    backbone: tuple[BackboneTiming, ...]
     head_cycle: HeadCycle
     sustained: Sustained | None
     profile: tuple[Profile, ...]

@@ -163,7 +163,7 @@ def _of(kind: type[_Kind], results: Sequence[Any]) -> tuple[_Kind, ...]:
 
 def _benchmark(path: Path, data: Path | None, results: Sequence[Result]) -> Benchmark:
     from tod.benchmark.results import (
-        Backbone,
+        BackboneTiming,
         Benchmark,
         HeadCycle,
         Job,
@@ -179,7 +179,7 @@ def _benchmark(path: Path, data: Path | None, results: Sequence[Result]) -> Benc
         machine=_of(Machine, results)[0],
         job=next(iter(_of(Job, results)), None),
         load=_of(Load, results)[0],
-        backbone=_of(Backbone, results),
+        backbone=_of(BackboneTiming, results),
         head_cycle=_of(HeadCycle, results)[0],
         sustained=next(iter(_of(Sustained, results)), None),
         profile=_of(Profile, results),

@@ -13,7 +13,7 @@ from tod.report.tables import print_pairs, print_table, ratio
 
 if TYPE_CHECKING:
     from tod.format.artifact import Artifact
-    from tod.format.manifest import Backbone, InputSpec, Loss, Manifest, Optimizer
+    from tod.format.manifest import BackboneSpec, InputSpec, LossSpec, Manifest, OptimizerSpec
 
 
 def info(
@@ -115,7 +115,7 @@ def boundary_pairs(m: Manifest) -> list[tuple[str, str]]:
     ]
 
 
-def _precision(backbone: Backbone) -> str:
+def _precision(backbone: BackboneSpec) -> str:
     """Of the frozen part, and what it costs."""
     parity = backbone.parity
     if parity is None:
@@ -132,7 +132,7 @@ def _input(spec: InputSpec) -> str:
     return f"{spec.size_px} px{crop}, {spec.interpolation}, {spec.colour}"
 
 
-def _loss(loss: Loss) -> str:
+def _loss(loss: LossSpec) -> str:
     smoothing = f", label smoothing {loss.label_smoothing:g}" if loss.label_smoothing else ""
     weights = loss.class_weights
     if isinstance(weights, tuple):
@@ -140,7 +140,7 @@ def _loss(loss: Loss) -> str:
     return loss.name + smoothing + (f", class weights {weights}" if weights else "")
 
 
-def _more(optimizer: Optimizer) -> str:
+def _more(optimizer: OptimizerSpec) -> str:
     share = optimizer.backbone_lr
     below = f", backbone {optimizer.lr * share:g}" if share != 1 else ""
     clip = f", gradients clipped to {optimizer.clip_norm:g}" if optimizer.clip_norm else ""

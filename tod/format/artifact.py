@@ -95,7 +95,7 @@ def read(
     found = None if signed is None else signature.decode(signed, where=str(path))
     if require_signature is not None and continues is None:
         key = signature.read_public_key(require_signature)
-        signature.check(found, members[MANIFEST], key, where=str(path))
+        signature.verify_signature(found, members[MANIFEST], key, where=str(path))
     source = path if manifest.kind == "model" else None
     if GRAPHS[0] not in members:
         if manifest.kind != "checkpoint":

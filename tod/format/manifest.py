@@ -92,7 +92,7 @@ class Parity:
 
 
 @dataclass(frozen=True)
-class Backbone:
+class BackboneSpec:
     """`boundary` is the layer whose output, of `feature_shape` for a picture, is kept: all up to
     it is frozen. `parameters` counts the numbers that do not train. `precision` is that of the
     frozen weights; with "int8" the frozen part computes in integers, too."""
@@ -143,7 +143,7 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Loss:
+class LossSpec:
     """`class_weights`: None, "auto" (from the train split), or one for each class."""
 
     name: LossName
@@ -156,7 +156,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class OptimizerSpec:
     """`backbone_lr` is the learning rate of the backbone's parameters as a share of `lr`;
     `clip_norm` the largest global norm of the gradients; with `decay_all` weight decay works on
     biases and norms as well."""
@@ -239,12 +239,12 @@ class Manifest:
     schema: int
     kind: Literal["model", "checkpoint"]
     built_with: dict[str, str]
-    backbone: Backbone
+    backbone: BackboneSpec
     head: str
     trainable: str
     input: InputSpec
-    loss: Loss
-    optimizer: Optimizer
+    loss: LossSpec
+    optimizer: OptimizerSpec
     batch_size: int
     accumulate: int | None
     step_bytes: Natural

@@ -146,7 +146,9 @@ def decode(member: bytes, *, where: str) -> Signature:
     return found
 
 
-def check(found: Signature | None, manifest: bytes, key: Ed25519PublicKey, *, where: str) -> None:
+def verify_signature(
+    found: Signature | None, manifest: bytes, key: Ed25519PublicKey, *, where: str
+) -> None:
     """Refuse a file that the holder of `key` has not signed as it is.
 
     Args:
