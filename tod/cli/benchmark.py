@@ -59,6 +59,7 @@ def benchmark(
     profile: Annotated[bool, typer.Option("--profile", help="Also time by operator.")] = False,
     require_signature: options.RequireSignature = None,
     as_json: options.AsOneJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """What a model costs here: loading, backbone, head cycle, whole job, memory.
 
@@ -81,7 +82,7 @@ def benchmark(
         )
         _benchmark_files(
             models, plan, data=data, require_signature=require_signature, as_json=as_json,
-            should_stop=should_stop,
+            quiet=quiet, should_stop=should_stop,
         )  # fmt: skip
 
 
@@ -102,6 +103,7 @@ def _benchmark_files(
     data: Path | None,
     require_signature: Path | None = None,
     as_json: bool,
+    quiet: bool,
     should_stop: Callable[[], bool],
 ) -> None:
     """Measure one model, or two against each other, and print what was found.
@@ -130,10 +132,10 @@ def _benchmark_files(
         )
     if len(paths) == 2:
         pair = (paths[0], paths[1])
-        results = _collect(duel(pair, plan, data=data, should_stop=should_stop))
+        results = _collect(duel(pair, plan, data=data, should_stop=should_stop), quiet)
         found: Duel | Benchmark = _duel(pair, results)
     else:
-        results = _collect(benchmark(paths[0], plan, data=data, should_stop=should_stop))
+        results = _collect(benchmark(paths[0], plan, data=data, should_stop=should_stop), quiet)
         found = _benchmark(paths[0], data, results)
     if as_json:
         print(msgspec.json.encode(found).decode())
@@ -143,12 +145,12 @@ def _benchmark_files(
         _print_benchmark(found)
 
 
-def _collect(records: Iterator[Result | Progress]) -> list[Result]:
+def _collect(records: Iterator[Result | Progress], quiet: bool) -> list[Result]:
     from tod.benchmark.results import Progress
 
     results: list[Result] = []
     with ExitStack() as stack:
-        show = progress_bar(stack, "measured, %")
+        show = progress_bar(stack, "measured, %", quiet=quiet)
         for record in records:
             if isinstance(record, Progress):
                 show(record.done, record.total)

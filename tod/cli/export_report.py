@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from tod.format.manifest import Parity
 
 
+def print_export(made: Any) -> None:
+    """The same as one JSON object."""
+    import msgspec
+
+    print(msgspec.json.encode({
+        "path": str(made.path), "bytes": made.file_bytes, "differences": made.differences,
+        "backbone": made.manifest.backbone,
+    }).decode())  # fmt: skip
+
+
 def describe_export(made: Any) -> None:
     """Print what an export made and measured, a `model.export.Exported`."""
     found = made.differences

@@ -188,13 +188,14 @@ class Model:
 
     def _as_wanted(self, dataset: Dataset) -> Dataset:
         """The dataset with the kind of answers that the loss takes."""
-        loss = self.manifest.loss.name
-        if loss == "binary_cross_entropy":
+        task = self.manifest.loss.task
+        if task == "multi-label":
             return dataset.with_targets()
-        if dataset.has_targets != (loss == "mean_squared_error"):
+        if dataset.has_targets != (task == "regression"):
             found = "numbers (targets.csv)" if dataset.has_targets else "classes"
             raise DataError(
-                f"{dataset.root}: its answers are {found}; this model trains with {loss}",
+                f"{dataset.root}: its labels are {found}; this model trains with "
+                f"{self.manifest.loss.name}",
                 hint="export with --loss mse for numbers, bce for several classes per picture, "
                 "cross-entropy for one",
             )
@@ -210,7 +211,7 @@ class Model:
         self, features: NDArray[np.float32] | Features
     ) -> NDArray[np.float32]:  # [N, C]
         """What `predict` gives, of features [N, ...]."""
-        return predictions(self.manifest.loss.name, self._logits(features))
+        return predictions(self.manifest.loss.task, self._logits(features))
 
     def evaluate(self, dataset: Dataset, split: Split = "validation") -> Evaluation:
         """Accuracy on one split of a dataset; every readable picture counts, and
@@ -229,15 +230,13 @@ class Model:
         self, features: NDArray[np.float32] | Features, labels: Labels, split: Split
     ) -> Evaluation:
         """How good the present parameters are on features [N, ...] with their labels."""
-        name = self.manifest.loss.name
-        if len(labels) == 0:
-            raise DataError(f"no picture of the {split} split can be read")
-        return score(name, self._logits(features), labels, split, self.classes or ())
+        task = self.manifest.loss.task
+        return score(task, self._logits(features), labels, split, self.classes or ())
 
     def save_inference(self, path: str | Path) -> None:
         """Write one ordinary ONNX file: pixels in, answers out, classes in its metadata. Its output
         is `probabilities`, or `values` of a model that was trained on numbers."""
-        last = {"mean_squared_error": None, "binary_cross_entropy": "Sigmoid"}
+        last = {"single-label": "Softmax", "multi-label": "Sigmoid", "regression": None}
         data = join_inference(
             self.artifact.graphs["features.onnx"],
             self.artifact.graphs["predict.onnx"],
@@ -246,7 +245,7 @@ class Model:
                 "classes": json.dumps(self.classes, ensure_ascii=False),
                 "input": json.dumps(asdict(self.manifest.input)),
             },
-            activation=last.get(self.manifest.loss.name, "Softmax"),
+            activation=last[self.manifest.loss.task],
         )
         try:
             write_whole(Path(path), data)

@@ -1,4 +1,4 @@
-"""From a network's outputs to predictions and to how good they are, by the loss it trains with.
+"""From a network's outputs to predictions and to how good they are, by its task.
 
 Axes: N pictures, C classes, or outputs where the labels are numbers.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tod.data.splits import Split
 from tod.errors import DataError
-from tod.format.manifest import TASKS, LossName
+from tod.format.manifest import Task
 
 Labels = NDArray[Any]  # labels int64 [N], or targets float32 [N, C]
 
@@ -43,7 +43,7 @@ class Evaluation:
 
 
 def score(
-    loss: LossName,
+    task: Task,
     outputs: NDArray[np.float32],  # [N, C]
     labels: Labels,
     split: Split,
@@ -56,7 +56,6 @@ def score(
     """
     if len(labels) == 0:
         raise DataError(f"no picture of the {split} split can be read")
-    task = TASKS[loss]
     if task == "regression":
         # In float64, as squares of large numbers overflow and no score is better than -inf.
         left = np.square(outputs.astype(np.float64) - labels).sum(axis=0)
@@ -78,9 +77,8 @@ def score(
     return Evaluation(split, "accuracy", correct / total, correct, total, len(labels), by_class)
 
 
-def predictions(loss: LossName, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def predictions(task: Task, logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Logits [N, C] -> probabilities [N, C], or the quantities themselves."""
-    task = TASKS[loss]
     if task == "regression":
         return logits
     if task == "multi-label":

@@ -109,7 +109,7 @@ class TrainSession(Model):
         shapes = {t.name: t.resolve(count) for t in self.manifest.parameters}
         width = self.manifest.backbone.feature_shape
         wanted = {"head.weight": (count, *width), "head.bias": (count,)}
-        if shapes != wanted or self.manifest.loss.name != "softmax_cross_entropy":
+        if shapes != wanted or self.manifest.loss.task != "single-label":
             raise UsageError(
                 f"--init {kind} needs a linear head on cached features and one class per picture",
                 hint="export with the defaults: --head linear --trainable head",
@@ -145,7 +145,7 @@ class TrainSession(Model):
         rate = self.manifest.optimizer.lr if lr is None else lr
         features = picture_features(self.engine, self.manifest.input, pictures)
         steps = int(self.state.tensors["optimizer.step"])
-        whole = self.manifest.loss.name == "softmax_cross_entropy"
+        whole = self.manifest.loss.task == "single-label"
         labels = np.asarray(labels, np.int64 if whole else np.float32)
         self.state, loss = self.next_state([(features, labels)], lr=rate, seed=0, cycle=steps + 1)
         return loss
@@ -192,7 +192,7 @@ class TrainSession(Model):
         self, features: NDArray[np.float32], labels: Labels, lr: float
     ) -> dict[str, NDArray[Any]]:
         count = len(self.classes or ())
-        if self.manifest.loss.name != "softmax_cross_entropy":
+        if self.manifest.loss.task != "single-label":
             if labels.shape != (len(features), count):
                 raise UsageError(f"wanted labels [{len(features)}, {count}], one per class")
         elif labels.shape != features.shape[:1] or labels.min() < 0 or labels.max() >= count:

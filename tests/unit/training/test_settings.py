@@ -328,10 +328,10 @@ def test_answers_that_do_not_fit_the_loss(tiny, pictures, tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     with_targets(pictures, folder, ["x"], lambda c: (1,))
-    with pytest.raises(DataError, match=r"its answers are numbers \(targets.csv\)"):
+    with pytest.raises(DataError, match=r"its labels are numbers \(targets.csv\)"):
         list(train(tod.TrainSession.load(tiny), tod.Dataset.open(folder)))
     model = export(tmp_path / "n.tod", loss=MeanSquaredError())
-    with pytest.raises(DataError, match="its answers are classes"):
+    with pytest.raises(DataError, match="its labels are classes"):
         list(train(tod.TrainSession.load(model), tod.Dataset.open(pictures)))
 
 
