@@ -39,7 +39,7 @@ Verbose = Annotated[
 Threads = Annotated[
     int | None,
     typer.Option(
-        "-t", "--threads", help="Pictures looked at side by side (default: one per core)."
+        "-t", "--threads", help="Pictures looked at side by side (default: one per usable core)."
     ),
 ]
 Seed = Annotated[int | None, typer.Option(help=rows(Settings)["seed"].text)]

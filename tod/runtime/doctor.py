@@ -139,10 +139,11 @@ def _pillow() -> Finding:
 
 
 def _cores(root: Path) -> Finding:
-    cores, limit = machine.available_cores(), machine.cores_limit(root)
+    cores, limit = machine.usable_cores(), machine.cores_limit(root)
     value = f"{cores} usable of {os.cpu_count() or cores}"
     if limit is not None and limit < cores:
-        advice = f"train with -t {max(1, int(limit))}"
+        threads = machine.available_cores(root)
+        advice = f"it works in {threads} of them at once; a higher limit makes it faster"
         return Finding("cores", f"{value}, time of {limit:g}", "warn", advice)
     return Finding("cores", value)
 
@@ -159,7 +160,7 @@ def _memory(artifact: Artifact | None, root: Path) -> Finding:
     if artifact is None:
         return Finding("memory", value)
     graph_bytes = sum(map(len, artifact.graphs.values()))
-    threads = machine.available_cores()
+    threads = machine.available_cores(root)
     wanted = needed_mb(artifact.manifest, graph_bytes, threads)
     value += f"; training takes about {wanted:,.0f} MB with {threads} threads"
     if available >= 1.2 * wanted:

@@ -88,7 +88,8 @@ class Model:
 
         Args:
             path: the file.
-            threads: pictures looked at side by side; as many as there are cores by default.
+            threads: pictures looked at side by side; by default one for each core that this
+                process, or its container, gets the time of.
             observe: called with name, inputs and outputs after each run of a graph.
             cache: the folder that keeps the features of pictures; True chooses it as
                 `tod.runtime.feature_cache.choose_folder` says, False keeps them in memory.

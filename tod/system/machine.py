@@ -7,6 +7,7 @@ None.
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import platform
 import re
@@ -28,8 +29,16 @@ _CGROUP = "sys/fs/cgroup"
 _SUPPLIES = "sys/class/power_supply"
 
 
-def available_cores() -> int:
-    """The cores that this process may use."""
+def available_cores(root: Path = _ROOT) -> int:
+    """How many threads can compute side by side: the cores that this process may use, or as many
+    as a control group gives it the time of, rounded up; at least 1."""
+    limit = cores_limit(root)
+    cores = usable_cores()
+    return cores if limit is None else max(1, min(cores, math.ceil(limit)))
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on, whatever time it gets there."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -144,17 +153,22 @@ def memory_mb(root: Path = _ROOT) -> tuple[float, float] | None:
 
 def memory_limit_mb(root: Path = _ROOT) -> float | None:
     """The least limit that a control group (a container, a service) sets on this process."""
-    texts = [_read(folder / "memory.max").strip() for folder in _groups(root)]
-    texts.append(_read(root / _CGROUP / "memory/memory.limit_in_bytes").strip())  # version 1
+    texts = [
+        _read(folder / file).strip()
+        for folder in _groups(root, "memory")
+        for file in ("memory.max", "memory.limit_in_bytes")
+    ]
+    # Version 1 says a huge number where there is no limit.
     limits = [int(text) / 1e6 for text in texts if re.fullmatch(r"\d{1,18}", text)]
     return min(limits, default=None)
 
 
 def cores_limit(root: Path = _ROOT) -> float | None:
     """How many cores' time a control group allows this process, e.g. 1.5."""
-    texts = [_read(folder / "cpu.max") for folder in _groups(root)]
-    old = root / _CGROUP / "cpu"
-    texts.append(f"{_read(old / 'cpu.cfs_quota_us')} {_read(old / 'cpu.cfs_period_us')}")
+    texts = []
+    for folder in _groups(root, "cpu"):
+        texts.append(_read(folder / "cpu.max"))
+        texts.append(f"{_read(folder / 'cpu.cfs_quota_us')} {_read(folder / 'cpu.cfs_period_us')}")
     found = [re.fullmatch(r"\s*(\d+)\s+([1-9]\d*)\s*", text) for text in texts]
     return min((int(match[1]) / int(match[2]) for match in found if match), default=None)
 
@@ -169,12 +183,28 @@ def libc(root: Path = _ROOT) -> str:
     return "bionic" if (root / "system/bin/linker64").exists() else "unknown"
 
 
-def _groups(root: Path) -> list[Path]:
-    """Folders of this process's control group and of those above it (version 2)."""
-    own = re.search(r"^0::/?(.*)$", _read(root / "proc/self/cgroup"), re.M)
-    parts = Path(own[1]).parts if own else ()
-    # A container may not see where its group lies; its root is then the group itself.
-    return [root / _CGROUP / Path(*parts[:count]) for count in range(len(parts) + 1)]
+def _groups(root: Path, controller: str) -> list[Path]:
+    """Folders of this process's control group and of those above it: those of version 2, and those
+    of `controller` in version 1, each with and without the place that the process is said to have.
+    A container may not see where its group lies; its root is then the group itself.
+
+    Source: cgroups(7), "/proc files".
+    """
+    places: dict[Path, Path] = dict.fromkeys((Path(), Path(controller)), Path())
+    for _, names, place in re.findall(
+        r"^(\d+):(.*?):/?(.*)$", _read(root / "proc/self/cgroup"), re.M
+    ):
+        # ".." is a group that cannot be seen from here.
+        own = Path() if ".." in Path(place).parts else Path(place)
+        if not names:
+            places |= dict.fromkeys((Path(), Path("unified")), own)
+        elif controller in names.split(","):
+            places |= dict.fromkeys((Path(controller), Path(names)), own)
+    return [
+        root / _CGROUP / top / Path(*own.parts[:count])
+        for top, own in places.items()
+        for count in range(len(own.parts) + 1)
+    ]
 
 
 def require(module: str, extra: str) -> None:

@@ -167,6 +167,71 @@ def test_memory_and_its_limits(tmp_path):
     assert machine.cores_limit(tmp_path / "old") is None
 
 
+GROUP = "sys/fs/cgroup"
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "cores", "limit"),
+    [
+        ("", {}, 8, None),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, 8, None),
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 2, 1.5),
+        ("0::/\n", {"cpu.max": "5000 100000\n"}, 1, 0.05),
+        ("0::/\n", {"cpu.max": "1600000 100000\n"}, 8, 16),
+        ("0::/\n", {"cpu.max": "300000 100000\n"}, 3, 3),
+        ("0::/\n", {"cpu.max": "broken\n"}, 8, None),
+        # The least of a group and those above it counts.
+        ("0::/user.slice/run.scope\n", {"user.slice/cpu.max": "250000 100000\n",
+         "user.slice/run.scope/cpu.max": "max 100000\n"}, 3, 2.5),
+        ("0::/a/b\n", {"a/cpu.max": "400000 100000", "a/b/cpu.max": "200000 100000"}, 2, 2),
+        ("0::/a\n", {"b/cpu.max": "100000 100000"}, 8, None),  # another's
+        ("0::/../../elsewhere\n", {"cpu.max": "200000 100000"}, 2, 2),
+        # Version 1: its own folder, of a controller that shares it, under either name.
+        ("3:cpu:/docker/1\n", {"cpu/docker/1/cpu.cfs_quota_us": "120000\n",
+         "cpu/docker/1/cpu.cfs_period_us": "50000\n"}, 3, 2.4),
+        ("3:cpu,cpuacct:/docker/1\n", {"cpu,cpuacct/docker/1/cpu.cfs_quota_us": "40000\n",
+         "cpu,cpuacct/docker/1/cpu.cfs_period_us": "100000\n"}, 1, 0.4),
+        ("3:cpuacct,cpu:/x\n", {"cpu/x/cpu.cfs_quota_us": "200000",
+         "cpu/x/cpu.cfs_period_us": "100000"}, 2, 2),
+        ("3:cpuacct:/x\n2:cpuset:/y\n", {"cpu/x/cpu.cfs_quota_us": "100000",
+         "cpu/x/cpu.cfs_period_us": "100000"}, 8, None),
+        ("3:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n",
+         "cpu/cpu.cfs_period_us": "100000\n"}, 8, None),
+        # Inside, a container sees its group as the root, and its place by the outer name.
+        ("3:cpu:/docker/1\n", {"cpu/cpu.cfs_quota_us": "200000\n",
+         "cpu/cpu.cfs_period_us": "100000\n"}, 2, 2),
+        ("3:memory:/x\n0::/t:1\n", {"unified/t:1/cpu.max": "100000 100000"}, 1, 1),  # both
+    ],
+    ids=str,
+)  # fmt: skip
+def test_threads_follow_the_time_that_a_container_gets(
+    tmp_path, monkeypatch, groups, files, cores, limit
+):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    tree(tmp_path, {f"{GROUP}/{name}": text for name, text in files.items()})
+    tree(tmp_path, {"proc/self/cgroup": groups})
+    assert machine.cores_limit(tmp_path) == limit
+    assert machine.available_cores(tmp_path) == cores
+    assert machine.usable_cores() == 8
+
+
+def test_few_cores_are_less_than_much_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {5}, raising=False)
+    assert machine.available_cores(tree(tmp_path, {f"{GROUP}/cpu.max": "400000 100000"})) == 1
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    assert machine.available_cores(tmp_path) == 1
+
+
+def test_memory_of_a_nested_group_of_version_1(tmp_path):
+    files = {
+        "proc/self/cgroup": "4:memory:/api/1\n0::/\n",
+        f"{GROUP}/memory/memory.limit_in_bytes": "9223372036854771712\n",
+        f"{GROUP}/memory/api/1/memory.limit_in_bytes": "750000000\n",
+    }
+    assert machine.memory_limit_mb(tree(tmp_path, files)) == 750
+
+
 def test_the_c_library(tmp_path):
     assert machine.libc(tmp_path) == machine.libc() or machine.libc() == "musl"
     assert machine.libc().split()[0] in ("glibc", "musl", "bionic", "unknown")
