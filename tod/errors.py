@@ -10,7 +10,7 @@ TodError
 ├── TrainingError   6    the training itself failed, e.g. the loss is not finite
 ├── NotNow          8    it does not suit now, and waiting was not wanted or would not help
 ├── NotPromoted     9    the new model is not better than the served one, which stays
-└── Interrupted   130    Ctrl-C or SIGTERM
+└── Interrupted   130    Ctrl-C, SIGTERM or SIGHUP
 
 Exit code 0 is success; 1 is an error in TOD itself (please report it); 7 is that of scripts/ for a
 device that cannot be reached.

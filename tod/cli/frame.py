@@ -9,10 +9,11 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tod.errors import ArtifactError, Interrupted, SettingError, TodError, UsageError
+from tod.system import streams
 from tod.system.text import shown
 
 EPILOG = (
@@ -20,7 +21,8 @@ EPILOG = (
     "6 training failed, 8 not now (conditions), 9 not promoted (not better), 130 interrupted."
 )
 KEY_VARIABLE = "TOD_REQUIRE_SIGNATURE"
-_NO_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE)
+_INSISTING = (signal.SIGINT, signal.SIGTERM)
+_NO_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE, errno.EBADF)
 
 
 def cache_choice(cache_dir: Path | None, no_cache: bool) -> Path | bool:
@@ -49,25 +51,36 @@ def check_writable(*files: Path | None) -> None:
             )
 
 
+def hangup_is_ignored() -> bool:
+    """Whether this program is to outlive its terminal."""
+    return not hasattr(signal, "SIGHUP") or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C or SIGTERM into a request to stop; the second ends the program at once.
 
+    SIGHUP is a request as well, unless it is ignored when the program starts (nohup). It is never
+    the second one: shells and the kernel both send it when a terminal is closed, and systemd sends
+    it after SIGTERM.
+
     Yields:
         A function that says whether to stop.
     """
-    requested = False
+    requested = insisted = False
 
     def handle(number: int, _frame: object) -> None:
-        nonlocal requested
-        if requested:
+        nonlocal requested, insisted
+        if number in _INSISTING and insisted:
             # A live view had hidden the cursor.
-            os.write(2, b"\033[?25h\n" * sys.stderr.isatty() + b"stopped at once\n")
+            _tell(b"\033[?25h\n" * os.isatty(2) + b"stopped at once\n")
             os._exit(Interrupted.exit_code)
-        requested = True
-        os.write(2, b"\nstopping at the next safe moment; once more to stop at once\n")
+        if not requested:
+            _tell(b"\nstopping at the next safe moment; once more to stop at once\n")
+        requested, insisted = True, insisted or number in _INSISTING
 
-    earlier = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = _INSISTING if hangup_is_ignored() else (*_INSISTING, signal.SIGHUP)
+    earlier = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield lambda: requested
     finally:
@@ -77,6 +90,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
 
 def guarded(command: Callable[[], None]) -> None:
     """Run a command line; every error ends as one message and its exit code, never a traceback."""
+    streams.open_streams()
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -89,7 +103,11 @@ def guarded(command: Callable[[], None]) -> None:
                 f"{KEY_VARIABLE} is empty, which would require no signature",
                 hint="let it name a public key, or unset it",
             )
-        command()
+        try:
+            command()
+        except SystemExit as ended:  # typer's way to end; what was printed may still be on its way
+            if ended.code:
+                raise
         sys.stdout.flush()
     except TodError as error:
         if debug:
@@ -104,7 +122,7 @@ def guarded(command: Callable[[], None]) -> None:
         if debug:
             raise
         if isinstance(error, OSError) and error.filename is None and error.errno in _NO_OUTPUT:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest goes nowhere
+            streams.give_up_broken()
             _print_error(f"the output cannot be written: {error.strerror}", "")
             sys.exit(ArtifactError.exit_code)
         _print_error(
@@ -112,10 +130,19 @@ def guarded(command: Callable[[], None]) -> None:
             "this is a fault in TOD; run it again with --debug and report what it prints",
         )
         sys.exit(1)
+    finally:
+        streams.give_up_broken()
+
+
+def _tell(message: bytes) -> None:
+    """In the middle of anything, which a terminal that is gone must not end."""
+    with suppress(OSError):
+        os.write(2, message)
 
 
 def _print_error(problem: str, hint: str) -> None:
     # Names of files and what a file says may come from anyone: they cannot steer the terminal.
-    print(f"error: {shown(problem)}", file=sys.stderr)
-    if hint:
-        print(f"hint: {shown(hint)}", file=sys.stderr)
+    with suppress(OSError):  # the exit code says it all the same
+        print(f"error: {shown(problem)}", file=sys.stderr, flush=True)
+        if hint:
+            print(f"hint: {shown(hint)}", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -12,9 +13,16 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tod.cli import options
-from tod.cli.frame import EPILOG, cache_choice, check_writable, guarded, stop_requests
+from tod.cli.frame import (
+    EPILOG,
+    cache_choice,
+    check_writable,
+    guarded,
+    hangup_is_ignored,
+    stop_requests,
+)
 from tod.errors import ArtifactError, Interrupted, UsageError
-from tod.system import machine
+from tod.system import machine, streams
 from tod.system.settings import rows
 from tod.training.conditions import Conditions
 from tod.training.settings import Settings
@@ -150,7 +158,7 @@ def run(
                     should_stop=lambda: should_stop() or show.error is not None,
                     conditions=conditions, **asdict(settings),
                 )  # fmt: skip
-            _follow(records, show, session, job.inference)
+            _follow(records, show, should_stop, session, job.inference)
 
 
 def _unused(settings: Settings, resume: bool) -> list[str]:
@@ -163,7 +171,11 @@ def _unused(settings: Settings, resume: bool) -> list[str]:
 
 
 def _follow(
-    records: Iterator[Record], show: _Careful, session: TrainSession, inference: Path | None
+    records: Iterator[Record],
+    show: _Careful,
+    should_stop: Callable[[], bool],
+    session: TrainSession,
+    inference: Path | None,
 ) -> None:
     """Show records as they come, and write the one-file model at the end.
 
@@ -182,7 +194,7 @@ def _follow(
             session.save_inference(inference)
             show(Saved("inference model", str(inference), 0))
     except Interrupted:
-        if show.error is None:
+        if show.error is None or should_stop():
             raise
     if show.error is not None:
         raise ArtifactError(f"the output cannot be written: {show.error.strerror}", hint=saved)
@@ -190,20 +202,21 @@ def _follow(
 
 class _Careful:
     """Shows records; a full disk or a closed pipe is remembered instead of ending the training,
-    which can then save what it has."""
+    which can then save what it has, and the log gets the rest of its records. Where the end of the
+    terminal is ignored (nohup), a terminal that is gone is no reason to end."""
 
     def __init__(self, show: Callable[[Any], None]) -> None:
         self._show = show
+        self._outlives = hangup_is_ignored() and streams.on_terminal()
         self.error: OSError | None = None
 
     def __call__(self, record: Any) -> None:
-        if self.error is None:
-            try:
-                self._show(record)
-            except OSError as error:
-                self.error = error
-                # What is still in Python's buffer would fail once more at the exit.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        try:
+            self._show(record)
+        except OSError as error:
+            streams.give_up_broken()
+            if not (self._outlives and error.errno == errno.EIO):
+                self.error = self.error or error
 
 
 def main() -> None:

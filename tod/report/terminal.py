@@ -82,7 +82,7 @@ class Report:
         if log is not None:
             file = open(log, "a" if append else "w", encoding="utf-8")  # noqa: SIM115
             self._shows.append(_json_lines(file))
-            self._stack.callback(_close, file)
+            self._stack.callback(file.close)
         if as_json:
             self._shows.append(_json_lines(sys.stdout))
         elif quiet:
@@ -105,7 +105,9 @@ class Report:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stack.close()
+        # Every record was flushed: what still fails has failed before, and was reported then.
+        with suppress(OSError):
+            self._stack.close()
 
 
 def to_json(record: Record) -> bytes:
@@ -161,12 +163,6 @@ def _quiet(record: Record) -> None:
         print(f"{record.metric} on validation data = {record.accuracy:.6g}", flush=True)
     elif isinstance(record, Notice | Paused):
         print(_sentence(record), file=sys.stderr, flush=True)
-
-
-def _close(file: IO[str]) -> None:
-    """Every record was flushed: what still fails has failed before, and was reported then."""
-    with suppress(OSError):
-        file.close()
 
 
 def _json_lines(file: IO[str]) -> Show:

@@ -65,8 +65,10 @@ def isolated(
 
 
 def _work(sender: Connection, task: Callable[..., Iterator[Any]], arguments: tuple[Any]) -> None:
-    # Ctrl-C reaches this process too; the one that waits decides.
+    # Ctrl-C and the end of a terminal reach this process too; the one that waits decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         for content in task(*arguments):
