@@ -33,7 +33,10 @@ SITE_PACKAGES = (
     "numpy/_core/lib", "numpy/random/*.pxd", "numpy/random/lib", "numpy/random/_examples",
     # NumPy loads these when they are first asked for, which TOD never does.
     "numpy/fft", "numpy/polynomial", "numpy/testing", "numpy/_core/_simd.*",
-    "numpy/lib/recfunctions.py*",
+    "numpy/lib/recfunctions.py*", "numpy/ma/mrecords.py*", "numpy/ma/testutils.py*",
+    "numpy/ma/README.rst", "numpy/ma/API_CHANGES.txt",
+    # Its long description, of which nobody here asks the version; the licence lies beside it.
+    "pydantic*.dist-info/METADATA",
     "numpy/_pyinstaller", "numpy/_core/_*_tests*", "numpy/*.pxd",
     "google/protobuf/json_format.py*", "google/protobuf/internal/*_benchmark.py*",
     "google/protobuf/service_reflection.py*", "pydantic/mypy.py*", "rich/__main__.py*",

@@ -22,6 +22,30 @@ else
   }
 fi
 
+# A C library that finds no time zone goes by UTC and says nothing, and on a phone that of a package
+# finds none: the zones are in a file that only the phone's own library reads.
+zone_rule() { # ZONE -> its rule; fails where it is none
+  while read -r rule zones; do
+    case " $zones " in *" $1 "*) echo "$rule" && return ;; esac
+  done <"$lib/timezones"
+  return 1
+}
+zone=${TZ-}
+if [ -z "${TZ+set}" ] && [ ! -e /etc/localtime ]; then
+  zone=$(getprop persist.sys.timezone 2>/dev/null) || zone=
+  # "GMT+01:00" is one hour ahead for Android, and one behind in TZ.
+  case $zone in
+    GMT+*) zone=LOCAL-${zone#GMT+} ;;
+    GMT-*) zone=LOCAL+${zone#GMT-} ;;
+    '') read -r zone 2>/dev/null </etc/timezone || : ;;
+  esac
+fi
+zone=${zone#:}
+if [ -n "$zone" ]; then
+  [ -f "${TZDIR:-/usr/share/zoneinfo}/$zone" ] || ! rule=$(zone_rule "$zone") || zone=$rule
+  export TZ="$zone"
+fi
+
 # With the package's own C library: the device's may be older, another one, or missing. What the
 # device preloads (Termux does) is made for the device's.
 for loader in "$lib"/system/ld-linux-*; do

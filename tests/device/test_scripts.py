@@ -176,7 +176,7 @@ def test_the_chain_on_this_machine(own_package):
     assert (results / "model" / "transfer_learning_trained.tod").is_file()
 
     elsewhere = own_package.parent / "else where"
-    assert "sent 72 of 72" in succeeded(script("push.sh", *arguments, "-w", elsewhere))
+    assert "sent 73 of 73" in succeeded(script("push.sh", *arguments, "-w", elsewhere))
     (own_package / "lib" / "TARGET").write_bytes(b"machine=x")
     failed(script("push.sh", *arguments), 5, "the package is for x")
     failed(script("push.sh", *arguments, TOD_EMULATOR="qemu"), 4, "damaged: lib/TARGET")

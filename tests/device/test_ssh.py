@@ -358,7 +358,7 @@ def test_a_device_with_those_tools_only_that_greets(desk, tmp_path):
         (device.folder / "greeting").write_text(greeting)
         with open(device.folder / "client", "a") as config:
             config.write("  RemoteCommand false\n")
-        assert "sent 72 of 72" in succeeded(bare.call("push.sh"))
+        assert "sent 73 of 73" in succeeded(bare.call("push.sh"))
         assert "difference" in succeeded(bare.call("run.sh")).splitlines()[-1]
         assert "brought 2 files" in succeeded(bare.call("pull.sh"))
         shutil.rmtree(desk.package / "dataset" / "red")

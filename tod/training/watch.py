@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable
 
+from tod.system import local_time as zones
+from tod.system.settings import refused
 from tod.training.conditions import Conditions, Obstacle, Reading, absent, read, why_not
 from tod.training.records import Notice, Paused, PauseReason, Record, Resumed
 
@@ -26,6 +28,9 @@ class Watch:
         monotonic: seconds.
         local_time: the wall clock's.
         sleep: for so many seconds.
+
+    Raises:
+        SettingError: the time of day matters, and `TZ` names no time zone.
     """
 
     def __init__(
@@ -38,6 +43,8 @@ class Watch:
     ) -> None:
         nothing = isinstance(conditions, Conditions) and not conditions.asked
         self._conditions = None if nothing else conditions
+        if isinstance(conditions, Conditions) and conditions.between is not None:
+            _check_zone()
         self._monotonic, self._local_time, self._sleep = monotonic, local_time, sleep
         self._begun = monotonic()
         self._waited_s = 0.0
@@ -108,9 +115,24 @@ class Watch:
 
     def _told(self, conditions: Conditions) -> list[str]:
         texts = absent(conditions, self._read(conditions, False))
-        year = self._local_time().tm_year
-        if conditions.between is not None and year < _FIRST_YEAR:
+        if conditions.between is None:
+            return texts
+        now = self._local_time()
+        # Without a zone a clock says UTC as if it were one.
+        lacking = "" if zones.is_told() else "; nothing here names a time zone: set TZ"
+        texts.append(f"local time is {zones.clock(now)}{lacking}")
+        if now.tm_year < _FIRST_YEAR:
             texts.append(
-                f"the clock was not set, it says {year}: --between goes by it all the same"
+                f"the clock was not set, it says {now.tm_year}: --between goes by it all the same"
             )
         return texts
+
+
+def _check_zone() -> None:
+    if (zone := zones.unknown_zone()) is not None:
+        raise refused(
+            Conditions, "between",
+            f"goes by the local time, but TZ is {zone!r}, which is no time zone that is known here",
+            hint="let TZ name one of /usr/share/zoneinfo, e.g. Europe/Berlin, or be a rule such as "
+            "CET-1CEST,M3.5.0,M10.5.0/3; unset it for the system's own",
+        )  # fmt: skip

@@ -141,6 +141,8 @@ def test_absent_sensors_and_a_clock_that_was_not_set_are_said_once(tmp_path):
     for option in ("only-on-power", "min-battery", "max-temperature", "between"):
         assert sum(f"--{option} " in text for text in texts) == 1, texts
     assert "it says 1970" in texts[-1]
+    assert texts[-2].startswith("local time is 00:00 ")
+    assert sum("local time" in text for text in texts) == 1
     assert list(watch.pause(tuple, never)) == []
     assert absent(conditions, FINE) == []
     (text,) = absent(conditions, replace(FINE, memory_mb=None))
@@ -181,7 +183,9 @@ def test_waiting_for_the_hour_uses_no_time(tmp_path):
     """Three quarters of an hour until the window opens, with ten minutes to use."""
     clock = Clock()
     watch = clock.watch(Conditions(between=Window.parse("23:00-01:00"), max_minutes=10))
-    paused, resumed = watch.pause(tuple, never)
+    zone, paused, resumed = watch.pause(tuple, never)
+    assert zone.text.startswith("local time is 22:13 ")
+    assert zone.text.split("; ")[0].endswith(" (UTC+0)")
     assert paused == Paused(
         "hour", "it is 22:13, 23:00-01:00 is wanted (--between); it waits for 23:00"
     )
@@ -192,6 +196,22 @@ def test_waiting_for_the_hour_uses_no_time(tmp_path):
     with pytest.raises(StopIteration) as end:
         next(watch.pause(tuple, never))
     assert end.value.value.reason == "time"
+
+
+def test_the_zone_is_said_only_where_the_time_of_day_matters(tmp_path, monkeypatch):
+    said = list(Clock().watch(Conditions(max_minutes=5, sensors=tmp_path)).pause(tuple, never))
+    assert said == []
+    monkeypatch.setattr("tod.system.local_time.is_told", lambda: False)
+    (zone,) = Clock().watch(Conditions(between="22:00-23:00")).pause(tuple, never)
+    assert zone.text.endswith("; nothing here names a time zone: set TZ")
+
+
+def test_an_unknown_zone_is_refused_at_once(tiny, pictures, monkeypatch):
+    monkeypatch.setenv("TZ", "Mars/Base")
+    session, data = tod.TrainSession.load(tiny), tod.Dataset.open(pictures)
+    with pytest.raises(UsageError, match="between goes by the local time, but TZ is 'Mars/Base'"):
+        tod.train(session, data, conditions=Conditions(between="22:00-06:00"))
+    tod.train(session, data, cycles=1, conditions=Conditions(max_minutes=5)).run()
 
 
 def test_another_reason_to_wait_is_said_too(tmp_path):
