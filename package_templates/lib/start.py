@@ -16,7 +16,8 @@ def main():
         target = dict(line.rstrip("\n").split("=", 1) for line in file if "=" in line)
     problem = mismatch(target)
     if problem:
-        sys.stderr.write("error: %s\nhint: %s\n" % problem)
+        if sys.stderr is not None:  # started without it; the code says it all the same
+            sys.stderr.write("error: %s\nhint: %s\n" % problem)
         sys.exit(5)
     sys.path.insert(1, os.path.join(lib, "site-packages"))
     import importlib

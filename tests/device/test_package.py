@@ -202,6 +202,17 @@ def test_another_machine_is_named(copied):
     problem, hint = refused(on_device(copied, "eval.sh"), 5)
     assert problem == f"this package is for sparc, this device is {os.uname().machine}"
     assert "--target" in hint
+    done = on_device(copied, "-c", "sh eval.sh 2>&-")
+    assert (done.returncode, done.stderr) == (5, "")
+
+
+@pytest.mark.parametrize("redirections", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_without_streams_it_trains_as_with_them(copied, redirections):
+    """As an init script may start it."""
+    done = on_device(copied, "-c", f"sh train.sh -c 2 --log log.jsonl {redirections}")
+    assert done.returncode == 0, done.stderr
+    assert (copied / "model" / "transfer_learning_trained.tod").is_file()
+    assert all(line.startswith('{"') for line in (copied / "log.jsonl").read_text().splitlines())
 
 
 def test_made_again_it_is_the_same_and_keeps_what_was_trained(tiny_file, pictures, copied):

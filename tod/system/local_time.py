@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tod.system import machine
+
 _ROOT = Path("/")
 _ZONES = "usr/share/zoneinfo"
 _LOCAL = "etc/localtime"
@@ -42,7 +44,8 @@ def unknown_zone(environment: Mapping[str, str] = os.environ, root: Path = _ROOT
     Source: tzset(3) of glibc.
     """
     given = environment.get("TZ")
-    if given is None or not hasattr(time, "tzset"):
+    # Android's own C library has the zones in one file, and finds them.
+    if given is None or not hasattr(time, "tzset") or machine.libc() == "bionic":
         return None
     zone = given.removeprefix(":")
     # Without any name it is UTC by definition, and these two are that without a file.

@@ -101,6 +101,12 @@ def test_files_of_zones(tmp_path):
     assert unknown(TZ="Europe/Berlin", TZDIR=str(folder)) == "Europe/Berlin"
 
 
+def test_androids_own_library_is_not_doubted(tmp_path, monkeypatch):
+    assert local_time.unknown_zone({"TZ": "Europe/Rome"}, tmp_path) == "Europe/Rome"
+    monkeypatch.setattr("tod.system.machine.libc", lambda: "bionic")
+    assert local_time.unknown_zone({"TZ": "Europe/Rome"}, tmp_path) is None
+
+
 def test_whether_anything_names_a_zone(tmp_path):
     assert not local_time.is_told({}, tmp_path)
     assert local_time.is_told({"TZ": "UTC"}, tmp_path)
