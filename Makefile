@@ -1,6 +1,7 @@
 # make demo     the whole job on handwritten digits, or on yours: make demo DATA=~/pictures
 # make device-test-tools   sshd, adb, qemu, busybox and strace for the tests of devices; asks for root
 # make test     lint, types and tests, also with the oldest onnxruntime that a device may have
+# make test-real   the long forms of tests: whole networks, five seeds, real weights, int8, arm64
 # make soak     the long tests of docs/reliability.md's promises: half an hour, and a table
 # make fuzz     fuzzing of every reader of files from elsewhere: make fuzz FUZZ_SECONDS=600; needs
 #               Python 3.11 on Linux x86-64: make fuzz FUZZ_PYTHON=/usr/bin/python3.11
@@ -19,10 +20,12 @@ FUZZ_SECONDS ?= 60
 # The last one for Python 3.10.
 OLD_RUNTIME := 1.23.2
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# More for pytest: make test PYTEST_ARGS=--durations=30
+PYTEST_ARGS ?=
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SETUP := pyproject.toml constraints.txt
 
-.PHONY: demo device-test-tools test test-old-runtime test-all-networks lint types soak fuzz bench lock clean
+.PHONY: demo device-test-tools test test-real test-all-networks test-old-runtime lint types soak fuzz bench lock clean
 
 demo: $(VENV)/demo-ready
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sh scripts/demo.sh "$(DATA)"
@@ -38,13 +41,15 @@ device-test-tools:
 	  $(SUDO) apt-get install --quiet --yes --no-install-recommends $(DEVICE_TEST_TOOLS); }
 
 test: lint types $(DEVICE)/ready $(OLD)/ready
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+test-real: $(VENV)/test-ready $(DEVICE)/ready $(OLD)/ready
+	$(VENV)/bin/python -m pytest -m long $(PYTEST_ARGS)
+
+test-all-networks: test-real
 
 test-old-runtime: $(VENV)/test-ready $(OLD)/ready
 	$(VENV)/bin/python -m pytest tests/device/test_old_runtime.py
-
-test-all-networks: $(VENV)/test-ready
-	TOD_ALL_NETWORKS=1 $(VENV)/bin/python -m pytest tests/real/test_networks.py
 
 lint: $(VENV)/test-ready
 	$(VENV)/bin/ruff check .
@@ -54,7 +59,7 @@ types: $(VENV)/test-ready
 	$(VENV)/bin/mypy
 
 soak: $(VENV)/soak-ready
-	TOD_SOAK=1 $(VENV)/bin/python -m pytest -m promise --dist=worksteal
+	TOD_SOAK=1 $(VENV)/bin/python -m pytest -m promise $(PYTEST_ARGS)
 
 fuzz: $(FUZZ)/ready
 	for target in $$($(FUZZ)/bin/python -c 'from tests.fuzz.targets import TARGETS; print(*TARGETS)'); do \

@@ -18,12 +18,13 @@ from torch import nn
 from model.export import export_backbone
 from model.networks.backbone import Backbone
 from model.step.optimizers import SGD
+from tests.support import kept
 from tod.cli import app as cli
 from tod.cli import net_runner
 from tod.cli.frame import guarded
 from tod.format.manifest import InputSpec, Weights
 
-pytest_plugins = ["tests.support.promises"]
+pytest_plugins = ["tests.support.durations", "tests.support.promises"]
 ROOT = Path(__file__).resolve().parent.parent
 TEST_DATA = Path(os.environ.get("TOD_TEST_DATA", ROOT.parent / "shared" / "data"))
 COLOURS = {"blue": (40, 40, 200), "green": (40, 180, 40), "red": (200, 40, 40)}
@@ -81,7 +82,7 @@ def tiny(tiny_file, tmp_path) -> Path:
 def lite0_file(tmp_path_factory) -> Path:
     """EfficientNet-Lite0 with its real ImageNet weights, exported with the defaults."""
     path = tmp_path_factory.mktemp("lite0") / "transfer_learning.tod"
-    run("tod", "export", "-o", path, check=True)
+    kept.exported("lite0", into=path)
     return path
 
 

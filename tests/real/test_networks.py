@@ -1,10 +1,9 @@
-"""Every network that export knows by name: exported, proved against torch, trained.
+"""The networks that export knows by name: exported, proved against torch, trained.
 
 Random weights and small pictures where the network allows; that real weights work is shown in
-tests/real/test_main_job.py.
+tests/real/test_main_job.py. `make test` takes few and narrow blocks of each kind, `make test-real`
+the whole networks.
 """
-
-import os
 
 import numpy as np
 import pytest
@@ -14,48 +13,47 @@ from model.networks.load import load_backbone
 from model.step.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from model.step.optimizers import SGD, Adam, AdamW, RMSprop
 from tests.conftest import tiny_backbone
+from tests.support.small_networks import small
 from tod.errors import UsageError
 from tod.format.artifact import read
-from tod.runtime.engine import Engine
 from tod.runtime.verify import TOLERANCE, run_vectors
 from tod.training.session import TrainSession
 
-# Network -> side of the pictures, what trains.
+SIDE = 64
+# Network -> what trains. Together these have every kind of operator.
 TABLE = {
-    "efficientnet-b0": (64, "last:1"),
-    "torchvision:mobilenet_v2": (64, "last:2"),
-    "torchvision:mobilenet_v3_small": (64, "last:2"),
-    "torchvision:shufflenet_v2_x1_0": (64, "last:2"),
-    "torchvision:convnext_tiny": (64, "last:1"),
-    "torchvision:vit_b_16": (64, "last:1"),
+    "efficientnet-b0": "last:1",
+    "torchvision:mobilenet_v2": "last:2",
+    "torchvision:mobilenet_v3_small": "last:2",
+    "torchvision:shufflenet_v2_x1_0": "last:2",
+    "torchvision:convnext_tiny": "last:1",
+    "torchvision:vit_b_16": "last:1",
 }
-# The others consist of the same operators; `make test-all-networks` takes minutes more.
-if os.environ.get("TOD_ALL_NETWORKS"):
-    TABLE |= {"efficientnet-b7": (64, "head")}
-    TABLE |= {f"torchvision:efficientnet_b{size}": (64, "head") for size in (0, 1, 3, 4, 5, 6, 7)}
-    TABLE |= {
-        f"torchvision:{name}": (64, "last:1")
-        for name in (
-            "efficientnet_b2", "efficientnet_v2_s", "mobilenet_v3_large", "regnet_y_400mf",
-            "resnet18", "resnet50",
-        )
-    }  # fmt: skip
+MORE = {
+    "efficientnet-b7": "head",
+    **{f"torchvision:efficientnet_b{size}": "head" for size in (0, 1, 3, 4, 5, 6, 7)},
+    "torchvision:efficientnet_b2": "last:1",
+    "torchvision:efficientnet_v2_s": "last:1",
+    "torchvision:mobilenet_v3_large": "last:1",
+    "torchvision:regnet_y_400mf": "last:1",
+    "torchvision:resnet18": "last:1",
+    "torchvision:resnet50": "last:1",
+}
 
 
-@pytest.mark.parametrize("name", TABLE)
-def test_it_exports_agrees_and_trains(tmp_path, name):
-    side, trainable = TABLE[name]
-    base = load_backbone(name, weights="none", size_px=side)
+def exports_agrees_and_trains(path, name, trainable):
+    base = load_backbone(name, weights="none", size_px=SIDE)
     made = export_backbone(
-        tmp_path / "x.tod", base, optimizer=SGD(0.01), trainable=trainable, class_count=3,
-        batch_size=6,
-    )  # fmt: skip
+        path, base, optimizer=SGD(0.01), trainable=trainable, class_count=3, batch_size=6
+    )
     assert made.differences.largest < TOLERANCE
     assert made.manifest.step_bytes > 0
+    names = [tensor.name for tensor in made.manifest.parameters]
+    assert any(name.startswith("backbone.") for name in names) == (trainable != "head")
     session = TrainSession.load(made.path)
     session.bind(["a", "b", "c"])
     generator = np.random.default_rng(0)
-    pixels = generator.integers(0, 256, (6, side, side, 3), np.uint8)
+    pixels = generator.integers(0, 256, (6, SIDE, SIDE, 3), np.uint8)
     features = session.engine.features(pixels)
     # More of one class: with random weights deep features are almost zero, and the biases learn.
     labels = np.array([0, 0, 0, 0, 1, 2])
@@ -67,6 +65,18 @@ def test_it_exports_agrees_and_trains(tmp_path, name):
         losses.append(loss)
     assert min(losses[1:]) < losses[0]
     assert all(verdict.difference < 1e-3 for verdict in run_vectors(read(made.path)))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_its_blocks_export_agree_and_train(tmp_path, monkeypatch, name):
+    small(monkeypatch, name)
+    exports_agrees_and_trains(tmp_path / "x.tod", name, "last:1")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", TABLE | MORE)
+def test_it_exports_agrees_and_trains(tmp_path, name):
+    exports_agrees_and_trains(tmp_path / "x.tod", name, (TABLE | MORE)[name])
 
 
 SETTINGS = {
@@ -91,29 +101,6 @@ def test_settings_agree_with_torch(tmp_path, name):
     assert made.differences.largest < 2e-5
     verdicts = run_vectors(read(made.path))
     assert all(verdict.difference < 1e-4 for verdict in verdicts)
-
-
-def test_what_a_decayed_bias_or_norm_does(tmp_path):
-    """Without a gradient only decay moves a parameter: weights shrink, biases and norms do not."""
-    for decay_all in (False, True):
-        made = export_backbone(
-            tmp_path / "x.tod", tiny_backbone(), trainable="all", decay_all=decay_all,
-            optimizer=SGD(0.1, momentum=0, dampening=0, weight_decay=0.5), class_count=2,
-        )  # fmt: skip
-        session = TrainSession.load(made.path)
-        session.bind(["a", "b"])
-        before = session.state.tensors
-        inputs = {
-            # Every pixel black on white noise: the ReLU is off, and with it every gradient.
-            "features": np.full((4, 3, 16, 16), 0.0, "f"),
-            "labels": np.array([0, 1, 0, 1]),
-            "lr": np.array(0.0, "f"),
-        }
-        after, _, _ = Engine(read(made.path).graphs).step(before, inputs)
-        assert all(np.array_equal(after[n], before[n]) for n in before if n != "optimizer.step")
-        listed = {t.name for t in made.manifest.parameters}
-        assert listed == set(before) - {"optimizer.step"}
-        assert made.manifest.optimizer.decay_all is decay_all
 
 
 @pytest.mark.parametrize(
@@ -148,7 +135,7 @@ def test_torchvision_states_its_input():
 
     from model.networks.torchvision import _input_spec
 
-    for name in TABLE:
+    for name in TABLE | MORE:
         if not name.startswith("torchvision:"):
             continue
         for entry in get_model_weights(name.removeprefix("torchvision:")):
