@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from model.export import export, export_backbone
-from model.step.optimizers import SGD, Adam
+from model.export import export_backbone
+from model.step.optimizers import Adam
 from tests.conftest import tiny_backbone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,10 +60,8 @@ def test_a_model_with_everything_on(pictures, tmp_path):
     assert all("difference" in result(r, "tod", "verify", model) for r in RUNTIMES)
 
 
-def test_the_real_backbone(test_data, tmp_path):
+def test_the_real_backbone(test_data, lite0_file, tmp_path):
     from benchmarks.data import subset
 
-    model = tmp_path / "lite0.tod"
-    export(model, optimizer=SGD(0.02, dampening=0.01))
-    old, new = both(model, subset("scenes", 20), tmp_path, "-c", "20")
+    old, new = both(lite0_file, subset("scenes", 20), tmp_path, "-c", "20")
     assert old == new

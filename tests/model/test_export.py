@@ -20,11 +20,14 @@ from model.networks.network import with_head
 from model.step.optimizers import OPTIMIZERS, SGD
 from model.train_wrap import TrainWrap
 from tests.conftest import run, tiny_backbone
+from tests.support.small_networks import small
 from tod.errors import DataError, TrainingError, UsageError
 from tod.format import artifact
 
 
+@pytest.mark.long
 def test_two_exports_are_equal_byte_for_byte(lite0_file, tmp_path):
+    """tests/real/test_docs.py compares what the command of the README makes."""
     export(tmp_path / "again.tod", optimizer=SGD(0.02, dampening=0.01))
     assert (tmp_path / "again.tod").read_bytes() == lite0_file.read_bytes()
 
@@ -132,14 +135,10 @@ def b0_weights(tmp_path_factory):
     return path
 
 
-def test_b0_from_a_file(tmp_path, b0_weights):
-    done = run(
-        "tod", "export", "-o", tmp_path / "b0.tod", "--backbone", "efficientnet-b0",
-        "--weights", b0_weights, "--recipe", "mindspore", "--classes", 10,
-    )  # fmt: skip
+def b0_of_a_file(done, path):
     assert done.returncode == 0, done.stderr
     assert "agrees with torch" in done.stdout
-    manifest = artifact.read(tmp_path / "b0.tod").manifest
+    manifest = artifact.read(path).manifest
     assert manifest.backbone.name == "efficientnet-b0"
     assert manifest.backbone.feature_shape == (1000,)
     assert manifest.backbone.weights.source == "file b0.pth"
@@ -149,6 +148,23 @@ def test_b0_from_a_file(tmp_path, b0_weights):
         "momentum": 0.9, "dampening": 0.01, "weight_decay": 0.0, "nesterov": False,
     }  # fmt: skip
     assert manifest.class_count == 10
+
+
+B0 = ("--backbone", "efficientnet-b0", "--recipe", "mindspore", "--classes", 10, "--weights")
+
+
+def test_few_blocks_of_b0_from_a_file(tmp_path, call, monkeypatch):
+    small(monkeypatch, "efficientnet-b0")
+    weights = tmp_path / "b0.pth"
+    torch.save(EfficientNet.from_name("efficientnet-b0").state_dict(), weights)
+    done = call("tod", "export", "-o", tmp_path / "b0.tod", *B0, weights, cwd=tmp_path)
+    b0_of_a_file(done, tmp_path / "b0.tod")
+
+
+@pytest.mark.long
+def test_b0_from_a_file(tmp_path, b0_weights):
+    done = run("tod", "export", "-o", tmp_path / "b0.tod", *B0, b0_weights)
+    b0_of_a_file(done, tmp_path / "b0.tod")
 
 
 def test_b0_from_the_loaders_cache(tmp_path, b0_weights, monkeypatch):
@@ -215,18 +231,12 @@ def test_a_pickle_with_code_is_not_run(tmp_path):
         load_backbone(weights=str(tmp_path / "evil.pth"))
 
 
-def test_random_weights_are_said_loudly(tmp_path, pictures):
-    done = run(
-        "tod",
-        "export",
-        "-o",
-        "x.tod",
-        "--weights",
-        "none",
-        "--classes-from",
-        pictures,
-        cwd=tmp_path,
-    )
+def test_random_weights_are_said_loudly(tmp_path, call, monkeypatch, pictures):
+    small(monkeypatch, "efficientnet-b0")
+    random = ("--backbone", "efficientnet-b0", "--weights", "none")
+    done = call(
+        "tod", "export", "-o", "x.tod", *random, "--classes-from", pictures, cwd=tmp_path
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "the backbone is RANDOM" in done.stderr
     manifest = artifact.read(tmp_path / "x.tod").manifest
@@ -274,9 +284,9 @@ def test_another_package_named_model_is_noticed(tmp_path):
     assert "another 'model' package hides TOD's own" in done.stderr
 
 
-def test_a_number_of_classes_is_kept(tmp_path, pictures):
+def test_a_number_of_classes_is_kept(tmp_path, call, pictures):
     made = export_backbone(tmp_path / "x.tod", tiny_backbone(), optimizer=SGD(0.1), class_count=4)
-    done = run("net_runner", "-f", made.path, "-d", pictures, "-c", 1)
+    done = call("net_runner", "-f", made.path, "-d", pictures, "-c", 1, cwd=tmp_path)
     assert done.returncode == 3
     assert "was exported for 4 classes, the data has 3: blue, green, red" in done.stderr
 

@@ -1,7 +1,6 @@
 """A user's own network from a file, and what is said when it cannot be used."""
 
 import re
-import subprocess
 import sys
 
 import pytest
@@ -31,13 +30,19 @@ def build(classes):
 """
 
 
-def export(folder, text, *options):
-    (folder / "my_net.py").write_text(HEADER + text)
-    return run("tod", "export", "my_net.py", "-o", "net.tod", *options, cwd=folder)
+@pytest.fixture
+def export(call, tmp_path):
+    """Exports a network from its text, in `tmp_path`."""
+
+    def exported(text, *options):
+        (tmp_path / "my_net.py").write_text(HEADER + text)
+        return call("tod", "export", "my_net.py", "-o", "net.tod", *options, cwd=tmp_path)
+
+    return exported
 
 
-def test_it_exports_and_trains(tmp_path, pictures):
-    done = export(tmp_path, GOOD)
+def test_it_exports_and_trains(export, tmp_path, pictures):
+    done = export(GOOD)
     assert done.returncode == 0, done.stderr
     assert re.search(r"after 1\.0\S*: 16 x 8 x 8 numbers, 4\.0 KiB for a picture", done.stdout)
     manifest = read(tmp_path / "net.tod").manifest
@@ -52,7 +57,7 @@ def test_it_exports_and_trains(tmp_path, pictures):
     assert "32 px, the whole picture, bilinear, bgr" in shown
 
 
-def test_the_channel_order_is_turned_inside_the_graph(tmp_path):
+def test_the_channel_order_is_turned_inside_the_graph(export, tmp_path):
     """A network that wants BGR gets it from RGB pixels, with mean and std in its own order."""
     import numpy as np
 
@@ -63,7 +68,7 @@ INPUT = {"size_px": 4, "resize_px": 4, "colour": "bgr", "mean": (0.1, 0.2, 0.3),
 def build(classes):
     return TransferNet(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(3, classes))
 """
-    done = export(tmp_path, text)
+    done = export(text)
     assert done.returncode == 0, done.stderr
     session = tod.TrainSession.load(tmp_path / "net.tod")
     red = np.zeros((1, 4, 4, 3), np.uint8)
@@ -71,20 +76,27 @@ def build(classes):
     assert session.engine.features(red)[0] == pytest.approx([-0.1, -0.2, 0.7], abs=1e-6)
 
 
-def test_another_name_for_the_function(tmp_path):
-    (tmp_path / "nets.py").write_text(HEADER + GOOD.replace("def build", "def small"))
-    done = run("tod", "export", "--model", "nets.py:small", "-o", "net.tod", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_another_name_for_the_function(tmp_path, call):
+    """What it returns tells which one was called."""
+    text = (
+        "def build(classes):\n    return 1\n\ndef small(classes):\n    return nn.Linear(1, classes)"
+    )
+    (tmp_path / "nets.py").write_text(HEADER + text)
+    done = call("tod", "export", "--model", "nets.py:small", "-o", "net.tod", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "small returned a Linear" in done.stderr
 
 
 CUMPROD = """
+INPUT = {"size_px": 8}
+
 class Product(nn.Module):
     def forward(self, x):
         return torch.cumprod(x, 1)
 
 def build(classes):
-    parts = block(3, 8), Product(), block(8, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    return TransferNet(nn.Sequential(*parts), nn.Linear(8, classes))
+    parts = nn.Identity(), Product(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return TransferNet(nn.Sequential(*parts), nn.Linear(3, classes))
 """
 MISTAKES = {
     "no function": ("x = 1", [], "defines no function 'build'"),
@@ -120,36 +132,54 @@ def test_mistakes_are_named(tmp_path, call, name):
     assert not (tmp_path / "net.tod").exists()
 
 
-def test_the_deepest_boundary_that_works_is_named(tmp_path):
+FLAT = """
+def block(i, o):
+    return nn.Sequential(nn.Linear(i, o), nn.Linear(o, o))
+
+def parts():
+    return nn.Flatten(), block(48, 8), Product(), block(8, 8), block(8, 8)
+"""
+CONVOLUTIONS = """
+def parts():
+    last = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return block(3, 8), Product(), block(8, 8), block(8, 8), *last
+"""
+
+
+@pytest.mark.parametrize(
+    ("parts", "layer"),
+    [(FLAT, "backbone.2"), pytest.param(CONVOLUTIONS, "backbone.1", marks=pytest.mark.long)],
+    ids=["linear layers", "convolutions"],
+)
+def test_the_deepest_boundary_that_works_is_named(export, parts, layer):
     """An operator that runs in ONNX but whose gradient does not: above it training works."""
     text = """
-INPUT = {"size_px": 32}
+INPUT = {"size_px": 4}
 
 class Product(nn.Module):
     def forward(self, x):
         return x * x.prod(1, keepdim=True)
 
 def build(classes):
-    parts = block(3, 8), Product(), block(8, 8), block(8, 8), nn.AdaptiveAvgPool2d(1)
-    return TransferNet(nn.Sequential(*parts, nn.Flatten()), nn.Linear(8, classes))
+    return TransferNet(nn.Sequential(*parts()), nn.Linear(8, classes))
 """
-    done = export(tmp_path, text, "--trainable", "all")
+    done = export(parts + text, "--trainable", "all")
     assert done.returncode == 2, done.stderr
-    assert (
-        "no operator has a gradient as aten.prod.dim_int in layer 'backbone.1' does" in done.stderr
-    )
+    assert f"no operator has a gradient as aten.prod.dim_int in layer '{layer}' does" in done.stderr
     assert "the deepest boundary that works is --trainable last:2 (asked was all)" in done.stderr
-    done = export(tmp_path, text, "--trainable", "last:2")
+    done = export(parts + text, "--trainable", "last:2")
     assert done.returncode == 0, done.stderr
 
 
-def test_no_such_file(tmp_path):
-    done = run("tod", "export", "nothing.py", cwd=tmp_path)
+def test_no_such_file(tmp_path, call):
+    done = call("tod", "export", "nothing.py", cwd=tmp_path)
     assert (done.returncode, "nothing.py: no such file" in done.stderr) == (2, True)
 
 
-def test_a_file_beside_it_can_be_imported(tmp_path):
-    (tmp_path / "layers.py").write_text("SIZE = 16\n")
-    done = export(tmp_path, "from layers import SIZE\n" + GOOD)
-    assert done.returncode == 0, done.stderr
-    assert subprocess.run([sys.executable, "-c", "import layers"], capture_output=True).returncode
+def test_a_file_beside_it_can_be_imported(export, tmp_path):
+    """As long as it is needed: what the function returns tells that it was reached."""
+    (tmp_path / "layers_beside.py").write_text("SIZE = 16\n")
+    text = "from layers_beside import SIZE\ndef build(classes):\n    return nn.Linear(SIZE, 1)"
+    done = export(text)
+    assert "build returned a Linear" in done.stderr
+    assert str(tmp_path) not in sys.path

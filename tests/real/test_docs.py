@@ -66,7 +66,8 @@ def test_make_demo_ends_with_before_and_after():
     assert float(after) == pytest.approx(100 * float(trained), abs=0.06)
 
 
-def test_every_command_of_the_readme_runs_in_order(folder):
+def test_every_command_of_the_readme_runs_in_order(folder, lite0_file):
+    """What they export is, byte for byte, what another process exported."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     ran = []
     for command in commands(blocks("sh")[1]):
@@ -80,6 +81,7 @@ def test_every_command_of_the_readme_runs_in_order(folder):
         ran.append(command[:2])
     assert len(ran) == 6
     assert (folder / "transfer_learning_trained.tod").is_file()
+    assert (folder / "transfer_learning.tod").read_bytes() == lite0_file.read_bytes()
 
 
 def test_the_python_of_the_readme_runs(folder):

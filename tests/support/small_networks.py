@@ -1,7 +1,7 @@
 """Networks that `tod export` knows by name with the same kinds of blocks, but few and narrow ones.
 
-In the place of the whole ones they export in seconds, by the same way: our loader, its head removed,
-its blocks counted.
+In the place of the whole ones they export in seconds, by the same way: our loader, the head
+removed, the blocks counted.
 """
 
 from __future__ import annotations
