@@ -21,7 +21,7 @@ from tod.data.dataset import Dataset
 from tod.data.index import read_index
 from tod.errors import TodError
 from tod.format import arrays, artifact, graph, manifest, manifest_checks, schedule
-from tod.runtime import feature_cache as cache
+from tod.runtime import cache_folder as cache
 from tod.runtime.feature_cache import FeatureCache
 
 HERE = Path(__file__).resolve().parent

@@ -38,7 +38,7 @@ def cache_info(
     """
     import msgspec
 
-    from tod.runtime.feature_cache import cache_files, cache_folder
+    from tod.runtime.cache_folder import cache_files, cache_folder
 
     place = cache_folder(folder)
     files = cache_files(place)
@@ -71,7 +71,7 @@ def cache_clear(folder: _Folder, as_json: options.AsOneJson = False) -> None:
 
     Example: tod cache clear dataset
     """
-    from tod.runtime.feature_cache import cache_folder, clear
+    from tod.runtime.cache_folder import cache_folder, clear
 
     place = cache_folder(folder)
     try:

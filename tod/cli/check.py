@@ -49,7 +49,7 @@ def check(
 
         from tod.data.check import examine, gather
         from tod.report.progress import progress_bar
-        from tod.runtime.feature_cache import choose_folder
+        from tod.runtime.cache_folder import choose_folder
         from tod.training.session import TrainSession
 
         cache = cache_choice(cache_dir, no_cache)

@@ -34,7 +34,7 @@ def compare(
     import msgspec
 
     from tod.data.dataset import Dataset
-    from tod.runtime.feature_cache import choose_folder
+    from tod.runtime.cache_folder import choose_folder
     from tod.training.session import TrainSession
 
     cache = cache_choice(cache_dir, no_cache)

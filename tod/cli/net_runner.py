@@ -101,7 +101,7 @@ def run(
         # numpy, Pillow and onnxruntime load here, so that --help need not wait for them.
         from tod.data.dataset import Dataset
         from tod.report.terminal import Report, print_tensors
-        from tod.runtime.feature_cache import choose_folder
+        from tod.runtime.cache_folder import choose_folder
         from tod.system.files import remove_unfinished
         from tod.training import checkpoints
         from tod.training.evaluation import evaluate

@@ -27,7 +27,7 @@ from tod.promotion.generations import (
     remove_left,
     remove_old,
 )
-from tod.runtime.feature_cache import choose_folder
+from tod.runtime.cache_folder import choose_folder
 from tod.training.evaluation import evaluate
 from tod.training.records import Evaluated, Notice, Promoted, Record, RolledBack
 from tod.training.session import TrainSession

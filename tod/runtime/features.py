@@ -137,7 +137,8 @@ class FeatureStore:
                             _keep(shelf, batch)
                     shelf.contents.save()
         self.notices = [*shelf.cache.notices, *shelf.contents.notices]
-        shelf.cache.notices, shelf.contents.notices = [], []
+        shelf.cache.notices.clear()
+        shelf.contents.notices.clear()
 
     def keeps(self, dataset: Dataset) -> bool:
         """Whether the dataset's features are there for the next run as well."""

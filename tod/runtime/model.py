@@ -24,8 +24,8 @@ from tod.format.arrays import Arrays
 from tod.format.artifact import Artifact
 from tod.format.graph import join_inference
 from tod.format.manifest import Manifest
+from tod.runtime.cache_folder import choose_folder
 from tod.runtime.engine import Engine, Observer, check_runtime
-from tod.runtime.feature_cache import choose_folder
 from tod.runtime.features import Features, FeatureStore, Pictures, picture_features
 from tod.runtime.new_tensors import new_tensors
 from tod.runtime.scoring import Evaluation, Labels, predictions, score
@@ -92,7 +92,7 @@ class Model:
                 process, or its container, gets the time of.
             observe: called with name, inputs and outputs after each run of a graph.
             cache: the folder that keeps the features of pictures; True chooses it as
-                `tod.runtime.feature_cache.choose_folder` says, False keeps them in memory.
+                `tod.runtime.cache_folder.choose_folder` says, False keeps them in memory.
             require_signature: a file with a public key; a .tod file that its holder has not
                 signed is refused.
             continues: `path` is a checkpoint that was written here in training this model; the

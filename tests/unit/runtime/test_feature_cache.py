@@ -20,7 +20,8 @@ from tests.conftest import COLOURS, make_pictures, run
 from tod.data.dataset import Dataset
 from tod.data.file_hashes import Contents
 from tod.errors import Interrupted, UsageError
-from tod.runtime.feature_cache import FeatureCache, cache_files, choose_folder
+from tod.runtime.cache_folder import cache_files, choose_folder
+from tod.runtime.feature_cache import FeatureCache
 from tod.training.evaluation import evaluate
 from tod.training.loop import train
 from tod.training.records import CycleDone, Evaluated, FeaturesDone, Notice
