@@ -1,6 +1,7 @@
 """The house: who may import whom, one heavy dependency in one file, a small front door."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,24 @@ def test_imports_run_downward(module):
         and not (FILES[module].name in WORKSTATION_COMMANDS and name.split(".")[0] in WORKSTATION)
     }
     assert not upward
+
+
+def test_no_circle():
+    needs = {
+        module: {m for n in imports(file, everywhere=True) if (m := module_of(n)) and m != module}
+        for module, file in FILES.items()
+    }
+    # Who imports `tod.a.b` runs `tod/__init__.py`, which loads what it names when first asked.
+    needs["tod"] = set()
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(reversed(error.args[1])))
+
+
+def test_no_file_is_long():
+    long = {m: n for m, file in FILES.items() if (n := len(file.read_text().splitlines())) > 400}
+    assert not long
 
 
 @pytest.mark.parametrize("module", [name for name in FILES if name.startswith("tod")])

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import astuple, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,7 @@ from tod.errors import DataError, Interrupted
 if TYPE_CHECKING:
     from tod.data.check import Doubt, Finding, Look
     from tod.data.dataset import Dataset
-    from tod.training.session import TrainSession
+    from tod.runtime.model import Model
 
 _SHOWN = 5
 _DOUBTS_SHOWN = 10
@@ -37,6 +38,7 @@ def check(
     no_cache: options.NoCache = False,
     require_signature: options.RequireSignature = None,
     as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """What is wrong with pictures and labels, before training shows it; the worst first.
 
@@ -50,22 +52,22 @@ def check(
         from tod.data.check import examine, gather
         from tod.report.progress import progress_bar
         from tod.runtime.cache_folder import choose_folder
-        from tod.training.session import TrainSession
+        from tod.runtime.model import Model, split_seed
 
         cache = cache_choice(cache_dir, no_cache)
         session = None
         if model is not None:
-            session = TrainSession.load(
+            session = Model.load(
                 model, threads=threads, cache=cache, require_signature=require_signature
             )
-        known_seed = None if session is None else session.split_seed
-        split_seed = next(s for s in (seed, known_seed, 0) if s is not None)
+        chosen = split_seed(seed, *([] if session is None else [session]))
         folder = choose_folder(data, model or Path("none.tod"), cache)
-        dataset, refused = gather(data, seed=split_seed, cache=folder or False)
-        looks = _looks(dataset, progress_bar(stack, "pictures"), should_stop)
+        dataset, refused = gather(data, seed=chosen, cache=folder or False)
+        bar = partial(progress_bar, stack, quiet=quiet)
+        looks = _looks(dataset, bar("pictures"), should_stop)
         doubts = []
         if session is not None and not refused:
-            doubts = _doubts(session, dataset, stack, should_stop)
+            doubts = _doubts(session, dataset, bar("features"), should_stop)
         stack.close()
         for notice in dataset.notices:
             print(f"notice: {notice}", file=sys.stderr)
@@ -98,14 +100,13 @@ def _looks(
 
 
 def _doubts(
-    session: TrainSession,
+    session: Model,
     dataset: Dataset,
-    stack: ExitStack,
+    progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
 ) -> list[Doubt]:
-    """The labels that a trained model doubts; a bar is shown while features are missing."""
+    """The labels that a trained model doubts."""
     from tod.data.check import doubtful
-    from tod.report.progress import progress_bar
 
     if session.classes is None or session.manifest.loss.task != "single-label":
         why = "was never trained" if session.classes is None else "has other answers than one class"
@@ -116,9 +117,7 @@ def _doubts(
     except DataError as error:
         print(f"notice: no label is doubted: {error.problem}", file=sys.stderr)
         return []
-    progress = None
     for done, total in session.store.fill(dataset, dataset.samples):
-        progress = progress or progress_bar(stack, "features")
         progress(done, total)
         if should_stop():
             raise Interrupted(f"stopped after {done} of {total} features")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ def compare(
     no_cache: options.NoCache = False,
     require_signature: options.RequireSignature = None,
     as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Accuracy of several models on the same validation pictures, class by class.
 
@@ -33,36 +35,35 @@ def compare(
     """
     import msgspec
 
-    from tod.data.dataset import Dataset
-    from tod.runtime.cache_folder import choose_folder
-    from tod.training.session import TrainSession
+    from tod.report.progress import progress_bar
+    from tod.runtime.model import Model, open_dataset
 
     cache = cache_choice(cache_dir, no_cache)
     if len(models) < 2:
         raise UsageError(
             "wanted two models or more", hint="tod compare BEFORE.tod AFTER.tod -d DATA"
         )
-    sessions = [
-        TrainSession.load(path, threads=threads, cache=cache, require_signature=require_signature)
+    loaded = [
+        Model.load(path, threads=threads, cache=cache, require_signature=require_signature)
         for path in models
     ]
     # Of a plain folder the split of the training is taken, so that no picture of it counts.
-    seeds = {s.split_seed for s in sessions if s.split_seed is not None}
+    seeds = {m.split_seed for m in loaded if m.split_seed is not None}
     prepared = (data / "dataset.json").is_file()
     if len(seeds) > 1 and seed is None and not prepared:
         raise UsageError(
             f"these models have seen different splits (seeds {sorted(seeds)}) of a plain folder",
             hint="prepare the data with 'tod prepare-dataset', which fixes the split",
         )
-    chosen = seed if seed is not None else min(seeds, default=0)
-    folder = choose_folder(data, models[0], cache)
-    dataset = Dataset.open(data, seed=chosen, cache=folder or False)
+    dataset = open_dataset(data, *loaded, seed=seed, cache=cache)
     results: list[Evaluation] = []
-    for session in sessions:
-        session.match(dataset, seed=chosen)
-        if session.artifact.graphs == sessions[0].artifact.graphs:
-            session.store = sessions[0].store  # same frozen part, same features: look only once
-        results.append(session.evaluate(dataset))
+    with ExitStack() as stack:
+        bar = progress_bar(stack, "pictures", quiet=quiet)
+        for model in loaded:
+            model.match(dataset, seed=dataset.seed)
+            if model.artifact.graphs == loaded[0].artifact.graphs:
+                model.store = loaded[0].store  # same frozen part, same features: look only once
+            results.append(model.evaluate(dataset, progress=bar))
     if as_json:
         rows = [
             {"model": str(p), "accuracy": r.accuracy, "by_class": r.by_class}

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +152,7 @@ def export(
         schedule=schedule.parse(lr_schedule), accumulate=accumulate, batch_size=batch_size,
     )  # fmt: skip
     with ExitStack() as stack:
-        bar = partial(progress_bar, stack, "layers", quiet=quiet)
+        bar = progress_bar(stack, "layers", quiet=quiet)
         made = export_network(
             output, net, settings,
             class_names=Dataset.open(classes_from).classes if classes_from else None,
@@ -186,22 +185,14 @@ def _calibration_pictures(
 
 
 def _precision(
-    quantize: PrecisionName | None, pictures: Any, force: bool, bar: Callable[[], Any]
+    quantize: PrecisionName | None, pictures: Any, force: bool, bar: Callable[[int, int], None]
 ) -> Any:
     from model.reduce.precision import Precision
 
     if quantize is None:
         return None
-    bars: list[Callable[[int, int], None]] = []
-
-    def progress(done: int, total: int) -> None:
-        # Most exports never search: no bar before the first layer is done.
-        if not bars:
-            bars.append(bar())
-        bars[0](done, total)
-
     kind = {PrecisionName.int8: "int8", PrecisionName.fp16: "float16"}[quantize]
-    return Precision(kind, pictures, force, progress)  # type: ignore[arg-type]
+    return Precision(kind, pictures, force, bar)  # type: ignore[arg-type]
 
 
 def _pretrained(

@@ -99,9 +99,8 @@ def run(
     """
     with stop_requests() as should_stop:
         # numpy, Pillow and onnxruntime load here, so that --help need not wait for them.
-        from tod.data.dataset import Dataset
         from tod.report.terminal import Report, print_tensors
-        from tod.runtime.cache_folder import choose_folder
+        from tod.runtime.model import open_dataset
         from tod.system.files import remove_unfinished
         from tod.training import checkpoints
         from tod.training.evaluation import evaluate
@@ -131,9 +130,7 @@ def run(
             remove_unfinished(job.inference.parent, job.inference.name.__eq__)
         if job.inference is not None and only_evaluate and session.classes is None:
             raise UsageError("-i: this model was never trained", hint="train it with -c")
-        split_seed = next(s for s in (settings.seed, session.split_seed, 0) if s is not None)
-        folder = choose_folder(job.data, job.model, cache)
-        dataset = Dataset.open(job.data, seed=split_seed, cache=folder or False)
+        dataset = open_dataset(job.data, session, seed=settings.seed, cache=cache)
         continues = session.manifest.kind == "checkpoint" and not only_evaluate
         with Report(as_json=job.as_json, quiet=job.quiet, log=job.log, append=continues) as report:
             show = _Careful(report.show)

@@ -270,6 +270,13 @@ class Manifest:
         """What `predict.onnx` takes: parameters and statistics."""
         return tuple(t for t in self.tensors if t.role in ("parameter", "statistic"))
 
+    @property
+    def split_seed(self) -> int | None:
+        """The seed that the data of the last run was split with; None if there was no run."""
+        if self.run is not None:
+            return self.run.split_seed
+        return self.history[-1].split_seed if self.history else None
+
     def train_inputs(self) -> tuple[str, ...]:
         """The inputs of `train.onnx` besides the tensors."""
         names = ["features", "labels", "lr"]

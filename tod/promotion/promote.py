@@ -27,7 +27,7 @@ from tod.promotion.generations import (
     remove_left,
     remove_old,
 )
-from tod.runtime.cache_folder import choose_folder
+from tod.runtime.model import open_dataset
 from tod.training.evaluation import evaluate
 from tod.training.records import Evaluated, Notice, Promoted, Record, RolledBack
 from tod.training.session import TrainSession
@@ -202,14 +202,12 @@ def _open(
 ) -> tuple[Dataset, list[str]]:
     """The data, split as the new model's was, so that nothing it was trained on is counted."""
     known = [s.split_seed for s in sessions]
-    chosen = next(s for s in (seed, *known, 0) if s is not None)
-    folder = choose_folder(data, paths[0], cache)
-    dataset = Dataset.open(data, seed=chosen, cache=folder or False)
+    dataset = open_dataset(data, *sessions, seed=seed, cache=cache)
     notices = [] if dataset.cropped else [
-        f"the pictures are split with seed {chosen}, but {path} was trained on the split of seed "
-        f"{found}: some of them are known to it"
+        f"the pictures are split with seed {dataset.seed}, but {path} was trained on the split of "
+        f"seed {found}: some of them are known to it"
         for path, found in zip(paths, known, strict=False)
-        if found not in (None, chosen)
+        if found not in (None, dataset.seed)
     ]  # fmt: skip
     classes = [session.classes for session in sessions]
     if len(set(classes)) > 1:

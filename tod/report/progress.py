@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 def progress_bar(
     stack: ExitStack, label: str, *, quiet: bool = False
 ) -> Callable[[int, int], None]:
-    """Progress of long work on stderr: a bar on a terminal, a line every tenth elsewhere.
+    """Progress of long work on stderr: a bar on a terminal, a line every tenth elsewhere; nothing
+    where there turns out to be no work.
 
     Args:
         stack: the bar goes away when it ends.
@@ -28,9 +29,16 @@ def progress_bar(
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         return _tenths(label)
-    bar = stack.enter_context(_progress(console))
-    task = bar.add_task(label, total=None)
-    return lambda done, total: bar.update(task, completed=done, total=total)
+    bar: Progress | None = None
+
+    def update(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = stack.enter_context(_progress(console))
+            bar.add_task(label, total=total)
+        bar.update(bar.task_ids[0], completed=done, total=total)
+
+    return update
 
 
 def _tenths(label: str) -> Callable[[int, int], None]:

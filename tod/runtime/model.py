@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
@@ -118,9 +118,7 @@ class Model:
     def split_seed(self) -> int | None:
         """The seed that the data of the last run was split with; None if there was no run. With
         it a plain tree is split as it was then, and nothing trained on is used to validate."""
-        if self.manifest.run is not None:
-            return self.manifest.run.split_seed
-        return self.manifest.history[-1].split_seed if self.manifest.history else None
+        return self.manifest.split_seed
 
     @property
     def parameters(self) -> Arrays:
@@ -214,17 +212,26 @@ class Model:
         """What `predict` gives, of features [N, ...]."""
         return predictions(self.manifest.loss.task, self._logits(features))
 
-    def evaluate(self, dataset: Dataset, split: Split = "validation") -> Evaluation:
+    def evaluate(
+        self,
+        dataset: Dataset,
+        split: Split = "validation",
+        *,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Evaluation:
         """Accuracy on one split of a dataset; every readable picture counts, and
         `store.unreadable` names the others.
+
+        Args:
+            progress: called with the pictures that are done and those to do.
 
         Raises:
             DataError: its classes are not the model's, or no picture of the split is readable.
         """
         dataset = self.match(dataset)
         samples = dataset.split(split)
-        for _ in self.store.fill(dataset, samples):
-            pass
+        for done, total in self.store.fill(dataset, samples):
+            progress(done, total)
         return self.score(*self.store.rows(dataset, samples), split)
 
     def score(
@@ -268,3 +275,27 @@ class Model:
                 hint="train it again with a smaller learning rate",
             )
         return logits
+
+
+def open_dataset(
+    data: str | Path,
+    *models: Model,
+    seed: int | None = None,
+    cache: str | os.PathLike[str] | bool = True,
+) -> Dataset:
+    """Open pictures for models, as every command does.
+
+    Args:
+        data: a prepared dataset, or a folder of class folders.
+        models: a plain folder is split as for the first of them that was trained, so that nothing
+            it has learned counts in a score.
+        seed: of the split instead.
+        cache: where the hashes of the pictures are kept, see `cache_folder.choose_folder`.
+    """
+    folder = choose_folder(Path(data), models[0].artifact.path, cache)
+    return Dataset.open(data, seed=split_seed(seed, *models), cache=folder or False)
+
+
+def split_seed(seed: int | None, *models: Model) -> int:
+    """The seed that a plain folder is split with: the given one, or the first model's, or 0."""
+    return next(s for s in (seed, *(model.split_seed for model in models), 0) if s is not None)

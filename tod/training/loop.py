@@ -100,7 +100,7 @@ def _train(
     if settings.add_classes and session.classes is not None:
         old = yield from add_classes(session, dataset, seed, should_stop, watch)
     dataset = session.match(dataset, seed=seed)
-    run, notices = settle(session, dataset, settings)
+    run, notices = settle(session.manifest, session.state.run, dataset, settings)
     yield _started(session, dataset, run)
     yield from map(Notice, (*dataset.notices, *notices))
     yield from fill_features(session, dataset, SPLITS, should_stop, watch)

@@ -18,7 +18,6 @@ from tod.system.settings import flag, refused, rows, setting
 
 if TYPE_CHECKING:
     from tod.data.dataset import Dataset
-    from tod.training.session import TrainSession
 
 InitName = Literal["imprint", "ridge"]
 _MODEL = "the model's"
@@ -95,8 +94,16 @@ def _kept(settings: Settings) -> dict[str, Any]:
     return given
 
 
-def settle(session: TrainSession, dataset: Dataset, settings: Settings) -> tuple[Run, list[str]]:
+def settle(
+    manifest: Manifest, earlier: Run | None, dataset: Dataset, settings: Settings
+) -> tuple[Run, list[str]]:
     """Settle every setting: given, or from the checkpoint, or the default.
+
+    Args:
+        manifest: of the model.
+        earlier: the run of the checkpoint that is continued.
+        dataset: what it trains on.
+        settings: what was given.
 
     Returns:
         The run as it starts or goes on; what a user should know about it.
@@ -104,8 +111,6 @@ def settle(session: TrainSession, dataset: Dataset, settings: Settings) -> tuple
     Raises:
         UsageError: the model cannot do what was asked.
     """
-    manifest = session.manifest
-    earlier = session.state.run
     given = _kept(settings)
     run = earlier or _fresh(manifest)
     run = replace(run, **given, split_seed=dataset.seed, data_sha256=dataset.digest())
@@ -120,10 +125,10 @@ def settle(session: TrainSession, dataset: Dataset, settings: Settings) -> tuple
             hint="export it with --accumulate N",
         )  # fmt: skip
     notices = []
-    if not dataset.cropped and session.split_seed not in (None, dataset.seed):
+    if not dataset.cropped and manifest.split_seed not in (None, dataset.seed):
         notices.append(
             f"the pictures are split with seed {dataset.seed}, but this model was trained on the "
-            f"split of seed {session.split_seed}: some test and validation pictures are known to it"
+            f"split of seed {manifest.split_seed}: it knows some test and validation pictures"
         )
     if earlier is None:
         return run, notices

@@ -213,7 +213,9 @@ def test_nothing_of_a_bad_step_stays(models, numbers):
     """Slots, the count of steps and half-filled accumulators are as in a new optimizer."""
     session = tod.TrainSession.load(models / "momentum.tod")
     session.match(tod.Dataset.open(numbers))
-    run = tod.training.settings.settle(session, tod.Dataset.open(numbers), Settings())[0]
+    run = tod.training.settings.settle(
+        session.manifest, None, tod.Dataset.open(numbers), Settings()
+    )[0]
     good = replace(session.state, run=run).keep_best(session.manifest)
     broken = {
         name: np.full_like(a, 7 if a.dtype == np.int64 else np.nan)
