@@ -65,7 +65,7 @@ def prepare(
         resize_px: length of the shorter side before the crop; size_px * 256 / 224 by default.
         picture_format: of the pictures written.
         seed: of the split and of the sample.
-        per_class: at most so many pictures of each class, a seeded sample.
+        per_class: largest number of pictures of each class, a seeded sample.
         progress: called with pictures done and pictures in all.
         should_stop: asked after each picture.
 

@@ -41,7 +41,7 @@ def fewest(
         ranked: the worst layer first.
         cosine: as for `rank`.
         target: the cosine to reach.
-        most: so many layers at most; these, if not even they reach it.
+        most: largest number of layers; these, if not even they reach it.
     """
     low, high = 0, most
     while low < high:

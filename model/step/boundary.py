@@ -144,7 +144,7 @@ def _updates(node: fx.Node) -> bool:
 
 
 def _deepest_cut(graph: fx.Graph, trainable: set[str]) -> fx.Node:
-    """The last tensor that stands still and that every way from the picture passes."""
+    """Deepest frozen tensor on every path from input to output (a dominator)."""
     still: list[fx.Node] = []
     moved: set[fx.Node] = set()
     fed: set[fx.Node] = set()

@@ -36,7 +36,7 @@ def test_the_lines_are_the_seeds(tiny, pictures):
     lines = done.stdout.splitlines()
     assert len(lines) == len(wanted)
     assert all(re.fullmatch(pattern, line) for pattern, line in zip(wanted, lines, strict=True))
-    for text in ("3 classes", "27 trainable parameters", "36 train, 12 test, 12 validation"):
+    for text in ("3 classes", "27 trainable parameters", "36 train, 12 test (best cycle"):
         assert text in done.stderr
     assert sorted(p.name for p in tiny.parent.iterdir()) == [
         "tiny.tod", "tiny_trained.tod", "tiny_trained_3.tod", "tiny_trained_6.tod",

@@ -228,7 +228,7 @@ def _pairs(
 
 
 def batch_of(pool: Pixels, count: int) -> Pixels:
-    """So many pictures of a pool, repeated if they are too few."""
+    """`count` pictures of a pool, repeated if they are too few."""
     return pool.take(range(count), axis=0, mode="wrap")
 
 

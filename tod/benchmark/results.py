@@ -46,7 +46,7 @@ class Load:
 @dataclass(frozen=True)
 class Job:
     """Training from start to end as net_runner does it, without an early stop. The milliseconds
-    of the phases add up to all of it; `pictures` counts those that were looked at."""
+    of the phases add up to all of it; `pictures` counts those that were read."""
 
     pictures: int
     cycles: int
@@ -62,7 +62,7 @@ class Job:
 
 @dataclass(frozen=True)
 class BackboneTiming:
-    """`features.onnx` in so many workers of so many threads each. `timing` is that of one batch in
+    """`features.onnx` in several workers of several threads each. `timing` is that of one batch in
     one worker."""
 
     batch: int

@@ -51,11 +51,11 @@ def benchmark(
     threads: Annotated[
         str | None, typer.Option("-t", "--threads", help="Numbers of threads (default: 1,cores).")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Of each measurement.")] = 1.0,
+    seconds: Annotated[float, typer.Option(help="Seconds of each measurement.")] = 1.0,
     sustained: Annotated[
         float | None, typer.Option(help="Seconds without a pause: does it get slower?")
     ] = None,
-    cycles: Annotated[int, typer.Option("-c", "--cycles", help="Of the whole job.")] = 60,
+    cycles: Annotated[int, typer.Option("-c", "--cycles", help="Cycles of the whole job.")] = 60,
     profile: Annotated[bool, typer.Option("--profile", help="Also time by operator.")] = False,
     require_signature: options.RequireSignature = None,
     as_json: options.AsOneJson = False,

@@ -17,7 +17,7 @@ from tod.report.tables import print_table
 app = typer.Typer(
     no_args_is_help=True,
     epilog=EPILOG,
-    help="""The features of pictures that were looked at, kept on disk.
+    help="""Features of pictures, computed once and kept on disk.
 
     Example: tod cache info dataset
     """,

@@ -94,7 +94,7 @@ Weights = Annotated[
 Features = Annotated[
     FeatureKind | None,
     typer.Option(
-        help="What the head gets: pooled features or the ImageNet logits (default: pooled).",
+        help="Input of the head: pooled features or the ImageNet logits (default: pooled).",
         rich_help_panel=_NETWORK,
     ),
 ]
@@ -174,7 +174,9 @@ Recipe = Annotated[
         help="mindspore: the settings of MindSpore Lite's example.", rich_help_panel=_TRAINING
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Of the head's weights.", rich_help_panel=_TRAINING)]
+Seed = Annotated[
+    int, typer.Option(help="Random seed for the head's weights.", rich_help_panel=_TRAINING)
+]
 Optimizer = Annotated[
     OptimizerName | None,
     typer.Option(help="The update rule (default: sgd).", rich_help_panel=_OPTIMIZER),
@@ -196,17 +198,17 @@ LrSchedule = Annotated[
     str,
     typer.Option(
         "--schedule",
-        help=f"Of the learning rate: constant, {schedule.EXAMPLES}.",
+        help=f"Learning-rate schedule: constant, {schedule.EXAMPLES}.",
         rich_help_panel=_OPTIMIZER,
     ),
 ]
 Momentum = Annotated[
     float | None,
-    typer.Option(help="Of sgd (default: 0.9) and rmsprop (0).", rich_help_panel=_OPTIMIZER),
+    typer.Option(help="Momentum of sgd (default: 0.9), rmsprop (0).", rich_help_panel=_OPTIMIZER),
 ]
 Dampening = Annotated[
     float | None,
-    typer.Option(help="Of sgd's momentum (default: 0.01).", rich_help_panel=_OPTIMIZER),
+    typer.Option(help="Dampening of sgd's momentum (default: 0.01).", rich_help_panel=_OPTIMIZER),
 ]
 Nesterov = Annotated[
     bool, typer.Option(help="Nesterov momentum for sgd.", rich_help_panel=_OPTIMIZER)

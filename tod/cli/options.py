@@ -39,7 +39,7 @@ Verbose = Annotated[
 Threads = Annotated[
     int | None,
     typer.Option(
-        "-t", "--threads", help="Pictures looked at side by side (default: one per usable core)."
+        "-t", "--threads", help="Pictures read in parallel (default: one per usable core)."
     ),
 ]
 Seed = Annotated[int | None, typer.Option(help=rows(Settings)["seed"].text)]
@@ -57,7 +57,7 @@ CacheDir = Annotated[
     typer.Option(help="Keep the pictures' features here (default: .tod-cache in the data folder)."),
 ]
 NoCache = Annotated[
-    bool, typer.Option("--no-cache", help="Look at every picture anew and keep nothing.")
+    bool, typer.Option("--no-cache", help="Compute the features of all pictures; keep none.")
 ]
 RequireSignature = Annotated[
     Path | None,

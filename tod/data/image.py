@@ -36,7 +36,7 @@ SUFFIXES = frozenset(
     }
     | {".tif", ".tiff", ".webp"}
 )
-# Raised when the pixels of any picture change: features of before are then no longer good.
+# Raised when the pixels of any picture change: earlier features are then no longer good.
 _PIXELS_VERSION = 2
 # MPO files (JPEGs of stereo cameras) are opened by the JPEG reader.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -47,7 +47,7 @@ _MAX_PIXELS = 89_478_485
 _MAX_PIXELS_OF = dict.fromkeys(("AVIF", "WEBP"), 8192 * 6144)
 _MAX_SIDE_PX = 65_535  # what JPEG and GIF can say; beyond it TIFF's tables outgrow the pixels
 _BAND_PX = 256  # rows that are converted at once, to save the memory of whole copies
-# A JPEG is decoded at a reduced scale where that leaves so many times the wanted side: measured,
+# A JPEG is decoded at a reduced scale that is at least this multiple of the wanted side: measured,
 # see docs/performance.md.
 _DRAFT = 2
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}

@@ -34,7 +34,7 @@ def alike(thumbnails: Sequence[NDArray[np.uint8]]) -> list[tuple[int, int]]:
 
 
 def near_pairs(hashes: NDArray[np.uint64], bits: int) -> list[tuple[int, int]]:
-    """All pairs of rows of uint64 [N, 4] that differ in at most so many bits."""
+    """All pairs of rows of uint64 [N, 4] that differ in at most a number of bits."""
     pairs: list[tuple[int, int]] = []
     for start in range(0, len(hashes), _ROWS):
         block = hashes[start : start + _ROWS]

@@ -55,7 +55,7 @@ def check_arrays(manifest: Manifest, arrays: Arrays, *, where: str) -> None:
         ArtifactError: a tensor is missing, unknown, or has another shape or dtype. All
             differences are named at once.
     """
-    # Files of before hold no parameters to fall back on until something was evaluated.
+    # Earlier files hold no parameters to fall back on until something was evaluated.
     evaluated = manifest.run is not None and manifest.run.best_accuracy is not None
     stored = any(name.startswith(BEST) for name in arrays)
     expected = _expected(manifest, with_best=evaluated or stored)

@@ -64,7 +64,7 @@ class Artifact:
 
 def read_manifest(path: str | Path) -> Manifest:
     """The manifest of a file whose own members are as it says; neither graphs nor the base of a
-    slim checkpoint are looked at.
+    slim checkpoint are read.
 
     Raises:
         ArtifactError: no such file, damaged, foreign or too new.

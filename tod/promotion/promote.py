@@ -55,12 +55,12 @@ def promote(
         served: the file to replace; the first promotion makes it, whatever its accuracy.
         data: a prepared dataset, or a folder of class folders.
         margin: so much better the new one has to be; equal is not better.
-        keep: so many generations stay beside the served one.
-        threads: pictures looked at side by side.
+        keep: number of generations that stay beside the served one.
+        threads: pictures read in parallel.
         seed: of a plain folder's split; the new model's, else the served one's.
         cache: as for `TrainSession.load`.
         require_signature: a public key; neither model may be one that its holder has not signed.
-        should_stop: asked while pictures are looked at.
+        should_stop: asked while pictures are read.
 
     Yields:
         Progress and notices, and `Promoted` at the end.

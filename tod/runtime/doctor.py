@@ -53,7 +53,7 @@ def examine(
     """Look at everything that training here depends on.
 
     Args:
-        artifact: the model that is to be trained here; without one only the machine is looked at.
+        artifact: the model that is to be trained here; without one only the machine is checked.
         root: where the machine's own files are.
         sensors: where those of power and temperature are, if elsewhere.
     """
@@ -177,7 +177,7 @@ def _disk(artifact: Artifact | None) -> Finding:
         return Finding("disk", f"{folder.resolve()} cannot be written to", "wrong", advice)
     free = shutil.disk_usage(folder).free
     value = f"{free / 1e6:,.0f} MB free in {folder.resolve()}"
-    # The trained model, beside which the one of before stays until it is written.
+    # The trained model, beside which the earlier one stays until it is written.
     wanted = 100e6 if artifact is None else 2 * artifact.path.stat().st_size + 20e6
     if free < wanted:
         advice = f"free some room: {wanted / 1e6:,.0f} MB are wanted"

@@ -120,7 +120,7 @@ class FeatureStore:
             with ThreadPoolExecutor(self._workers) as pool:
                 look_at = partial(self._look_at, dataset, shelf)
                 start = partial(pool.submit, look_at)
-                # So many at once, not all: what waits takes memory as well.
+                # A few batches per worker, not all: waiting batches take memory as well.
                 running = deque(map(start, islice(batches, 8 * self._workers)))
                 try:
                     while running:

@@ -32,7 +32,7 @@ from tod.runtime.scoring import Evaluation, Labels, predictions, score
 from tod.system.files import write_whole
 from tod.system.machine import available_cores
 
-# A prediction takes so many rows at once that their features stay below this.
+# Largest features of one batch of predictions.
 _PREDICT_BYTES = 1 << 20
 _Loaded = TypeVar("_Loaded", bound="Model")
 
@@ -88,7 +88,7 @@ class Model:
 
         Args:
             path: the file.
-            threads: pictures looked at side by side; by default one for each core that this
+            threads: pictures read in parallel; by default one for each core that this
                 process, or its container, gets the time of.
             observe: called with name, inputs and outputs after each run of a graph.
             cache: the folder that keeps the features of pictures; True chooses it as

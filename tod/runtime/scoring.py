@@ -29,7 +29,7 @@ class Evaluation:
         metric: "accuracy" or "R2".
         correct: right predictions; 0 for R2.
         total: predictions: one for each picture, for yes and no one for each picture and class.
-        pictures: how many were looked at.
+        pictures: the number of pictures.
         by_class: the same for each class alone.
     """
 

@@ -89,14 +89,17 @@ class Conditions:
 
     only_on_power: bool = flag("Work only while a socket or a charger feeds it.")
     min_battery_percent: float | None = setting(
-        "Work only with so many percent in the battery.", option="--min-battery", above=0, most=100
+        "Work only while the battery has at least this percentage.",
+        option="--min-battery",
+        above=0,
+        most=100,
     )
     max_temperature_celsius: float | None = setting(
         "Work only while no sensor is hotter, in Celsius.", option="--max-temperature", above=0
     )
     between: Window | str | None = setting("Work only at this time of the day: 22:00-06:00.")
     max_minutes: float | None = setting(
-        "End with what was reached after so many minutes of work.", above=0
+        "End after this many minutes of work, with the best state so far.", above=0
     )
     max_memory_mb: float | None = setting(
         "End when the process holds more MB of memory.", option="--max-memory", above=0

@@ -1,4 +1,4 @@
-"""What happens when training runs off to numbers that are not finite.
+"""Recover from NaN or Inf: restore the best parameters, halve the learning rate.
 
 Everything that decides it is in the state and its run, so that a checkpoint holds it too: a run
 that was cut and continued falls back at the same cycles, to the same bytes.

@@ -27,7 +27,7 @@ class Watch:
             asked every time. None: it always suits.
         monotonic: seconds.
         local_time: the wall clock's.
-        sleep: for so many seconds.
+        sleep: waits for a number of seconds.
 
     Raises:
         SettingError: the time of day matters, and `TZ` names no time zone.
