@@ -148,7 +148,7 @@ def test_features_are_bit_equal_for_any_batch_and_threads(scenes, lite0_file):
     rows = []
     for threads in (1, 2, 3):
         store = FeatureStore(session.engine, session.manifest, workers=threads)
-        assert list(store.fill(dataset, samples))[-1] == (20, 20)
+        assert list(store.filling(dataset, samples))[-1] == (20, 20)
         rows.append(store.rows(dataset, samples)[0])
     single = [dataset.root / sample.path for sample in samples]
     one_by_one = [

@@ -117,7 +117,7 @@ def _doubts(
     except DataError as error:
         print(f"notice: no label is doubted: {error.problem}", file=sys.stderr)
         return []
-    for done, total in session.store.fill(dataset, dataset.samples):
+    for done, total in session.store.filling(dataset, dataset.samples):
         progress(done, total)
         if should_stop():
             raise Interrupted(f"stopped after {done} of {total} features")

@@ -100,8 +100,25 @@ class FeatureStore:
         self.notices: list[str] = []
         """What a user should know about the cache that the last `fill` used."""
 
-    def fill(self, dataset: Dataset, samples: Sequence[Sample]) -> Iterator[tuple[int, int]]:
-        """Compute the rows that are missing.
+    def fill(
+        self,
+        dataset: Dataset,
+        samples: Sequence[Sample],
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        """Compute all rows that are missing.
+
+        Args:
+            progress: called with the pictures that are done and those to do.
+
+        Raises:
+            DataError: see `filling`.
+        """
+        for done, total in self.filling(dataset, samples):
+            progress(done, total)
+
+    def filling(self, dataset: Dataset, samples: Sequence[Sample]) -> Iterator[tuple[int, int]]:
+        """`fill` step by step, for who waits or stops in between.
 
         Yields:
             Pictures done and pictures to do, after each batch; nothing if none is missing.

@@ -230,8 +230,7 @@ class Model:
         """
         dataset = self.match(dataset)
         samples = dataset.split(split)
-        for done, total in self.store.fill(dataset, samples):
-            progress(done, total)
+        self.store.fill(dataset, samples, progress)
         return self.score(*self.store.rows(dataset, samples), split)
 
     def score(

@@ -63,7 +63,7 @@ def fill_features(
     obstacle = yield from watch.pause(tuple, should_stop)
     if obstacle is not None:
         raise _ended(session, dataset, "before the first picture", obstacle, should_stop)
-    for done, total in session.store.fill(dataset, samples):
+    for done, total in session.store.filling(dataset, samples):
         if done == total or 100 * (done - said) >= total:
             yield FeaturesDone(said := done, total)
         obstacle = yield from watch.pause(tuple, should_stop)
