@@ -124,16 +124,19 @@ def run(*command: object, cwd: Path | None = None, **more) -> subprocess.Complet
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """`run` in this process, for what ends before its work: a new one would mostly wait for torch.
+    """`run` in this process: a new one would mostly wait for torch.
     Takes the program, its arguments, and `cwd`."""
 
     def called(program: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(cwd)
         monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
+        code = 0
+        try:
             guarded(net_runner.app if program == "net_runner" else cli.app)
+        except SystemExit as ended:
+            code = ended.code
         printed = capsys.readouterr()
-        return subprocess.CompletedProcess(sys.argv, ended.value.code, printed.out, printed.err)
+        return subprocess.CompletedProcess(sys.argv, code, printed.out, printed.err)
 
     return called
 

@@ -64,12 +64,11 @@ def test_nothing_is_left_in_the_home_folder(tiny, pictures, tmp_path):
 def test_no_module_of_the_workstation_is_loaded(tiny, pictures, python):
     """Also where torch is installed: a whole run imports none of it."""
     code = (
-        "import sys; from pathlib import Path; from tod.cli import app, net_runner\n"
-        f"model, data = Path({str(tiny)!r}), Path({str(pictures)!r})\n"
-        "net_runner.run(model, data, cycles=3, save_every=1, inference=model.with_name('i.onnx'))\n"
+        "import sys; from tod.cli import app, net_runner; net_runner.main()\n"
         "print({'torch', 'model', 'dataset_tools', 'onnx', 'sklearn'} & set(sys.modules))"
     )
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    job = "-f", tiny, "-d", pictures, "-c", 3, "-s", 1, "-i", tiny.with_name("i.onnx")
+    done = subprocess.run([python, "-c", code, *map(str, job)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "set()"
 

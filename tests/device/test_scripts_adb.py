@@ -254,7 +254,8 @@ def test_two_phones_side_by_side(adb, root, tmp_path, own_package):
     with Phone(adb, root) as phone, Phone(adb, second_root) as second:
         both = (phone, second)
         devices = [word for each in both for word in ("-i", f"adb:{each.serial}")]
-        assert succeeded(call(adb, "push.sh", own_package, *devices)).count(": done: sent 17") == 2
+        pushed = succeeded(call(adb, "push.sh", own_package, *devices))
+        assert pushed.count(": done: sent ") == 2
         for each in both:
             assert content(there(each, own_package)) == content(own_package)
             end_training(each)

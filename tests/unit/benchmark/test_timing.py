@@ -43,7 +43,7 @@ def test_measure(workers):
     assert order == tuple(sorted(order))
     assert timing.min_ms >= 1e3 * work.takes_s
     assert timing.min_ms <= timing.average_ms <= timing.max_ms
-    assert timing.duration_ms >= 50
+    assert timing.duration_ms >= 25  # it begins with the first run, not with the call
     # All runs of a worker lie in its time, one after the other.
     assert timing.average_ms * timing.count <= timing.duration_ms * workers * (1 + 1e-9)
     assert timing.per_second(4) == pytest.approx(4e3 * timing.count / timing.duration_ms)
