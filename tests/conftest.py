@@ -1,4 +1,6 @@
-"""What the tests share: a tiny real model, small real pictures, and the project's test data."""
+"""What the tests share: a tiny real model, small real pictures, and the project's test data.
+
+Nothing here loads torch: the models are files, which tests.support.tiny_models makes."""
 
 from __future__ import annotations
 
@@ -11,21 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import nn
 
-from model.export import export_backbone
-from model.networks.backbone import Backbone
-from model.step.optimizers import SGD
 from tests.support import kept
 from tod.cli import app as cli
 from tod.cli import net_runner
 from tod.cli.frame import guarded
-from tod.format.manifest import InputSpec, Weights
+from tod.format.manifest import InputSpec
 
 pytest_plugins = ["tests.support.durations", "tests.support.promises"]
 ROOT = Path(__file__).resolve().parent.parent
+FILES = ROOT / "tests" / "files"
 TEST_DATA = Path(os.environ.get("TOD_TEST_DATA", ROOT.parent / "shared" / "data"))
 COLOURS = {"blue": (40, 40, 200), "green": (40, 180, 40), "red": (200, 40, 40)}
 NO_TEST_DATA = f"{TEST_DATA} is not here (set TOD_TEST_DATA)"
@@ -52,20 +50,10 @@ def test_data() -> Path:
     return TEST_DATA
 
 
-def tiny_backbone() -> Backbone:
-    """8 features of 16 x 16 pixels, random weights: exports in a second, trains in milliseconds."""
-    torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 8, 4, stride=4), nn.BatchNorm2d(8), nn.ReLU()]
-    module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    weights = Weights("random numbers of a test", "", "")
-    return Backbone("tiny", module.eval(), 8, TINY_SPEC, weights)
-
-
 @pytest.fixture(scope="session")
 def tiny_file(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("tiny") / "tiny.tod"
-    export_backbone(path, tiny_backbone(), optimizer=SGD(0.1, dampening=0.01), batch_size=8)
-    return path
+    """8 features of 16 x 16 pixels, random weights: trains in milliseconds."""
+    return Path(shutil.copy(FILES / "tiny.tod", tmp_path_factory.mktemp("tiny")))
 
 
 @pytest.fixture

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model.export import export_backbone
-from model.step.optimizers import Adam
-from tests.conftest import tiny_backbone
+from tests.conftest import FILES
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIMES = {"old": ROOT / ".venv-old-runtime" / "bin", "new": ROOT / ".venv-device" / "bin"}
@@ -49,12 +47,7 @@ def both(model, pictures, tmp_path, *options):
 
 
 def test_a_model_with_everything_on(pictures, tmp_path):
-    model = tmp_path / "deep.tod"
-    export_backbone(
-        model, tiny_backbone(), head="mlp:12,silu,dropout=0.3", trainable="all", accumulate=2,
-        train_batch_norm=True, class_weights="auto", backbone_lr=0.5, clip_norm=1.0,
-        optimizer=Adam(0.01), batch_size=8,
-    )  # fmt: skip
+    model = FILES / "deep.tod"
     old, new = both(model, pictures, tmp_path, "-c", "20", "--target-accuracy", "1")
     assert old == pytest.approx(new, abs=0.09)  # one picture of 12 at a boundary
     assert all("difference" in result(r, "tod", "verify", model) for r in RUNTIMES)

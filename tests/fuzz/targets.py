@@ -25,7 +25,7 @@ from tod.runtime import cache_folder as cache
 from tod.runtime.feature_cache import FeatureCache
 
 HERE = Path(__file__).resolve().parent
-TINY = HERE.parent / "files" / "tiny.tod"  # `python -m tests.fuzz.make_seed`
+SEED = HERE.parent / "files" / "bound.tod"
 ORIGIN = {"shape": [2], "graph": "0" * 64}
 
 
@@ -40,8 +40,8 @@ def folder() -> Path:
 
 @functools.cache
 def seeds() -> dict[str, bytes]:
-    """The members of the tiny file."""
-    return hostile.members_of(TINY)
+    """The members of a model with a head and class names."""
+    return hostile.members_of(SEED)
 
 
 def whole_file(data: bytes) -> None:
@@ -154,7 +154,7 @@ def seed_inputs(target: str) -> list[bytes]:
     {"name":"b","folder":"b"}],"files":[{"file":"0.png","label":0,"split":"train","sha256":"0",
     "source":"x","source_sha256":"0"}]}"""
     return {
-        "whole_file": [TINY.read_bytes()],
+        "whole_file": [SEED.read_bytes()],
         "sealed_file": [bytes([i]) + members[name] for i, name in enumerate(hostile.ORDER)],
         "manifest_json": [members["manifest.json"]],
         "onnx_graph": [members[name] for name in hostile.ORDER if name.endswith(".onnx")],

@@ -6,7 +6,7 @@ import torch
 from model.networks.network import with_head
 from model.step.optimizers import SGD
 from model.train_wrap import TrainWrap
-from tests.conftest import tiny_backbone
+from tests.support.tiny_models import tiny_backbone
 
 LR, DECAY = 0.1, 0.5
 

@@ -19,8 +19,9 @@ from model.networks.load import load_backbone
 from model.networks.network import with_head
 from model.step.optimizers import OPTIMIZERS, SGD
 from model.train_wrap import TrainWrap
-from tests.conftest import run, tiny_backbone
+from tests.conftest import run
 from tests.support.small_networks import small
+from tests.support.tiny_models import tiny_backbone
 from tod.errors import DataError, TrainingError, UsageError
 from tod.format import artifact
 

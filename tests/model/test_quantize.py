@@ -26,7 +26,8 @@ from model.reduce import calibration, parity, pixel_input, precision, quantize, 
 from model.reduce.precision import Precision
 from model.step.optimizers import SGD
 from model.transfer_net import PixelsToFeatures
-from tests.conftest import TINY_SPEC, make_pictures, run, tiny_backbone
+from tests.conftest import TINY_SPEC, make_pictures, run
+from tests.support.tiny_models import tiny_backbone
 from tod.data import image
 from tod.data.dataset import Dataset
 from tod.errors import DataError, TrainingError, UsageError

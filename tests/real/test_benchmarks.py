@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks import bare_work, processes, torch_job, whole_job
 from benchmarks.data import prepared
-from tests.conftest import ROOT, make_pictures, run, tiny_backbone
+from tests.conftest import ROOT, make_pictures, run
+from tests.support.tiny_models import tiny_backbone
 from tod.data.dataset import Dataset
 from tod.format import artifact
 

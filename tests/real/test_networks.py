@@ -12,8 +12,8 @@ from model.export import export_backbone
 from model.networks.load import load_backbone
 from model.step.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from model.step.optimizers import SGD, Adam, AdamW, RMSprop
-from tests.conftest import tiny_backbone
 from tests.support.small_networks import small
+from tests.support.tiny_models import tiny_backbone
 from tod.errors import UsageError
 from tod.format.artifact import read
 from tod.runtime.verify import TOLERANCE, run_vectors

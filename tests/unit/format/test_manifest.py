@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import FILES
 from tests.support import hostile
 from tod.errors import ArtifactError
 from tod.format import manifest, manifest_checks
@@ -29,7 +29,7 @@ WRONG = [(name, value) for name, values in OUTSIDE.items() for value in values]
 
 @pytest.fixture(scope="module")
 def good():
-    data = hostile.members_of(ROOT / "tests" / "files" / "tiny.tod")["manifest.json"]
+    data = hostile.members_of(FILES / "bound.tod")["manifest.json"]
     return replace(manifest_checks.decode(data, where="x"), run=RUN)
 
 

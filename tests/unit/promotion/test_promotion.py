@@ -7,13 +7,13 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import tod
-from tests.conftest import ROOT, make_pictures, run
-from tests.unit.training.test_divergence import export_contrast
+from tests.conftest import FILES, ROOT, make_pictures, run
 from tod.cli.promote import describe_generations
 from tod.cli.promote import promote as promote_command
 from tod.errors import ArtifactError, DataError, NotPromoted, UsageError
@@ -248,8 +248,7 @@ def test_passing_over_pictures_makes_no_model_better(models, served, pictures, t
         for side_px in range(20, 40):
             grey = Image.new("RGB", (side_px, side_px), (128, 128, 128))
             grey.save(data / name / f"grey{side_px}.png")
-    contrast = tmp_path / "contrast.tod"
-    export_contrast(contrast)
+    contrast = Path(shutil.copy(FILES / "contrast.tod", tmp_path))
     session = tod.TrainSession.load(contrast)
     list(tod.train(session, tod.Dataset.open(data), init="ridge", cycles=0, output=contrast))
     list(promote(models[1], served, data))

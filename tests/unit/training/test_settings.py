@@ -8,18 +8,11 @@ import numpy as np
 import pytest
 
 import tod
-from model.export import export_backbone
-from model.step.losses import BinaryCrossEntropy, MeanSquaredError
-from model.step.optimizers import SGD, Adam, AdamW, RMSprop
-from tests.conftest import make_pictures, run, tiny_backbone
+from tests.conftest import FILES, make_pictures, run
 from tod.errors import DataError, Interrupted, UsageError
 from tod.runtime.draws import uniform_noise
 from tod.training.loop import train
 from tod.training.records import CycleDone, Evaluated, Notice, OldClasses
-
-
-def export(path, **settings):
-    return export_backbone(path, tiny_backbone(), **{"optimizer": SGD(0.1), **settings}).path
 
 
 def of(records, kind):
@@ -29,39 +22,7 @@ def of(records, kind):
 @pytest.fixture(scope="module")
 def deep_file(tmp_path_factory):
     """Dropout, BatchNorm in training, accumulation, Adam: whatever a state can hold."""
-    return export(
-        tmp_path_factory.mktemp("deep") / "deep.tod", head="mlp:12,silu,dropout=0.3",
-        trainable="all", train_batch_norm=True, accumulate=2, class_weights="auto",
-        backbone_lr=0.5, clip_norm=1.0, optimizer=Adam(0.01), batch_size=8,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "optimizer",
-    [SGD(0.1), Adam(0.01), AdamW(0.01, weight_decay=0.1), RMSprop(0.001)],
-    ids=lambda o: o.name,
-)
-def test_micro_batches_equal_one_large_batch(tmp_path, optimizer):
-    path = export(
-        tmp_path / "x.tod", trainable="all", accumulate=4, optimizer=optimizer, class_count=3,
-        backbone_lr=1.0,
-    )  # fmt: skip
-    generator = np.random.default_rng(0)
-    features = generator.standard_normal((24, 3, 16, 16)).astype("f")
-    labels = generator.integers(0, 3, 24)
-    found = []
-    for parts in (1, 4):
-        session = tod.TrainSession.load(path)
-        session.bind(["a", "b", "c"])
-        for cycle in range(3):
-            batches = list(zip(np.split(features, parts), np.split(labels, parts), strict=True))
-            session.state, loss = session.next_state(batches, lr=0.001, seed=0, cycle=cycle + 1)
-        found.append((session.state.tensors, loss))
-    assert found[0][1] == pytest.approx(found[1][1], rel=1e-6)
-    for name, value in found[0][0].items():
-        difference = np.abs(found[1][0][name] - value).max()
-        if not name.startswith("square"):
-            assert difference <= 2e-6 * np.abs(value).max() + 1e-9, name
+    return shutil.copy(FILES / "deep.tod", tmp_path_factory.mktemp("deep"))
 
 
 def test_class_weights_make_classes_count_the_same(deep_file):
@@ -275,7 +236,7 @@ def test_numbers_are_learnt(pictures, tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     with_targets(pictures, folder, ["redness", "half"], lambda c: (redness[c], redness[c] / 2))
-    model = export(tmp_path / "n.tod", loss=MeanSquaredError(), optimizer=SGD(0.05))
+    model = shutil.copy(FILES / "numbers.tod", tmp_path / "n.tod")
     done = run("net_runner", "-f", model, "-d", folder, "-c", "200", "-b", "16")
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
@@ -301,7 +262,7 @@ def test_several_classes_per_picture(pictures, tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     with_targets(pictures, folder, ["warm", "cold"], lambda c: (c != "blue", c != "red"))
-    model = export(tmp_path / "s.tod", loss=BinaryCrossEntropy(), optimizer=Adam(0.05))
+    model = shutil.copy(FILES / "several_classes.tod", tmp_path / "s.tod")
     folder_text = (folder / "targets.csv").read_text()
     (folder / "targets.csv").write_text(folder_text.replace("True", "1").replace("False", "0"))
     done = run("net_runner", "-f", model, "-d", folder, "-c", "100", "-b", "16")
@@ -330,9 +291,8 @@ def test_answers_that_do_not_fit_the_loss(tiny, pictures, tmp_path):
     with_targets(pictures, folder, ["x"], lambda c: (1,))
     with pytest.raises(DataError, match=r"its labels are numbers \(targets.csv\)"):
         list(train(tod.TrainSession.load(tiny), tod.Dataset.open(folder)))
-    model = export(tmp_path / "n.tod", loss=MeanSquaredError())
     with pytest.raises(DataError, match="its labels are classes"):
-        list(train(tod.TrainSession.load(model), tod.Dataset.open(pictures)))
+        list(train(tod.TrainSession.load(FILES / "numbers.tod"), tod.Dataset.open(pictures)))
 
 
 def test_bad_lines_of_targets_are_named_and_the_rest_is_used(pictures, tmp_path):

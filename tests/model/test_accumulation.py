@@ -1,0 +1,34 @@
+"""Batches that are added up before a step."""
+
+import numpy as np
+import pytest
+
+import tod
+from model.export import export_backbone
+from model.step.optimizers import OPTIMIZERS
+from tests.support.tiny_models import tiny_backbone
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_micro_batches_equal_one_large_batch(tmp_path, kind):
+    path = tmp_path / "x.tod"
+    export_backbone(
+        path, tiny_backbone(), trainable="all", accumulate=4, backbone_lr=1.0, class_count=3,
+        optimizer=kind(**kind.export_defaults),
+    )  # fmt: skip
+    generator = np.random.default_rng(0)
+    features = generator.standard_normal((24, 3, 16, 16)).astype("f")
+    labels = generator.integers(0, 3, 24)
+    found = []
+    for parts in (1, 4):
+        session = tod.TrainSession.load(path)
+        session.bind(["a", "b", "c"])
+        for cycle in range(3):
+            batches = list(zip(np.split(features, parts), np.split(labels, parts), strict=True))
+            session.state, loss = session.next_state(batches, lr=0.001, seed=0, cycle=cycle + 1)
+        found.append((session.state.tensors, loss))
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-6)
+    for name, value in found[0][0].items():
+        difference = np.abs(found[1][0][name] - value).max()
+        if not name.startswith("square"):
+            assert difference <= 2e-6 * np.abs(value).max() + 1e-9, name
