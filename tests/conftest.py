@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,13 @@ COLOURS = {"blue": (40, 40, 200), "green": (40, 180, 40), "red": (200, 40, 40)}
 NO_TEST_DATA = f"{TEST_DATA} is not here (set TOD_TEST_DATA)"
 MACHINES = {"x86_64": "x86_64", "aarch64": "arm64"}  # as `uname -m` says: as --target says
 TINY_SPEC = InputSpec(16, 18, "bicubic", "center", "rgb", (0.5,) * 3, (0.25,) * 3)
+
+
+def pytest_configure():
+    """A shell that starts the tests in the background ignores SIGINT for them and for what they
+    start; what is ignored when a shell begins, it can never trap."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)
