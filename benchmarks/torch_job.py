@@ -28,7 +28,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from model.networks.backbone import RANDOM
 from model.networks.load import load_backbone
-from tod.data.dataset import Dataset, Sample
+from tod.data.dataset import Dataset
+from tod.data.samples import Sample
 from tod.format import artifact
 from tod.format.manifest import InputSpec, Manifest
 from tod.runtime.draws import batch_rows

@@ -1,7 +1,7 @@
 """Pictures of a source -> OUT/<class>/<n>.bmp and OUT/dataset.json.
 
-Every picture that is finished gets a line in `dataset.journal`; a second call takes over what
-dataset.json or the journal lists, and does the rest. The index is written last.
+A second call takes over what an earlier one has made of the same contents, and does the rest;
+labels, classes and splits are those of its own source (`dataset_tools.journal`).
 """
 
 from __future__ import annotations
@@ -9,37 +9,37 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
-import msgspec
-
+from dataset_tools.journal import Journal, holds
 from dataset_tools.sources import Picture, Source
 from tod.data import image
-from tod.data.dataset import MIN_PICTURES, Sample, check_classes, check_splits
-from tod.data.file_hashes import FOLDER
-from tod.data.index import INDEX_NAME, JOURNAL_NAME, Index, IndexedClass, IndexedFile, read_index
-from tod.data.splits import assign_splits, shuffle_key
+from tod.data.file_hashes import pixels_hash
+from tod.data.index import Index, IndexedClass, IndexedFile
+from tod.data.own_splits import share_out
+from tod.data.samples import MIN_PICTURES, Sample, check_classes, check_splits
+from tod.data.splits import shuffle_key
 from tod.errors import DataError, Interrupted, PictureError, UsageError
 from tod.format.manifest import InputSpec
 from tod.system.files import write_whole
 from tod.system.machine import available_cores
 
-_SAMPLE = 50
-_SUFFIXES = {"bmp": ".bmp", "png": ".png", "jpeg": ".jpg"}
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(10))}
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The outcome: the index, how much was made now, and what could not be read and why."""
+    """The outcome: the index, how many pictures were made now, how many of an earlier call were
+    removed, and what could not be read and why."""
 
     index: Index
     made: int
+    removed: int
     unreadable: dict[str, str]
     notices: tuple[str, ...]
 
@@ -60,7 +60,8 @@ def prepare(
 
     Args:
         source: the pictures.
-        out: the folder to make; it may hold what an earlier, equal call has made.
+        out: the folder to make; it may hold what an earlier call has made. Pictures of it that
+            are no longer in the source are removed.
         size_px: side of the square crop.
         resize_px: length of the shorter side before the crop; size_px * 256 / 224 by default.
         picture_format: of the pictures written.
@@ -88,139 +89,38 @@ def prepare(
     _check_counts(source, chosen)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with _Journal(out, recipe, {picture.origin: picture for picture in chosen}) as journal:
+        with Journal(out, recipe, {picture.origin: picture for picture in chosen}) as journal:
             files, unreadable, made = _make_all(chosen, journal, spec, progress, should_stop)
-            index = replace(recipe, files=_with_splits(out, recipe, files, unreadable))
-            data = msgspec.json.format(msgspec.json.encode(index), indent=1) + b"\n"
-            write_whole(out / INDEX_NAME, data)
-            journal.remove()
+            placed, told = _with_splits(out, recipe, source, files, unreadable)
+            index = replace(recipe, files=placed)
+            removed = journal.close(index)
     except OSError as error:
         raise DataError(
             f"{error.filename or out}: cannot be written: {error.strerror or error}",
             hint="free some room or choose another folder, then run the same command again",
         ) from error
-    return Prepared(index, made, unreadable, source.notices)
-
-
-class _Journal:
-    """What was finished so far. Its first line is the recipe, each further line one picture."""
-
-    def __init__(self, out: Path, recipe: Index, pictures: dict[str, Picture]) -> None:
-        self.out = out
-        self.recipe = recipe
-        self._path = out / JOURNAL_NAME
-        earlier = self._earlier()
-        strangers = {file.source for file in earlier} - set(pictures)
-        if strangers:
-            raise DataError(
-                f"{out}: it holds another dataset: {len(strangers)} of its pictures are not in "
-                f"this source, e.g. {min(strangers)}",
-                hint="choose another folder, or remove this one",
-            )
-        looked_at = earlier[:: max(1, len(earlier) // _SAMPLE)]
-        changed = [file for file in looked_at if _changed(pictures[file.source], file)]
-        if len(changed) > len(looked_at) / 2:
-            raise DataError(
-                f"{out}: it holds another dataset: most of its pictures have the names, but not "
-                f"the content of this source's, e.g. {changed[0].source}",
-                hint="choose another folder, or remove this one",
-            )
-        self.known = {file.source: file for file in earlier}
-        self._used = {file.file for file in earlier}
-        self._file: IO[bytes] | None = None
-
-    def __enter__(self) -> _Journal:
-        for rest in (*self.out.glob(".*.part"), *self.out.glob("*/.*.part")):
-            rest.unlink()  # what a killed call had in hand
-        # Written anew, so that a torn last line of an interrupted call does not stay.
-        lines = [msgspec.json.encode(item) for item in (self.recipe, *self.known.values())]
-        write_whole(self._path, b"\n".join(lines) + b"\n")
-        self._file = open(self._path, "ab")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._file is not None
-        self._file.close()
-
-    def add(self, file: IndexedFile) -> None:
-        assert self._file is not None
-        self._file.write(msgspec.json.encode(file) + b"\n")
-        self._file.flush()
-
-    def remove(self) -> None:
-        self._path.unlink()
-
-    def name(self, label: int, counters: Counter[int]) -> str:
-        """The next free file name of a class."""
-        folder = self.recipe.classes[label].folder
-        while True:
-            file = f"{folder}/{counters[label]}{_SUFFIXES[self.recipe.picture_format]}"
-            counters[label] += 1
-            if file not in self._used:
-                return file
-
-    def _earlier(self) -> list[IndexedFile]:
-        """The files that an equal call has finished, from its journal or its index."""
-        if self._path.exists():
-            lines = self._path.read_bytes().split(b"\n")
-            try:
-                self._same_recipe(msgspec.json.decode(lines[0], type=Index))
-            except msgspec.MsgspecError as error:
-                raise DataError(
-                    f"{self._path}: not readable: {error}", hint="remove this folder and try again"
-                ) from error
-            files = []
-            for line in lines[1:-1]:  # what follows the last newline was cut off while written
-                try:
-                    files.append(msgspec.json.decode(line, type=IndexedFile))
-                except msgspec.MsgspecError:
-                    continue
-            return files
-        if (self.out / INDEX_NAME).exists():
-            index = read_index(self.out / INDEX_NAME)
-            self._same_recipe(index)
-            return list(index.files)
-        if any(p.suffix != ".part" and p.name != FOLDER for p in self.out.iterdir()):
-            raise DataError(
-                f"{self.out}: it holds files, but no dataset",
-                hint="choose an empty or new folder",
-            )
-        return []
-
-    def _same_recipe(self, other: Index) -> None:
-        mine, theirs = replace(self.recipe, files=()), replace(other, files=())
-        if mine == theirs:
-            return
-        names = [n for n in vars(mine) if getattr(mine, n) != getattr(theirs, n)]
-        details = [
-            f"{n} is {', '.join(c.name for c in getattr(theirs, n))}"
-            if n == "classes"
-            else f"{n} is {getattr(theirs, n)} there and {getattr(mine, n)} here"
-            for n in names
-        ]
-        raise DataError(
-            f"{self.out}: it holds another dataset: {'; '.join(details)}",
-            hint="choose another folder, or remove this one",
-        )
+    return Prepared(index, made, removed, unreadable, (*source.notices, *told))
 
 
 def _make_all(
     pictures: list[Picture],
-    journal: _Journal,
+    journal: Journal,
     spec: InputSpec,
     progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
 ) -> tuple[list[IndexedFile], dict[str, str], int]:
     """Every picture that is not there yet, on all cores, in the order of the source."""
-    jobs = list(_jobs(pictures, journal))
-    work = partial(_make, journal.out, spec, journal.recipe.picture_format, journal.known)
+    labels = {entry.name: label for label, entry in enumerate(journal.recipe.classes)}
+    jobs = [(picture, labels[picture.class_name]) for picture in pictures]
+    names = journal.names(pictures, [label for _, label in jobs])
+    work = partial(_make, journal, spec)
     files: list[IndexedFile] = []
     unreadable: dict[str, str] = {}
     made = 0
     with ThreadPoolExecutor(available_cores()) as pool:
-        futures = [pool.submit(work, *job) for job in jobs]
+        futures = [pool.submit(work, *job, name) for job, name in zip(jobs, names, strict=True)]
         try:
-            for done, (future, (picture, _)) in enumerate(zip(futures, jobs, strict=True), start=1):
+            for done, (future, picture) in enumerate(zip(futures, pictures, strict=True), start=1):
                 try:
                     file, written = future.result()
                 except PictureError as error:
@@ -230,10 +130,10 @@ def _make_all(
                     if written:
                         journal.add(file)
                         made += 1
-                progress(done, len(jobs))
+                progress(done, len(pictures))
                 if should_stop():
                     raise Interrupted(
-                        f"stopped after {done} of {len(jobs)} pictures",
+                        f"stopped after {done} of {len(pictures)} pictures",
                         hint="run the same command again; it does only what is missing",
                     )
         finally:
@@ -241,24 +141,8 @@ def _make_all(
     return files, unreadable, made
 
 
-def _jobs(pictures: list[Picture], journal: _Journal) -> Iterator[tuple[Picture, IndexedFile]]:
-    """Each picture with the file it becomes; pictures that have one already keep it."""
-    labels = {entry.name: label for label, entry in enumerate(journal.recipe.classes)}
-    counters: Counter[int] = Counter()
-    for picture in pictures:
-        known = journal.known.get(picture.origin)
-        label = labels[picture.class_name]
-        file = known.file if known else journal.name(label, counters)
-        yield picture, IndexedFile(file, label, "train", "", picture.origin, "")
-
-
 def _make(
-    out: Path,
-    spec: InputSpec,
-    picture_format: str,
-    known: dict[str, IndexedFile],
-    picture: Picture,
-    planned: IndexedFile,
+    journal: Journal, spec: InputSpec, picture: Picture, label: int, name: str
 ) -> tuple[IndexedFile, bool]:
     """Make one picture, unless it is there and its source has not changed.
 
@@ -270,26 +154,20 @@ def _make(
     except OSError as error:
         raise PictureError(f"cannot be read: {error.strerror or error}") from error
     source_sha256 = hashlib.sha256(data).hexdigest()
-    path = out / planned.file
-    before = known.get(picture.origin)
-    if before is not None and before.source_sha256 == source_sha256 and _holds(path, before.sha256):
-        return before, False
-    made = image.prepare(data, spec, picture_format, cropped=picture.cropped)
+    before = journal.made_of(picture, label, source_sha256)
+    pixels = picture.pixels or (before and before.pixels) or pixels_hash(image.decode(data))
+    if before is not None:
+        if holds(journal.out / before.file, before.sha256):
+            return replace(before, label=label, pixels=pixels), False
+        name = before.file
+    made = image.prepare(data, spec, journal.recipe.picture_format, cropped=picture.cropped)
+    path = journal.out / name
     path.parent.mkdir(exist_ok=True)
     write_whole(path, made, durable=False)
-    made_sha256 = hashlib.sha256(made).hexdigest()
-    return replace(planned, sha256=made_sha256, source_sha256=source_sha256), True
-
-
-def _holds(path: Path, sha256: str) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
-
-
-def _changed(picture: Picture, file: IndexedFile) -> bool:
-    try:
-        return hashlib.sha256(picture.read()).hexdigest() != file.source_sha256
-    except OSError:
-        return False
+    return IndexedFile(
+        name, label, "train", hashlib.sha256(made).hexdigest(), picture.origin, source_sha256,
+        pixels, picture.cropped,
+    ), True  # fmt: skip
 
 
 def _check_counts(source: Source, pictures: list[Picture]) -> None:
@@ -303,12 +181,14 @@ def _check_counts(source: Source, pictures: list[Picture]) -> None:
 
 
 def _with_splits(
-    out: Path, recipe: Index, files: list[IndexedFile], unreadable: dict[str, str]
-) -> tuple[IndexedFile, ...]:
-    labels, contents = [f.label for f in files], [f.sha256 for f in files]
+    out: Path, recipe: Index, source: Source, files: list[IndexedFile], unreadable: dict[str, str]
+) -> tuple[tuple[IndexedFile, ...], list[str]]:
+    """The files with their splits, which are those of a plain folder of the same pictures; and
+    what a user should know about them."""
+    labels = [f.label for f in files]
     names = [entry.name for entry in recipe.classes]
     try:
-        check_classes(out, names, labels, contents)
+        check_classes(out, names, labels, [f.pixels for f in files])
     except DataError as error:
         if not unreadable:
             raise
@@ -317,15 +197,17 @@ def _with_splits(
             f"{error.problem}. {len(unreadable)} pictures cannot be read: {reasons}",
             hint=error.hint,
         ) from error
-    # By the sources' content, so that a plain tree of the same pictures is split alike; pictures
-    # that became equal byte for byte share the least of their hashes, and so a side.
+    # Pictures that only became equal by being prepared stay together as well.
     keys: dict[str, str] = {}
-    for file in files:
-        keys[file.sha256] = min(file.source_sha256, keys.get(file.sha256, file.source_sha256))
-    splits = assign_splits(labels, [keys[f.sha256] for f in files], recipe.seed)
+    for file in sorted(files, key=lambda file: shuffle_key(recipe.seed, file.pixels)):
+        keys.setdefault(file.sha256, file.pixels)
+    splits, notices = share_out(
+        out, [f.source for f in files], labels, [keys[f.sha256] for f in files], recipe.seed,
+        {file: own for file, own in source.own.items() if file not in unreadable},
+    )  # fmt: skip
     placed = [replace(file, split=split) for file, split in zip(files, splits, strict=True)]
-    check_splits(out, names, [Sample(f.file, f.label, f.split, f.sha256) for f in placed])
-    return tuple(placed)
+    check_splits(out, names, [Sample(f.file, f.label, f.split, f.sha256, f.pixels) for f in placed])
+    return tuple(placed), notices
 
 
 def _sample(source: Source, per_class: int | None, seed: int) -> list[Picture]:

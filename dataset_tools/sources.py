@@ -5,16 +5,17 @@ A source is a list of `Picture`s; nothing is read or decoded before `Picture.rea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from tod.data.index import INDEX_NAME, find_pictures, read_index
+from tod.data.own_splits import Own, read_own
 from tod.data.picture_limits import MAX_FILE_BYTES
 from tod.errors import DataError, UsageError
 from tod.system.files import read_regular
-from tod.system.names import natural_key, near_names
+from tod.system.names import listed, natural_key, near_names
 
 # The ten classes of MindSpore Lite's example, in its order: alley, cockpit, amusement_arcade,
 # amusement_park, aqueduct, arena/hockey, arena/rodeo, bus_interior, attic, badlands.
@@ -31,25 +32,33 @@ class Picture:
         origin: what identifies it within the source, with "/" between parts.
         read: gives the picture file's bytes; raises OSError.
         cropped: it was cut out already and is only resized.
+        pixels: the hash of its pixels before that, where it is known.
     """
 
     class_name: str
     origin: str
     read: Callable[[], bytes]
     cropped: bool = False
+    pixels: str = ""
 
 
 @dataclass(frozen=True)
 class Source:
-    """All pictures of a source and what was passed over while looking for them."""
+    """All pictures of a source, what was passed over while looking for them, and the splits and
+    groups that their owner chose, by origin."""
 
     classes: tuple[str, ...]
     pictures: tuple[Picture, ...]
     notices: tuple[str, ...] = ()
+    own: Mapping[str, Own] = field(default_factory=dict)
 
 
-def class_folders(root: Path) -> Source:
+def class_folders(root: Path, *, seed: int = 0) -> Source:
     """Every folder below `root` that holds pictures is a class.
+
+    Args:
+        root: the folder; one that was prepared with the same seed keeps its splits.
+        seed: of the dataset to make.
 
     Raises:
         DataError: no such folder, or no class in it.
@@ -57,14 +66,14 @@ def class_folders(root: Path) -> Source:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder", hint="give a folder of class folders")
     if (root / INDEX_NAME).is_file():
-        return _prepared(root)
+        return _prepared(root, seed)
     classes, notices = find_pictures(root)
     pictures = [
         Picture(name, path.relative_to(root).as_posix(), partial(_read, path))
         for name, paths in classes.items()
         for path in paths
     ]
-    return Source(tuple(classes), tuple(pictures), tuple(notices))
+    return Source(tuple(classes), tuple(pictures), tuple(notices), read_own(root))
 
 
 def places(root: Path, list_file: Path, categories_file: Path, wanted: Sequence[str]) -> Source:
@@ -85,13 +94,13 @@ def places(root: Path, list_file: Path, categories_file: Path, wanted: Sequence[
     if len(set(ids)) != len(ids):
         raise UsageError(f"a class was given twice: {', '.join(wanted)}")
     pictures, missing = [], []
-    for file, label in _pairs(list_file):
-        if int(label) not in ids:
+    for file, label in _labels(list_file, names).items():
+        if label not in ids:
             continue
         found = [p for p in (root / file, root / "val_256" / file) if p.is_file()]
         if found:
             origin = found[0].relative_to(root).as_posix()
-            pictures.append(Picture(names[int(label)], origin, partial(_read, found[0])))
+            pictures.append(Picture(names[label], origin, partial(_read, found[0])))
         else:
             missing.append(file)
     if not pictures:
@@ -102,7 +111,7 @@ def places(root: Path, list_file: Path, categories_file: Path, wanted: Sequence[
     pictures.sort(key=lambda picture: natural_key(picture.origin))
     notice = f"{len(missing)} listed pictures are not there, e.g. {missing[:1]}"
     classes = tuple(names[i] for i in ids)
-    return Source(classes, tuple(pictures), (notice,) if missing else ())
+    return Source(classes, tuple(pictures), (notice,) if missing else (), read_own(root))
 
 
 def digits() -> Source:
@@ -141,15 +150,16 @@ def _read(path: Path) -> bytes:
     return read_regular(path, limit_bytes=MAX_FILE_BYTES)[0]
 
 
-def _prepared(root: Path) -> Source:
+def _prepared(root: Path, seed: int) -> Source:
     """A dataset that was prepared before: its pictures are cut out, not cropped once more."""
     index = read_index(root / INDEX_NAME)
     names = tuple(entry.name for entry in index.classes)
     pictures = tuple(
-        Picture(names[file.label], file.file, partial(_read, root / file.file), cropped=True)
+        Picture(names[file.label], file.file, partial(_read, root / file.file), True, file.pixels)
         for file in index.files
     )
-    return Source(names, pictures)
+    own = {file.file: Own(file.split) for file in index.files} if seed == index.seed else {}
+    return Source(names, pictures, own=own)
 
 
 def _pairs(path: Path) -> list[tuple[str, str]]:
@@ -167,6 +177,27 @@ def _pairs(path: Path) -> list[tuple[str, str]]:
             raise DataError(f"{path}, line {number}: wanted a name and a number, found {line!r}")
         pairs.append((text.strip(), label))
     return pairs
+
+
+def _labels(path: Path, names: Mapping[int, str]) -> dict[str, int]:
+    """The class id of each listed file.
+
+    Raises:
+        DataError: a file is listed under several.
+    """
+    found: dict[str, set[int]] = {}
+    for file, label in _pairs(path):
+        found.setdefault(file, set()).add(int(label))
+    several = {file: sorted(ids) for file, ids in found.items() if len(ids) > 1}
+    if several:
+        file, ids = next(iter(several.items()))
+        classes = listed([f"{names.get(i, '?')} ({i})" for i in ids])
+        raise DataError(
+            f"{path}: {len(several)} pictures are listed under several classes, e.g. {file} "
+            f"under {classes}",
+            hint="keep one line for each picture",
+        )
+    return {file: ids.pop() for file, ids in found.items()}
 
 
 def _short(name: str) -> str:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tod.data.dataset import Dataset, Sample
+from tod.data.dataset import Dataset
 from tod.data.image import load
+from tod.data.samples import Sample
 from tod.errors import DataError, PictureError
 from tod.format.manifest import InputSpec
 

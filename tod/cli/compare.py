@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -55,9 +56,12 @@ def compare(
             f"these models have seen different splits (seeds {sorted(seeds)}) of a plain folder",
             hint="prepare the data with 'tod prepare-dataset', which fixes the split",
         )
-    dataset = open_dataset(data, *loaded, seed=seed, cache=cache)
     results: list[Evaluation] = []
     with ExitStack() as stack:
+        reading = progress_bar(stack, "read", quiet=quiet)
+        dataset = open_dataset(data, *loaded, seed=seed, progress=reading)
+        for notice in dataset.notices:
+            print(f"notice: {notice}", file=sys.stderr)
         bar = progress_bar(stack, "pictures", quiet=quiet)
         for model in loaded:
             model.match(dataset, seed=dataset.seed)

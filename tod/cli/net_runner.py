@@ -100,7 +100,6 @@ def run(
     with stop_requests() as should_stop:
         # numpy, Pillow and onnxruntime load here, so that --help need not wait for them.
         from tod.report.terminal import Report, print_tensors
-        from tod.runtime.model import open_dataset
         from tod.system.files import remove_unfinished
         from tod.training import checkpoints
         from tod.training.evaluation import evaluate
@@ -130,7 +129,6 @@ def run(
             remove_unfinished(job.inference.parent, job.inference.name.__eq__)
         if job.inference is not None and only_evaluate and session.classes is None:
             raise UsageError("-i: this model was never trained", hint="train it with -c")
-        dataset = open_dataset(job.data, session, seed=settings.seed, cache=cache)
         continues = session.manifest.kind == "checkpoint" and not only_evaluate
         with Report(as_json=job.as_json, quiet=job.quiet, log=job.log, append=continues) as report:
             show = _Careful(report.show)
@@ -139,7 +137,7 @@ def run(
                 if unused := _unused(settings, resume):
                     show(Notice(f"nothing is trained without -c: {', '.join(unused)} not used"))
                 records = evaluate(
-                    session, dataset, seed=settings.seed, should_stop=should_stop,
+                    session, job.data, seed=settings.seed, should_stop=should_stop,
                     conditions=conditions,
                 )  # fmt: skip
             else:
@@ -151,7 +149,7 @@ def run(
                 if session.artifact.signature is not None:
                     show(Notice(f"{job.model} is signed; what is trained from it here is not"))
                 records = train(
-                    session, dataset, output=output,
+                    session, job.data, output=output,
                     should_stop=lambda: should_stop() or show.error is not None,
                     conditions=conditions, **asdict(settings),
                 )  # fmt: skip

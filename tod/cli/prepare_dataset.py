@@ -81,7 +81,7 @@ def prepare_dataset(
     elif source == sources.DIGITS:
         found = sources.digits()
     else:
-        found = sources.class_folders(Path(source))
+        found = sources.class_folders(Path(source), seed=seed)
     if source != sources.DIGITS and out.resolve().is_relative_to(Path(source).resolve()):
         raise UsageError(f"{out} lies in the source {source}", hint="choose a folder beside it")
     with ExitStack() as stack, stop_requests() as should_stop:
@@ -103,13 +103,15 @@ def _show(made: Prepared, out: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({
             "dataset": str(out), "classes": made.index.classes, "pictures": counts,
-            "made": made.made, "unreadable": made.unreadable,
+            "made": made.made, "removed": made.removed, "unreadable": made.unreadable,
         }))  # fmt: skip
     else:
         shares = ", ".join(f"{count} {split}" for split, count in counts.items())
         print(
             f"{out}: {len(made.index.files)} pictures of {len(made.index.classes)} classes "
             f"({shares}), {made.made} made now"
+            + f", {made.removed} removed that are no longer in the source"
+            * bool(made.removed)
         )
     if made.unreadable:
         print(f"{len(made.unreadable)} pictures were passed over:", file=sys.stderr)

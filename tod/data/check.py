@@ -17,12 +17,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tod.data.dataset import Dataset, Sample
+from tod.data.dataset import Dataset
 from tod.data.file_hashes import Contents
 from tod.data.image import glance
 from tod.data.index import INDEX_NAME, TARGETS_NAME, find_pictures
 from tod.data.near_duplicates import THUMBNAIL_PX, alike
+from tod.data.opening import finish, passed_over
+from tod.data.opening import look_at as look_at_files
 from tod.data.picture_limits import MAX_FILE_BYTES
+from tod.data.samples import LeftOut, Sample
 from tod.data.splits import FRACTIONS, assign_splits
 from tod.errors import DataError, PictureError
 from tod.system.files import read_regular
@@ -84,22 +87,25 @@ def gather(path: Path, *, seed: int, cache: str | Path | bool) -> tuple[Dataset,
             raise
         problem = error.problem
     classes, notices = find_pictures(path)
-    contents = Contents(path, None)
-    found: list[tuple[int, str, str]] = []
-    for label, files in enumerate(classes.values()):
-        for file in files:
-            name = file.relative_to(path).as_posix()
-            try:
-                found.append((label, name, contents.sha256(name)))
-            except OSError as error:
-                notices.append(f"{file} was passed over: {error.strerror}")
-    splits = assign_splits([label for label, *_ in found], [sha for *_, sha in found], seed)
-    samples = tuple(
-        Sample(name, label, split, sha)
-        for (label, name, sha), split in zip(found, splits, strict=True)
+    names = tuple(classes)
+    rows = [
+        (file.relative_to(path).as_posix(), label)
+        for label, files in enumerate(classes.values())
+        for file in files
+    ]
+    found, others, told = finish(look_at_files(path, rows, Contents(path, None)))
+    left_out = tuple(
+        LeftOut(name, names[label], others[name]) for name, label in rows if name in others
     )
+    keys = [content.pixels for _, _, content in found]
+    splits = assign_splits([label for _, label, _ in found], keys, seed)
+    samples = tuple(
+        Sample(name, label, split, content.sha256, content.pixels)
+        for (name, label, content), split in zip(found, splits, strict=True)
+    )
+    notices += [*told, *passed_over(path, others)]
     cropped = (path / INDEX_NAME).is_file()
-    return Dataset(path, tuple(classes), samples, seed, cropped, tuple(notices)), problem
+    return Dataset(path, names, samples, seed, cropped, tuple(notices), left_out), problem
 
 
 def look_at(dataset: Dataset) -> Iterator[tuple[str, Look]]:
@@ -226,24 +232,27 @@ def _empty_splits(dataset: Dataset, seen: Dataset) -> Iterator[Finding]:
 
 
 def _unreadable(dataset: Dataset, looks: Mapping[str, Look]) -> Iterator[Finding]:
-    bad = [(s.path, looks[s.sha256].problem) for s in dataset.samples if looks[s.sha256].problem]
+    bad = [(one.path, one.reason) for one in dataset.left_out]
+    bad += [(s.path, looks[s.sha256].problem) for s in dataset.samples if looks[s.sha256].problem]
     if bad:
-        text = f"{len(bad)} of {len(dataset.samples)} pictures cannot be read"
+        total = len(dataset.samples) + len(dataset.left_out)
+        text = f"{len(bad)} of {total} pictures cannot be read"
         yield Finding("unreadable", "warn", text, "training passes them over", tuple(bad))
 
 
 def _same_content(seen: Dataset) -> Iterator[Finding]:
     groups: dict[str, list[Sample]] = defaultdict(list)
     for sample in seen.samples:
-        groups[sample.sha256].append(sample)
+        # Of prepared pictures the pixels are those of the sources.
+        groups[sample.sha256 if seen.cropped else sample.pixels].append(sample)
     yield from _groups_of_one(seen, [g for g in groups.values() if len(g) > 1], "", "the same")
 
 
 def _nearly_same(seen: Dataset, looks: Mapping[str, Look]) -> Iterator[Finding]:
     """Groups of pictures with different contents that look the same; one colour looks like any
     other, so pictures without anything in them are left out."""
-    first = {s.sha256: s for s in reversed(seen.samples)}
-    samples = [s for sha, s in first.items() if not _is_flat(looks[sha])]
+    first = {s.pixels: s for s in reversed(seen.samples)}
+    samples = [s for s in first.values() if not _is_flat(looks[s.sha256])]
     if not samples:
         return
     thumbnails = [_thumbnail(looks[s.sha256]) for s in samples]

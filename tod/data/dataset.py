@@ -1,44 +1,21 @@
-"""Class folders -> samples with a class, a split and a content hash. Decodes no picture."""
+"""Dataset: pictures with classes and splits, however they lie on disk."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tod.data.file_hashes import FOLDER, Contents
-from tod.data.index import (
-    INDEX_NAME,
-    JOURNAL_NAME,
-    TARGETS_NAME,
-    Index,
-    find_pictures,
-    read_index,
-    read_targets,
-)
-from tod.data.splits import FRACTIONS, Split, assign_splits
+from tod.data.index import INDEX_NAME, JOURNAL_NAME, TARGETS_NAME
+from tod.data.opening import finish, from_index, from_targets, from_tree
+from tod.data.samples import LeftOut, Sample
+from tod.data.splits import FRACTIONS, Split
 from tod.errors import DataError
 from tod.system.names import listed, natural_key
-
-MIN_PICTURES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One picture. `path` is relative to the dataset's folder, with "/" between its parts.
-
-    `targets` holds one number for each class, where the answers are numbers or several classes.
-    """
-
-    path: str
-    label: int
-    split: Split
-    sha256: str
-    targets: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +29,7 @@ class Dataset:
         seed: of the split.
         cropped: the pictures were cut out by `tod prepare-dataset` and are only resized.
         notices: what a user should know about files that were passed over.
+        left_out: files that give no sample, and why.
     """
 
     root: Path
@@ -60,6 +38,7 @@ class Dataset:
     seed: int = 0
     cropped: bool = False
     notices: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     @classmethod
     def open(
@@ -68,21 +47,42 @@ class Dataset:
         *,
         seed: int = 0,
         cache: str | os.PathLike[str] | bool = True,
+        progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Dataset:
         """Open a prepared dataset (with dataset.json), a folder with targets.csv, or any tree of
         class folders.
+
+        Every picture of the last two is decoded once: a picture's split follows from its pixels.
 
         Args:
             path: the folder. With targets.csv (a header `file,NAME,NAME...`, then a line for each
                 picture) the classes are the named columns, and a picture's answer is its line of
                 numbers. Without it and dataset.json every folder in it that holds pictures is a
-                class, named by its path below the folder.
+                class, named by its path below the folder. With splits.csv in it
+                (`tod.data.own_splits`) the splits are those that it gives.
             seed: of the split; a prepared dataset brings its own.
             cache: the folder that remembers what untouched files hold (`tod.data.file_hashes`): the
-                dataset's own for True, none for False. Nothing is written there.
+                dataset's own for True, none for False.
+            progress: called with the pictures that were read and those to read.
 
         Raises:
             DataError: no folder, no class, or a class with fewer than 5 different pictures.
+        """
+        return finish(cls.opening(path, seed=seed, cache=cache), progress)
+
+    @classmethod
+    def opening(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        seed: int = 0,
+        cache: str | os.PathLike[str] | bool = True,
+    ) -> Generator[tuple[int, int], None, Dataset]:
+        """`open` step by step, for who waits or stops in between.
+
+        Yields:
+            Pictures that were read and those to read; nothing where all are known. Whoever stops
+            iterating stops the work, and what was found out is kept.
         """
         root = Path(path)
         if not root.is_dir():
@@ -90,17 +90,17 @@ class Dataset:
                 f"{root}: no such folder", hint="give the folder that holds one folder per class"
             )
         if (root / INDEX_NAME).is_file():
-            return _from_index(root, read_index(root / INDEX_NAME))
-        if (root / JOURNAL_NAME).exists():
+            found = from_index(root)
+        elif (root / JOURNAL_NAME).exists():
             raise DataError(
                 f"{root}: preparing this dataset was interrupted",
                 hint="run the same 'tod prepare-dataset' command again; it does what is missing",
             )
-        kept = (root / FOLDER if cache else None) if isinstance(cache, bool) else Path(cache)
-        contents = Contents(root, kept)
-        if (root / TARGETS_NAME).is_file():
-            return _from_targets(root, seed, contents)
-        return _from_tree(root, seed, contents)
+        else:
+            kept = (root / FOLDER if cache else None) if isinstance(cache, bool) else Path(cache)
+            read = from_targets if (root / TARGETS_NAME).is_file() else from_tree
+            found = yield from read(root, seed, Contents(root, kept))
+        return cls(root, **vars(found))
 
     @property
     def has_targets(self) -> bool:
@@ -163,14 +163,14 @@ class Dataset:
             return self
         labels: dict[str, set[int]] = {}
         for sample in self.samples:
-            labels.setdefault(sample.sha256, set()).add(sample.label)
-        first = {sample.sha256: sample for sample in reversed(self.samples)}
+            labels.setdefault(sample.pixels, set()).add(sample.label)
+        first = {sample.pixels: sample for sample in reversed(self.samples)}
         samples = tuple(
             replace(
-                s, targets=tuple(float(i in labels[s.sha256]) for i in range(len(self.classes)))
+                s, targets=tuple(float(i in labels[s.pixels]) for i in range(len(self.classes)))
             )
             for s in self.samples
-            if s is first[s.sha256]
+            if s is first[s.pixels]
         )
         return replace(self, samples=samples)
 
@@ -178,109 +178,3 @@ class Dataset:
         """The pictures of some of the classes."""
         kept = {self.classes.index(name) for name in class_names}
         return replace(self, samples=tuple(s for s in self.samples if s.label in kept))
-
-
-def check_classes(
-    where: Path, classes: Sequence[str], labels: Sequence[int], contents: Sequence[str]
-) -> None:
-    """Every class needs enough different pictures, and there must be two classes.
-
-    Raises:
-        DataError: naming every class that is too small.
-    """
-    distinct = Counter(label for label, _ in set(zip(labels, contents, strict=True)))
-    small = [
-        f"{name} ({distinct[i]})" for i, name in enumerate(classes) if distinct[i] < MIN_PICTURES
-    ]
-    if small:
-        raise DataError(
-            f"{where}: a class needs at least {MIN_PICTURES} different pictures to be split; "
-            f"too small: {', '.join(small)}",
-            hint="add pictures to these classes or remove their folders",
-        )
-    if len(classes) < 2:
-        raise DataError(
-            f"{where}: only the class {listed(classes)} was found, two are needed",
-            hint="give the folder that holds one folder per class",
-        )
-
-
-def check_splits(where: Path, classes: Sequence[str], samples: Sequence[Sample]) -> None:
-    """Every class must be in every split; only pictures shared between classes can prevent it.
-
-    Raises:
-        DataError: naming the class and the split.
-    """
-    found = {(sample.label, sample.split) for sample in samples}
-    for label, name in enumerate(classes):
-        for split in FRACTIONS:
-            if (label, split) not in found:
-                raise DataError(
-                    f"{where}: class {name} has no picture left for the {split} split, "
-                    "because too many of its pictures are in other classes as well",
-                    hint="remove pictures that are in several classes",
-                )
-
-
-def _from_index(root: Path, index: Index) -> Dataset:
-    samples = [Sample(f.file, f.label, f.split, sys.intern(f.sha256)) for f in index.files]
-    # Not as Path objects: their parts stay in memory for good.
-    missing = [sample.path for sample in samples if not os.path.isfile(f"{root}/{sample.path}")]
-    if missing:
-        raise DataError(
-            f"{root}: {len(missing)} of {len(samples)} pictures of {INDEX_NAME} are missing, "
-            f"e.g. {missing[0]}",
-            hint="copy the folder again, or run the same 'tod prepare-dataset' command again",
-        )
-    names = tuple(entry.name for entry in index.classes)
-    check_classes(root, names, [s.label for s in samples], [s.sha256 for s in samples])
-    check_splits(root, names, samples)
-    return Dataset(root, names, tuple(samples), seed=index.seed, cropped=True)
-
-
-def _from_tree(root: Path, seed: int, contents: Contents) -> Dataset:
-    classes, notices = find_pictures(root)
-    names = tuple(classes)
-    files, hashes = [], []
-    for label, paths in enumerate(classes.values()):
-        for path in paths:
-            file = path.relative_to(root).as_posix()
-            try:
-                hashes.append(contents.sha256(file))
-                files.append((label, file))
-            except OSError as error:
-                notices.append(f"{path} was passed over: {error.strerror}")
-    labels = [label for label, _ in files]
-    check_classes(root, names, labels, hashes)
-    splits = assign_splits(labels, hashes, seed)
-    samples = tuple(
-        Sample(file, label, split, content)
-        for (label, file), content, split in zip(files, hashes, splits, strict=True)
-    )
-    check_splits(root, names, samples)
-    return Dataset(root, names, samples, seed=seed, notices=tuple(notices))
-
-
-def _from_targets(root: Path, seed: int, contents: Contents) -> Dataset:
-    path = root / TARGETS_NAME
-    names, rows, problems = read_targets(path)
-    files, hashes, notices = [], [], []
-    for file, numbers in rows:
-        try:
-            hashes.append(contents.sha256(file))
-            files.append((file, numbers))
-        except OSError as error:
-            notices.append(f"{root / file} was passed over: {error.strerror}")
-    notices += problems
-    if len(set(hashes)) < MIN_PICTURES:
-        raise DataError(
-            f"{path}: {len(set(hashes))} different pictures can be read; at least "
-            f"{MIN_PICTURES} are needed",
-            hint="; ".join(notices[:3]) or "add lines",
-        )
-    splits = assign_splits([0] * len(files), hashes, seed)
-    samples = tuple(
-        Sample(file, 0, split, content, numbers)
-        for (file, numbers), content, split in zip(files, hashes, splits, strict=True)
-    )
-    return Dataset(root, names, samples, seed=seed, notices=tuple(notices))

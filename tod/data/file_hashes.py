@@ -1,7 +1,7 @@
-"""The content hashes of a folder's files, remembered by path, size and time of change.
+"""What the files of a folder hold, remembered by path, size and time of change: the hash of the
+bytes and, of a picture, that of the pixels.
 
-A file that has not been touched need not be read to know what it holds. Knows files and hashes;
-knows no pictures and no features.
+A file that has not been touched need not be read to know what it holds. Knows no features.
 """
 
 from __future__ import annotations
@@ -12,12 +12,20 @@ import os
 import sys
 import time
 import zlib
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from tod.data.image import decode, decoder_version
 from tod.data.picture_limits import MAX_FILE_BYTES
+from tod.errors import PictureError
 from tod.system.files import read_regular, write_whole
+from tod.system.machine import available_cores
 
 # A file may change again without its time changing, within the two seconds that FAT counts in.
 _YOUNG_NS = 2_000_000_000
@@ -27,16 +35,37 @@ NAME = "[0-9a-f]" * 16  # of a file in the cache folder
 CONTENTS = f"contents-{NAME}.json"
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a picture file holds: the hash of its bytes, that of its pixels (`pixels_hash`) and,
+    where it cannot be decoded, why."""
+
+    sha256: str
+    pixels: str
+    problem: str = ""
+
+
+def pixels_hash(pixels: NDArray[np.uint8]) -> str:
+    """BLAKE2b of a picture's size and of its upright sRGB pixels [H, W, 3], as hexadecimal digits:
+    equal for all files that show the same, whatever their format and metadata."""
+    digest = hashlib.blake2b(b"%d %d\n" % pixels.shape[:2], digest_size=32)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
 class _File(msgspec.Struct, frozen=True, array_like=True, gc=False):
     size_bytes: int
     mtime_ns: int
     # A rename changes it, which a picture's size and time survive.
     ctime_ns: int
     sha256: str
+    # Of the decoder in the head of the table; both are empty where nobody asked for the pixels.
+    pixels: str = ""
+    problem: str = ""
 
 
 class Contents:
-    """Content hashes of the files below one folder.
+    """Hashes of the files below one folder.
 
     Args:
         root: the folder.
@@ -64,8 +93,13 @@ class Contents:
             # What lies in a data folder may be anyone's: a pipe there must not be waited for.
             data, _ = read_regular(path, limit_bytes=_MAX_TABLE_BYTES)
             head, _, table = data.partition(b"\n")
+            if head.startswith(b"tod-contents 1 "):
+                return {}
             if head == _head(table):
-                return msgspec.json.decode(table, type=dict[str, _File])
+                found = msgspec.json.decode(table, type=_Table)
+                if found.decoder == decoder_version():
+                    return found.files
+                return {path: _without_pixels(entry) for path, entry in found.files.items()}
         except OSError:
             return {}
         except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -82,11 +116,23 @@ class Contents:
         Raises:
             OSError: there is no such file.
         """
+        entry = self._unchanged(path)
+        return None if entry is None else entry.sha256
+
+    def knows(self, path: str) -> bool:
+        """Whether `look` need not read a file."""
+        try:
+            entry = self._unchanged(path)
+        except OSError:
+            return False
+        return entry is not None and bool(entry.pixels or entry.problem)
+
+    def _unchanged(self, path: str) -> _File | None:
         found = os.stat(f"{self._root}/{path}")
         entry = self._files.get(path)
-        if entry is None or entry != _entry(found, entry.sha256):
+        if entry is None or _times(entry) != (found.st_size, found.st_mtime_ns, found.st_ctime_ns):
             return None
-        return entry.sha256
+        return entry
 
     def read(self, path: str) -> tuple[bytes, str]:
         """A file's bytes and their hash, which is remembered. May be called from several threads.
@@ -94,13 +140,43 @@ class Contents:
         Raises:
             OSError: it cannot be read.
         """
-        data, before = read_regular(f"{self._root}/{path}", limit_bytes=MAX_FILE_BYTES)
+        data, before = self._read(path)
         # Interned: the same string stands in the dataset and in the cache of features.
         sha256 = sys.intern(hashlib.sha256(data).hexdigest())
-        if before.st_mtime_ns < time.time_ns() - _YOUNG_NS:
-            self._files[path] = _entry(before, sha256)
-            self._changed = True
+        earlier = self._files.get(path)
+        same = earlier is not None and earlier.sha256 == sha256
+        pixels, problem = (earlier.pixels, earlier.problem) if same and earlier else ("", "")
+        self._remember(path, before, Content(sha256, pixels, problem))
         return data, sha256
+
+    def look(self, path: str) -> Content:
+        """What a picture file holds, decoded if need be. May be called from several threads.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        entry = self._unchanged(path)
+        if entry is not None and (entry.pixels or entry.problem):
+            return Content(sys.intern(entry.sha256), entry.pixels, entry.problem)
+        data, before = self._read(path)
+        sha256 = sys.intern(hashlib.sha256(data).hexdigest())
+        try:
+            found = Content(sha256, pixels_hash(decode(data)))
+        except PictureError as error:
+            found = Content(sha256, "", error.problem)
+        self._remember(path, before, found)
+        return found
+
+    def _read(self, path: str) -> tuple[bytes, os.stat_result]:
+        return read_regular(f"{self._root}/{path}", limit_bytes=MAX_FILE_BYTES)
+
+    def _remember(self, path: str, before: os.stat_result, found: Content) -> None:
+        if before.st_mtime_ns < time.time_ns() - _YOUNG_NS:
+            self._files[path] = _File(
+                before.st_size, before.st_mtime_ns, before.st_ctime_ns,
+                found.sha256, found.pixels, found.problem,
+            )  # fmt: skip
+            self._changed = True
 
     def sha256(self, path: str) -> str:
         """The hash of a file, read if need be.
@@ -110,20 +186,44 @@ class Contents:
         """
         return self.known(path) or self.read(path)[1]
 
+    def look_at_all(self, paths: Sequence[str]) -> Generator[Content | OSError, None, None]:
+        """`look` at many files on all cores, in their order; what went wrong in place of what a
+        file holds. Whoever stops iterating stops the work."""
+        with ThreadPoolExecutor(available_cores()) as pool:
+            try:
+                yield from pool.map(self._look_or_error, paths)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _look_or_error(self, path: str) -> Content | OSError:
+        try:
+            return self.look(path)
+        except OSError as error:
+            return error
+
     def save(self) -> None:
         """Write down what was learned; without a place for it nothing happens."""
         if self._path is None or not self._changed:
             return
-        table = msgspec.json.encode(dict(sorted(self._files.items())))
+        table = msgspec.json.encode(_Table(decoder_version(), dict(sorted(self._files.items()))))
         # It saves work, no more: whatever goes wrong, the files are read once more next time.
         with contextlib.suppress(OSError):
             write_whole(self._path, _head(table) + b"\n" + table, durable=False)
             self._changed = False
 
 
-def _entry(found: os.stat_result, sha256: str) -> _File:
-    return _File(found.st_size, found.st_mtime_ns, found.st_ctime_ns, sha256)
+class _Table(msgspec.Struct):
+    decoder: str
+    files: dict[str, _File]
+
+
+def _without_pixels(entry: _File) -> _File:
+    return msgspec.structs.replace(entry, pixels="", problem="")
+
+
+def _times(entry: _File) -> tuple[int, int, int]:
+    return entry.size_bytes, entry.mtime_ns, entry.ctime_ns
 
 
 def _head(table: bytes) -> bytes:
-    return b"tod-contents 1 %08x" % zlib.crc32(table)
+    return b"tod-contents 2 %08x" % zlib.crc32(table)

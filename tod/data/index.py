@@ -17,6 +17,7 @@ from typing import Literal
 import msgspec
 
 from tod.data.image import SUFFIXES
+from tod.data.own_splits import COLUMNS, Own, own_of
 from tod.data.splits import Split
 from tod.errors import DataError
 from tod.system.names import listed, natural_key
@@ -47,6 +48,9 @@ class IndexedFile:
     sha256: str
     source: str
     source_sha256: str
+    # Of the source, see `tod.data.file_hashes.pixels_hash`; datasets from before have none.
+    pixels: str = ""
+    cropped: bool = False  # the source had been cut out already
 
 
 @dataclass(frozen=True)
@@ -169,11 +173,13 @@ def find_pictures(root: Path) -> tuple[dict[str, list[Path]], list[str]]:
 
 def read_targets(
     path: Path,
-) -> tuple[tuple[str, ...], list[tuple[str, tuple[float, ...]]], list[str]]:
-    """Read targets.csv.
+) -> tuple[tuple[str, ...], list[tuple[str, tuple[float, ...]]], dict[str, Own], list[str]]:
+    """Read targets.csv. Columns called split and group say where a picture goes
+    (`tod.data.own_splits`), all others are numbers.
 
     Returns:
-        Column names; file and numbers of each good line; what is wrong with the other lines.
+        Names of the numbers; file and numbers of each good line; splits and groups by file; what
+        is wrong with the other lines.
 
     Raises:
         DataError: it is not readable, or has no header.
@@ -184,29 +190,32 @@ def read_targets(
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: it is not a readable CSV file: {error}") from error
     header = [name.strip() for name in lines[0]] if lines else []
-    if len(header) < 2 or header[0] != "file" or len(set(header)) != len(header) or "" in header:
+    names = [name for name in header[1:] if name not in COLUMNS]
+    if not names or header[0] != "file" or len(set(header)) != len(header) or "" in header:
         raise DataError(
             f"{path}: its first line is {header}, wanted file and then a name for each number",
             hint="for example: file,weight,height",
         )
-    _check_names(path, header[1:])
-    rows, problems = [], []
+    _check_names(path, names)
+    rows, own, problems = [], dict[str, Own](), []
     for number, line in enumerate(lines[1:], start=2):
         if not any(line):
             continue
+        row = dict(zip(header, line, strict=False))
         try:
-            values = tuple(float(text) for text in line[1:])
+            values = tuple(float(row.get(name, "")) for name in names)
             wrong = len(line) != len(header) or not all(map(math.isfinite, values))
         except ValueError:
             wrong = True
         if wrong or _escapes(line[0]):
             problems.append(
                 f"{path} line {number} was passed over: wanted a file below {path.parent} and "
-                f"{len(header) - 1} numbers"
+                f"{len(names)} numbers"
             )
         else:
             rows.append((line[0], values))
-    return tuple(header[1:]), rows, problems
+            own[line[0]] = own_of(f"{path} line {number}", row)
+    return tuple(names), rows, own, problems
 
 
 def _is_text(name: str) -> bool:

@@ -16,6 +16,7 @@ from tod.format.manifest import CLASSES_AXIS, Manifest
 
 Arrays = Mapping[str, NDArray[Any]]
 BEST = "best."  # stands before the names of the parameters that a run falls back on
+TRAINED_ON = "trained_on"  # uint32, see `tod.data.trained_on`; absent where nothing was trained
 # Names and shapes of a state; the largest network has 100 kB of them.
 _MAX_TABLE_BYTES = 2 << 20
 
@@ -67,6 +68,19 @@ def check_arrays(manifest: Manifest, arrays: Arrays, *, where: str) -> None:
     ]
     if problems:
         raise ArtifactError(f"{where}: state.safetensors does not fit: {'; '.join(problems)}")
+
+
+def check_trained_on(found: NDArray[Any], *, where: str) -> NDArray[np.uint32]:
+    """Which pictures a model was trained on, as the state has it.
+
+    Raises:
+        ArtifactError: not a rising row of uint32.
+    """
+    if found.dtype != np.uint32 or found.ndim != 1 or not np.all(found[1:] > found[:-1]):
+        raise ArtifactError(
+            f"{where}: {TRAINED_ON} is {found.dtype} {list(found.shape)}, wanted rising uint32 [N]"
+        )
+    return found
 
 
 def _expected(manifest: Manifest, *, with_best: bool) -> dict[str, tuple[tuple[int, ...], str]]:

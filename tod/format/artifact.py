@@ -11,16 +11,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tod.errors import ArtifactError
 from tod.format import container, graph, manifest_checks, signature
 from tod.format import manifest as manifests
-from tod.format.arrays import Arrays, arrays_from_bytes, arrays_to_bytes, check_arrays
+from tod.format.arrays import (
+    TRAINED_ON,
+    Arrays,
+    arrays_from_bytes,
+    arrays_to_bytes,
+    check_arrays,
+    check_trained_on,
+)
 from tod.format.manifest import GRAPHS, Manifest, Member
 from tod.format.signature import Signature
 from tod.system.files import write_whole
@@ -43,6 +51,7 @@ class Artifact:
         vectors: `vectors.safetensors`, undecoded; see `test_vectors`.
         source: the whole model that a slim checkpoint beside it can refer to, if there is one.
         signature: who signed the file, as it says itself; not of what is written anew.
+        trained_on: which pictures the model was trained on, see `tod.data.trained_on`.
     """
 
     path: Path
@@ -52,6 +61,7 @@ class Artifact:
     vectors: bytes
     source: Path | None = None
     signature: Signature | None = None
+    trained_on: NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
 
     def test_vectors(self) -> dict[str, dict[str, NDArray[Any]]]:
         """Graph name -> tensor name -> array, inputs and expected outputs alike."""
@@ -103,11 +113,13 @@ def read(
         source, base_members = _find_base(path, manifest)
         members = {**base_members, **members}
     state = arrays_from_bytes(members[STATE], where=f"{path}: {STATE}")
+    trained_on = state.pop(TRAINED_ON, np.empty(0, np.uint32))
+    trained_on = check_trained_on(trained_on, where=f"{path}: {STATE}")
     check_arrays(manifest, state, where=str(path))
     graphs = {name: members[name] for name in GRAPHS}
     for name, data in graphs.items():
         _check_graph(manifest, name, graph.inspect(data, where=f"{path}: {name}"), str(path))
-    artifact = Artifact(path, manifest, graphs, state, members[VECTORS], source, found)
+    artifact = Artifact(path, manifest, graphs, state, members[VECTORS], source, found, trained_on)
     if require_signature is not None and continues is not None:
         _check_own_work(read(continues, require_signature=require_signature), artifact)
     return artifact
@@ -168,7 +180,8 @@ def write(artifact: Artifact, *, slim: bool = False) -> Manifest:
     Raises:
         ArtifactError: it cannot be written; a file that was there is untouched.
     """
-    state = arrays_to_bytes(artifact.state)
+    known = {TRAINED_ON: artifact.trained_on} if len(artifact.trained_on) else {}
+    state = arrays_to_bytes({**artifact.state, **known})
     members = {**artifact.graphs, VECTORS: artifact.vectors, STATE: state}
     table = {name: Member(len(data), _sha256(data)) for name, data in sorted(members.items())}
     manifest = replace(artifact.manifest, members=table)

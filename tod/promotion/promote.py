@@ -27,10 +27,10 @@ from tod.promotion.generations import (
     remove_left,
     remove_old,
 )
-from tod.runtime.model import open_dataset
-from tod.training.evaluation import evaluate
+from tod.training.evaluation import evaluate, opened
 from tod.training.records import Evaluated, Notice, Promoted, Record, RolledBack
 from tod.training.session import TrainSession
+from tod.training.watch import Watch
 
 KEEP = 3
 
@@ -88,8 +88,9 @@ def promote(
             other.store = session.store  # same frozen part, same features: look only once
         sessions.append(other)
     paths = [new, shelf.served]
-    dataset, notices = _open(data, paths, sessions, seed, cache)
-    yield from map(Notice, notices)
+    dataset = yield from opened(sessions[0], data, seed, should_stop, Watch(), sessions[1:])
+    if len({one.classes for one in sessions}) > 1:
+        yield Notice("the classes of the two models are in another order; answers go by name")
     results: list[Evaluated] = []
     said: set[Record] = set()
     for one in sessions:
@@ -191,28 +192,6 @@ def _check_alike(new: TrainSession, served: TrainSession) -> None:
             f"{losses[1]}",
             hint="serve it under a name of its own",
         )
-
-
-def _open(
-    data: Path,
-    paths: Sequence[Path],
-    sessions: Sequence[TrainSession],
-    seed: int | None,
-    cache: Path | bool,
-) -> tuple[Dataset, list[str]]:
-    """The data, split as the new model's was, so that nothing it was trained on is counted."""
-    known = [s.split_seed for s in sessions]
-    dataset = open_dataset(data, *sessions, seed=seed, cache=cache)
-    notices = [] if dataset.cropped else [
-        f"the pictures are split with seed {dataset.seed}, but {path} was trained on the split of "
-        f"seed {found}: some of them are known to it"
-        for path, found in zip(paths, known, strict=False)
-        if found not in (None, dataset.seed)
-    ]  # fmt: skip
-    classes = [session.classes for session in sessions]
-    if len(set(classes)) > 1:
-        notices.append("the classes of the two models are in another order; answers go by name")
-    return dataset, notices
 
 
 def _score(

@@ -28,6 +28,7 @@ from tod.training.records import (
     Notice,
     OldClasses,
     Paused,
+    PicturesRead,
     Promoted,
     Record,
     Resumed,
@@ -152,7 +153,7 @@ def _plain(record: Record) -> None:
         print(result_line(record), flush=True)
     elif isinstance(record, OldClasses | Promoted | RolledBack):
         print(_sentence(record), flush=True)
-    elif not isinstance(record, FeaturesDone) or record.done == record.total:
+    elif not isinstance(record, PicturesRead | FeaturesDone) or record.done == record.total:
         print(_sentence(record), file=sys.stderr, flush=True)
 
 
@@ -186,7 +187,9 @@ def _live(stack: ExitStack) -> Show:
         bar.update(tasks[label], completed=done, total=total, figures=text)
 
     def show(record: Record) -> None:
-        if isinstance(record, FeaturesDone):
+        if isinstance(record, PicturesRead):
+            update("read    ", record.done, record.total)
+        elif isinstance(record, FeaturesDone):
             update("pictures", record.done, record.total)
         elif isinstance(record, CycleDone):
             figures["loss"] = f"loss {record.loss:.4f} min {record.min_loss:.4f}"
@@ -222,6 +225,8 @@ def _sentence(record: Record) -> str:
         return f"paused: {record.text}"
     if isinstance(record, Resumed):
         return f"it suits again after {record.waited_seconds:g} s: going on"
+    if isinstance(record, PicturesRead):
+        return f"read {record.done} of {record.total} pictures"
     if isinstance(record, FeaturesDone):
         return f"looked at {record.done} of {record.total} pictures"
     if isinstance(record, OldClasses):

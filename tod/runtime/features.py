@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tod.data.dataset import Dataset, Sample
+from tod.data.dataset import Dataset
 from tod.data.file_hashes import FOLDER, Contents
 from tod.data.image import decoder_version, load
 from tod.data.picture_limits import MAX_FILE_BYTES
+from tod.data.samples import Sample
 from tod.errors import ArtifactError, DataError, PictureError, UsageError
 from tod.format.manifest import InputSpec, Manifest
 from tod.runtime.engine import Engine, runtime_version

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tod.data.dataset import Dataset
+from tod.data.opening import finish
 from tod.data.splits import Split
+from tod.data.trained_on import Trained, without_trained
 from tod.errors import ArtifactError, DataError, TrainingError, UsageError
 from tod.format import artifact as artifacts
 from tod.format.arrays import Arrays
@@ -28,7 +30,7 @@ from tod.runtime.cache_folder import choose_folder
 from tod.runtime.engine import Engine, Observer, check_runtime
 from tod.runtime.features import Features, FeatureStore, Pictures, picture_features
 from tod.runtime.new_tensors import new_tensors
-from tod.runtime.scoring import Evaluation, Labels, predictions, score
+from tod.runtime.scoring import Evaluation, Labels, nothing_to_score, predictions, score
 from tod.system.files import write_whole
 from tod.system.machine import available_cores
 
@@ -44,6 +46,8 @@ class Model:
         artifact: the file as it was read.
         manifest: what it declares, with the classes once they are bound.
         store: the features of the pictures seen so far.
+        cache: where features and hashes are kept, as `load` was told.
+        trained_on: which pictures it was trained on, see `tod.data.trained_on`.
     """
 
     def __init__(
@@ -56,6 +60,8 @@ class Model:
     ) -> None:
         self.artifact = artifact
         self.manifest: Manifest = artifact.manifest
+        self.trained_on: Trained = artifact.trained_on
+        self.cache = cache
         self.threads = threads
         # Features with more than one axis mean convolutions, or the like, in the step.
         deep = len(self.manifest.backbone.feature_shape) > 1
@@ -171,7 +177,8 @@ class Model:
         self._begin(seed=seed)
 
     def match(self, dataset: Dataset, *, seed: int | None = None) -> Dataset:
-        """The dataset with labels as the model numbers them; binds open classes to the data's.
+        """The dataset with labels as the model numbers them, without the test and validation
+        pictures that the model was trained on; binds open classes to the data's.
 
         Args:
             dataset: its classes are matched by name.
@@ -183,6 +190,7 @@ class Model:
         if names is None or (self._head_is_new and seed is not None):
             self.bind(names or dataset.classes, seed=seed or 0)
             self._head_is_new = True
+        dataset = without_trained(dataset, [(str(self.artifact.path), self.trained_on)])
         return dataset.matched(self.manifest.class_names or ())
 
     def _as_wanted(self, dataset: Dataset) -> Dataset:
@@ -219,8 +227,8 @@ class Model:
         *,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Evaluation:
-        """Accuracy on one split of a dataset; every readable picture counts, and
-        `store.unreadable` names the others.
+        """Accuracy on one split of a dataset; every readable picture counts that the model was not
+        trained on, and `store.unreadable` names those that cannot be read.
 
         Args:
             progress: called with the pictures that are done and those to do.
@@ -237,6 +245,8 @@ class Model:
         self, features: NDArray[np.float32] | Features, labels: Labels, split: Split
     ) -> Evaluation:
         """How good the present parameters are on features [N, ...] with their labels."""
+        if len(labels) == 0:
+            raise nothing_to_score(split)
         task = self.manifest.loss.task
         return score(task, self._logits(features), labels, split, self.classes or ())
 
@@ -280,19 +290,30 @@ def open_dataset(
     data: str | Path,
     *models: Model,
     seed: int | None = None,
-    cache: str | os.PathLike[str] | bool = True,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Dataset:
-    """Open pictures for models, as every command does.
+    """Open pictures for models, as every command does. Test and validation pictures that any of
+    them was trained on are left out.
 
     Args:
         data: a prepared dataset, or a folder of class folders.
         models: a plain folder is split as for the first of them that was trained, so that nothing
-            it has learned counts in a score.
+            it has learned counts in a score. Hashes of the pictures are kept where the first one
+            keeps features.
         seed: of the split instead.
-        cache: where the hashes of the pictures are kept, see `cache_folder.choose_folder`.
+        progress: as for `Dataset.open`.
     """
-    folder = choose_folder(Path(data), models[0].artifact.path, cache)
-    return Dataset.open(data, seed=split_seed(seed, *models), cache=folder or False)
+    return finish(opening_dataset(data, *models, seed=seed), progress)
+
+
+def opening_dataset(
+    data: str | Path, *models: Model, seed: int | None = None
+) -> Generator[tuple[int, int], None, Dataset]:
+    """`open_dataset` step by step, see `Dataset.opening`."""
+    folder = choose_folder(Path(data), models[0].artifact.path, models[0].cache)
+    chosen = split_seed(seed, *models)
+    dataset = yield from Dataset.opening(data, seed=chosen, cache=folder or False)
+    return without_trained(dataset, [(str(m.artifact.path), m.trained_on) for m in models])
 
 
 def split_seed(seed: int | None, *models: Model) -> int:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
 
 from tod.data.dataset import Dataset
 from tod.data.splits import Split
 from tod.errors import Interrupted, NotNow, TodError
+from tod.runtime.model import opening_dataset
 from tod.training.conditions import Conditions, Obstacle
 from tod.training.record_stream import RecordStream
-from tod.training.records import Evaluated, FeaturesDone, Notice, Record
+from tod.training.records import Evaluated, FeaturesDone, Notice, PicturesRead, Record
 from tod.training.session import TrainSession
 from tod.training.watch import Watch
 
 
 def evaluate(
     session: TrainSession,
-    dataset: Dataset,
+    dataset: Dataset | str | Path,
     split: Split = "validation",
     *,
     seed: int | None = None,
@@ -27,7 +29,7 @@ def evaluate(
 
     Args:
         session: stays as it is, but for a new head where the classes are still open.
-        dataset: its classes are matched by name with the model's.
+        dataset: or its folder; its classes are matched by name with the model's.
         split: "validation" was never trained on and never chose a model.
         seed: of the new head.
         should_stop: as for `train`.
@@ -39,14 +41,53 @@ def evaluate(
     """
 
     def work() -> Generator[Record, None, Evaluated]:
-        matched = session.match(dataset, seed=seed)
+        watch = Watch(conditions)
+        pictures = yield from opened(session, dataset, seed, should_stop, watch)
+        matched = session.match(pictures, seed=seed)
         yield from map(Notice, matched.notices)
-        yield from fill_features(session, matched, (split,), should_stop, Watch(conditions))
+        yield from fill_features(session, matched, (split,), should_stop, watch)
         score = evaluated(session, matched, split)
         yield score
         return score
 
     return RecordStream(work(), "tod.evaluate(...)")
+
+
+def opened(
+    session: TrainSession,
+    dataset: Dataset | str | Path,
+    seed: int | None,
+    should_stop: Callable[[], bool],
+    watch: Watch,
+    others: Sequence[TrainSession] = (),
+) -> Generator[Record, None, Dataset]:
+    """The dataset, opened if it is given as a folder, with a record for each hundredth of the
+    pictures that have to be read for that.
+
+    Args:
+        others: models that are evaluated on the same pictures.
+    """
+    if isinstance(dataset, Dataset):
+        return dataset
+    said = 0
+    obstacle = yield from watch.pause(tuple, should_stop)
+    if obstacle is not None:
+        is_kept = session.cache is not False
+        raise _ended(is_kept, "before the first picture", obstacle, should_stop)
+    steps = opening_dataset(dataset, session, *others, seed=seed)
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as end:
+            result: Dataset = end.value
+            return result
+        if done == total or 100 * (done - said) >= total:
+            yield PicturesRead(said := done, total)
+        obstacle = yield from watch.pause(tuple, should_stop)
+        if obstacle is not None or should_stop():
+            steps.close()
+            where = f"after reading {done} of {total} pictures"
+            raise _ended(session.cache is not False, where, obstacle, should_stop)
 
 
 def fill_features(
@@ -62,14 +103,16 @@ def fill_features(
     said = 0
     obstacle = yield from watch.pause(tuple, should_stop)
     if obstacle is not None:
-        raise _ended(session, dataset, "before the first picture", obstacle, should_stop)
+        raise _ended(
+            session.store.keeps(dataset), "before the first picture", obstacle, should_stop
+        )
     for done, total in session.store.filling(dataset, samples):
         if done == total or 100 * (done - said) >= total:
             yield FeaturesDone(said := done, total)
         obstacle = yield from watch.pause(tuple, should_stop)
         if obstacle is not None or should_stop():
             where = f"after looking at {done} of {total} pictures"
-            raise _ended(session, dataset, where, obstacle, should_stop)
+            raise _ended(session.store.keeps(dataset), where, obstacle, should_stop)
     yield from map(Notice, session.store.notices)
     for path, reason in sorted(session.store.unreadable.items()):
         yield Notice(f"{path} was passed over: {reason}")
@@ -91,14 +134,10 @@ def evaluated(
 
 
 def _ended(
-    session: TrainSession,
-    dataset: Dataset,
-    where: str,
-    obstacle: Obstacle | None,
-    should_stop: Callable[[], bool],
+    is_kept: bool, where: str, obstacle: Obstacle | None, should_stop: Callable[[], bool]
 ) -> TodError:
-    """What a pass over the pictures ends with; what was computed is kept in the cache."""
-    hint = "the same command goes on from there" if session.store.keeps(dataset) else ""
+    """What a pass over the pictures ends with; what was found out may be kept for the next time."""
+    hint = "the same command goes on from there" if is_kept else ""
     if obstacle is None or should_stop():
         return Interrupted(f"stopped {where}; no cycle was run", hint=hint)
     return NotNow(f"stopped {where}: {obstacle.text}", hint=obstacle.hint or hint)

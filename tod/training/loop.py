@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 
 from tod.data.dataset import Dataset
 from tod.data.splits import Split
-from tod.errors import DataError, Interrupted, NotNow, TrainingError
+from tod.data.trained_on import with_more
+from tod.errors import Interrupted, NotNow, TrainingError
 from tod.format.manifest import Run
 from tod.runtime.draws import batch_rows
 from tod.runtime.features import Features
+from tod.runtime.scoring import nothing_to_score
 from tod.system.settings import from_keywords, refused, with_keywords
 from tod.training import divergence
 from tod.training.checkpoints import Checkpoints
 from tod.training.conditions import Conditions, Obstacle
-from tod.training.evaluation import evaluated, fill_features
+from tod.training.evaluation import evaluated, fill_features, opened
 from tod.training.new_classes import add_classes
 from tod.training.record_stream import RecordStream
 from tod.training.records import CycleDone, Evaluated, Notice, OldClasses, Record, Started, Stopped
@@ -36,7 +38,7 @@ SPLITS: tuple[Split, ...] = ("train", "test", "validation")
 @with_keywords(Settings)
 def train(
     session: TrainSession,
-    dataset: Dataset,
+    dataset: Dataset | str | Path,
     *,
     output: str | Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -55,7 +57,8 @@ def train(
 
     Args:
         session: changed as training goes on.
-        dataset: its classes are bound to the model, or matched by name with those it has.
+        dataset: or its folder; its classes are bound to the model, or matched by name with those
+            it has.
         output: where the trained model is written at the end; checkpoints go beside it, and
             `tod.training.checkpoints.newest` finds the one to continue from. None writes nothing.
         should_stop: asked between cycles; when it says True, a checkpoint is saved and the
@@ -88,7 +91,7 @@ def train(
 
 def _train(
     session: TrainSession,
-    dataset: Dataset,
+    data: Dataset | str | Path,
     settings: Settings,
     checkpoints: Checkpoints,
     should_stop: Callable[[], bool],
@@ -96,6 +99,7 @@ def _train(
 ) -> Generator[Record, None, Evaluated]:
     checkpoints.remove_unfinished()
     seed = settings.seed or 0
+    dataset = yield from opened(session, data, settings.seed, should_stop, watch)
     old = None
     if settings.add_classes and session.classes is not None:
         old = yield from add_classes(session, dataset, seed, should_stop, watch)
@@ -110,6 +114,7 @@ def _train(
         text = "other pictures can be read than when the checkpoint was written"
         yield Notice(f"{text}: {', '.join(changes)}")
     session.state = replace(session.state, run=replace(run, pictures=counts))
+    session.trained_on = with_more(session.trained_on, dataset.split("train"))
     rows = _train_rows(session, dataset)
     session.weigh_classes(rows[1])
     if session.state.best is None:
@@ -297,5 +302,5 @@ def _counts(session: TrainSession, dataset: Dataset) -> dict[str, int]:
     for split in SPLITS:
         counts[split] = len(session.store.rows(dataset, dataset.split(split))[1])
         if counts[split] == 0:
-            raise DataError(f"no picture of the {split} split can be read")
+            raise nothing_to_score(split)
     return counts

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
-from tod.data.dataset import Dataset, Sample
+from tod.data.dataset import Dataset
+from tod.data.samples import Sample
 from tod.errors import DataError
 from tod.training.evaluation import evaluated, fill_features
 from tod.training.records import Notice, Record

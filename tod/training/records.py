@@ -32,6 +32,14 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class PicturesRead:
+    """Progress of opening a dataset whose pictures are not all known."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class FeaturesDone:
     """Progress of the one pass over the pictures."""
 
@@ -136,6 +144,7 @@ class RolledBack:
 Record = (
     Started
     | Notice
+    | PicturesRead
     | FeaturesDone
     | CycleDone
     | Evaluated

@@ -226,7 +226,12 @@ class TrainSession(Model):
         under way stays so, but is not in the file: `save_checkpoint` keeps it."""
         manifest = replace(self.manifest, kind="model", base=None, run=None)
         state = self.state.parameters(self.manifest)
-        artifacts.write(replace(self.artifact, path=Path(path), manifest=manifest, state=state))
+        artifacts.write(
+            replace(
+                self.artifact, path=Path(path), manifest=manifest, state=state,
+                trained_on=self.trained_on,
+            )
+        )  # fmt: skip
 
     def save_checkpoint(self, path: str | Path) -> None:
         """Write a checkpoint that a run continues from: slim when the model that it was trained
@@ -236,5 +241,7 @@ class TrainSession(Model):
         manifest = replace(self.manifest, kind="checkpoint", base=base, run=self.run)
         slim = source is not None and source.parent.resolve() == path.parent.resolve()
         arrays = to_arrays(manifest, self.state)
-        copy = replace(self.artifact, path=path, manifest=manifest, state=arrays)
+        copy = replace(
+            self.artifact, path=path, manifest=manifest, state=arrays, trained_on=self.trained_on
+        )
         artifacts.write(copy, slim=slim)

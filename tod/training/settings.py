@@ -124,12 +124,7 @@ def settle(
             Settings, "accumulate", f"is {run.accumulate}, this model cannot add up batches",
             hint="export it with --accumulate N",
         )  # fmt: skip
-    notices = []
-    if not dataset.cropped and manifest.split_seed not in (None, dataset.seed):
-        notices.append(
-            f"the pictures are split with seed {dataset.seed}, but this model was trained on the "
-            f"split of seed {manifest.split_seed}: it knows some test and validation pictures"
-        )
+    notices: list[str] = []
     if earlier is None:
         return run, notices
     exact = [name for name, row in rows(Settings).items() if row.exact]

@@ -74,6 +74,9 @@ def vectors():
         {"seed": seed, "labels": [i % 3 for i in range(20)], "contents": contents}
         for seed in (0, 2**53)
     ]
+    # Classes of five, where nearly every one lacks a split.
+    labels, contents = [i // 5 for i in range(30)], [f"{i:064x}" for i in range(30)]
+    splits += [{"seed": seed, "labels": labels, "contents": contents} for seed in range(3)]
     tensors = [
         {"shape": [3, 5], "dtype": "float32", "role": "parameter"},
         {"shape": [3], "dtype": "float32", "role": "parameter"},
@@ -189,22 +192,24 @@ def noise_of(seed, cycle, batch, index, shape):
 
 
 def splits_of(seed, labels, contents):
-    shares = {"train": 0.6, "test": 0.2, "validation": 0.2}
-    lack = {c: {s: share * labels.count(c) for s, share in shares.items()} for c in set(labels)}
-    groups = {c: [i for i, other in enumerate(contents) if other == c] for c in set(contents)}
-
     def place(content):
-        shuffle_key = hashlib.sha256(f"{seed}\n{content}".encode()).digest()
-        return -len(groups[content]), shuffle_key
+        digest = hashlib.sha256(f"{seed}\n{content}".encode()).digest()
+        return int.from_bytes(digest[:6], "big") / 2**48
 
-    found = [""] * len(labels)
-    for content in sorted(groups, key=place):
-        lacks = {s: round(sum(lack[labels[i]][s] for i in groups[content]), 6) for s in shares}
-        best = next(s for s in shares if lacks[s] == max(lacks.values()))
-        for i in groups[content]:
-            found[i] = best
-            lack[labels[i]][best] -= 1
-    return found
+    names = {0.6: "train", 0.8: "test", 1.0: "validation"}
+    found = {c: next(name for top, name in names.items() if place(c) < top) for c in contents}
+    classes = {c: {o for o, own in zip(contents, labels, strict=True) if own == c} for c in labels}
+
+    def another(content):
+        own = [others for others in classes.values() if content in others]
+        return all(sum(found[o] == found[content] for o in others) > 1 for others in own)
+
+    for _, members in sorted(classes.items(), key=lambda item: min(item[1])):
+        for split in ("validation", "test", "train"):
+            spare = sorted(filter(another, members), key=place)
+            if spare and all(found[content] != split for content in members):
+                found[spare[0 if split == "train" else -1]] = split
+    return [found[content] for content in contents]
 
 
 def single(number):

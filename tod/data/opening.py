@@ -1,0 +1,181 @@
+"""A folder -> classes and samples: a prepared one, one with targets.csv, or class folders."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from tod.data.file_hashes import Content, Contents
+from tod.data.index import INDEX_NAME, TARGETS_NAME, find_pictures, read_index, read_targets
+from tod.data.own_splits import read_own, share_out
+from tod.data.samples import MIN_PICTURES, LeftOut, Sample, check_classes, check_splits
+from tod.errors import DataError
+
+_Row = TypeVar("_Row")
+_Result = TypeVar("_Result")
+Step = tuple[int, int]  # files that were read, and those to read
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `tod.data.dataset.Dataset` is made of."""
+
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    seed: int
+    cropped: bool = False
+    notices: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def finish(
+    steps: Generator[Step, None, _Result], progress: Callable[[int, int], None] = lambda *_: None
+) -> _Result:
+    """Go through all steps of a work, and give its result.
+
+    Args:
+        progress: called with each step.
+    """
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            result: _Result = end.value
+            return result
+        progress(*step)
+
+
+def look_at(
+    root: Path, rows: Sequence[tuple[str, _Row]], contents: Contents
+) -> Generator[Step, None, tuple[list[tuple[str, _Row, Content]], dict[str, str], list[str]]]:
+    """The pictures among some files, each with what goes with it.
+
+    Args:
+        root: the folder.
+        rows: files below it, each with anything.
+        contents: what is known of them; it knows more afterwards, also where it was stopped.
+
+    Yields:
+        Files that were read and those to read; nothing where all are known.
+
+    Returns:
+        Those that can be decoded, and what they hold; the others with the reason; what a user
+        should know about what is remembered.
+    """
+    looks: dict[str, Content | OSError] = {}
+    missing = [file for file, _ in rows if not contents.knows(file)]
+    reading = contents.look_at_all(missing)
+    try:
+        for done, (file, look) in enumerate(zip(missing, reading, strict=True), start=1):
+            looks[file] = look
+            yield done, len(missing)
+    finally:
+        reading.close()
+        contents.save()
+    found: list[tuple[str, _Row, Content]] = []
+    others: dict[str, str] = {}
+    for file, row in rows:
+        look = looks[file] if file in looks else contents.look(file)
+        if isinstance(look, OSError):
+            others[file] = f"cannot be read: {look.strerror or look}"
+        elif look.problem:
+            others[file] = look.problem
+        else:
+            found.append((file, row, look))
+    notices = [*contents.notices]
+    contents.notices.clear()
+    return found, others, notices
+
+
+def passed_over(root: Path, others: Mapping[str, str]) -> list[str]:
+    """A sentence for each file that gives no picture."""
+    return [f"{root / file} was passed over: {reason}" for file, reason in others.items()]
+
+
+def from_index(root: Path) -> Found:
+    """A prepared dataset, as dataset.json says. Its pictures are not read.
+
+    Raises:
+        DataError: it is not readable, or pictures are missing.
+    """
+    index = read_index(root / INDEX_NAME)
+    samples = tuple(
+        Sample(f.file, f.label, f.split, sys.intern(f.sha256), f.pixels or f.source_sha256)
+        for f in index.files
+    )
+    # Not as Path objects: their parts stay in memory for good.
+    missing = [sample.path for sample in samples if not os.path.isfile(f"{root}/{sample.path}")]
+    if missing:
+        raise DataError(
+            f"{root}: {len(missing)} of {len(samples)} pictures of {INDEX_NAME} are missing, "
+            f"e.g. {missing[0]}",
+            hint="copy the folder again, or run the same 'tod prepare-dataset' command again",
+        )
+    names = tuple(entry.name for entry in index.classes)
+    check_classes(root, names, [s.label for s in samples], [s.sha256 for s in samples])
+    check_splits(root, names, samples)
+    return Found(names, samples, index.seed, cropped=True)
+
+
+def from_tree(root: Path, seed: int, contents: Contents) -> Generator[Step, None, Found]:
+    """Class folders.
+
+    Raises:
+        DataError: no class, or one with too few pictures that can be decoded.
+    """
+    classes, notices = find_pictures(root)
+    names = tuple(classes)
+    rows = [
+        (path.relative_to(root).as_posix(), label)
+        for label, paths in enumerate(classes.values())
+        for path in paths
+    ]
+    found, others, told = yield from look_at(root, rows, contents)
+    names_of = {file: names[label] for file, label in rows}
+    left_out = tuple(LeftOut(file, names_of[file], reason) for file, reason in others.items())
+    files = [file for file, _, _ in found]
+    labels = [label for _, label, _ in found]
+    hashes = [content.pixels for _, _, content in found]
+    notices += [*told, *passed_over(root, others)]
+    try:
+        check_classes(root, names, labels, hashes)
+    except DataError as error:
+        raise DataError(error.problem, hint="; ".join([*notices[:3], error.hint])) from error
+    splits, said = share_out(root, files, labels, hashes, seed, read_own(root))
+    samples = tuple(
+        Sample(file, label, split, content.sha256, content.pixels)
+        for (file, label, content), split in zip(found, splits, strict=True)
+    )
+    check_splits(root, names, samples)
+    return Found(names, samples, seed, notices=(*notices, *said), left_out=left_out)
+
+
+def from_targets(root: Path, seed: int, contents: Contents) -> Generator[Step, None, Found]:
+    """Pictures with numbers, as targets.csv says.
+
+    Raises:
+        DataError: it is not readable, or too few pictures can be decoded.
+    """
+    path = root / TARGETS_NAME
+    names, rows, own, problems = read_targets(path)
+    found, others, notices = yield from look_at(root, rows, contents)
+    left_out = tuple(LeftOut(file, "", reason) for file, reason in others.items())
+    notices += [*passed_over(root, others), *problems]
+    hashes = [content.pixels for _, _, content in found]
+    if len(set(hashes)) < MIN_PICTURES:
+        raise DataError(
+            f"{path}: {len(set(hashes))} different pictures can be read; at least "
+            f"{MIN_PICTURES} are needed",
+            hint="; ".join(notices[:3]) or "add lines",
+        )
+    files = [file for file, _, _ in found]
+    splits, said = share_out(root, files, [0] * len(files), hashes, seed, read_own(root) | own)
+    samples = tuple(
+        Sample(file, 0, split, content.sha256, content.pixels, numbers)
+        for (file, numbers, content), split in zip(found, splits, strict=True)
+    )
+    return Found(names, samples, seed, notices=(*notices, *said), left_out=left_out)

@@ -1,0 +1,144 @@
+"""Splits and groups that the owner of the pictures chose: splits.csv, or columns of another table.
+
+A row names a file and its split (`train`, `test` or `validation`; empty where the rule shall
+choose), or the group that it belongs to (one person, one burst, one day), or both. Pictures of a
+group are never on two sides of a split.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tod.data.splits import FRACTIONS, Split, assign_splits
+from tod.errors import DataError
+from tod.system.names import listed
+
+SPLITS_NAME = "splits.csv"
+COLUMNS = ("split", "group")
+_WORDS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("validation", "val", "valid", "dev"), "validation"),
+}
+
+
+@dataclass(frozen=True)
+class Own:
+    """What the owner says of one picture."""
+
+    split: Split | None = None
+    group: str | None = None
+
+
+def own_of(where: str, row: Mapping[str, str]) -> Own:
+    """What the columns `split` and `group` of a table's row say.
+
+    Args:
+        where: the file and line, for error messages.
+
+    Raises:
+        DataError: the split is none.
+    """
+    word = row.get("split", "").strip()
+    if word and word.lower() not in _WORDS:
+        raise DataError(
+            f"{where}: the split is '{word}', wanted {', '.join(FRACTIONS)} or nothing",
+            hint="nothing lets TOD choose",
+        )
+    return Own(_WORDS.get(word.lower()), row.get("group", "").strip() or None)
+
+
+def read_own(root: Path) -> dict[str, Own]:
+    """What splits.csv in a folder says: file -> split and group; empty without one.
+
+    Raises:
+        DataError: it is not readable, or says two things of one file.
+    """
+    path = root / SPLITS_NAME
+    if not path.is_file():
+        return {}
+    try:
+        text = path.read_text("utf-8-sig")
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True, restval=""))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: it is not a readable CSV file: {error}") from error
+    header = list(rows[0]) if rows else text.strip().split(",")
+    if "file" not in header or not set(COLUMNS) & set(header):
+        raise DataError(
+            f"{path}: its first line is '{','.join(map(str, header))}'; wanted are the columns "
+            "file and split, or file and group, or all three",
+            hint="for example: file,split,group",
+        )
+    found: dict[str, Own] = {}
+    for number, row in enumerate(rows, start=2):
+        own = own_of(f"{path} line {number}", row)
+        if found.setdefault(row["file"], own) != own:
+            raise DataError(
+                f"{path} line {number}: {row['file']} stands there twice, with another split or "
+                "group",
+                hint="keep one of the lines",
+            )
+    return found
+
+
+def share_out(
+    root: Path,
+    files: Sequence[str],
+    labels: Sequence[int],
+    contents: Sequence[str],
+    seed: int,
+    own: Mapping[str, Own],
+) -> tuple[list[Split], list[str]]:
+    """The split of each picture: its owner's, where one was given, else by content and seed.
+
+    With pictures for `train` and for one other split, and for no third, the third is taken from
+    those of `train`: the given other one stays what the last word on the model is spoken on.
+
+    Args:
+        root: the folder, for messages.
+        files: of the pictures, as `own` names them.
+        labels, contents, seed: see `assign_splits`.
+        own: what the owner says, by file.
+
+    Returns:
+        The splits; what a user should know about them.
+    """
+    said = [own.get(file, Own()) for file in files]
+    fixed = [one.split for one in said]
+    notices = []
+    if strangers := sorted(set(own) - set(files)):
+        notices.append(
+            f"{root}: splits are given for {len(strangers)} files that are no pictures of it, "
+            f"e.g. {listed(strangers[:3])}"
+        )
+    given = {split for split in fixed if split is not None}
+    fractions = dict(FRACTIONS)
+    if len(given) == 2 and "train" in given and None not in fixed:
+        (other,) = given - {"train"}
+        fixed = [None if split == "train" else "validation" for split in fixed]
+        fractions = {"train": 0.75, "test": 0.25, "validation": 0.0}
+        notices.append(
+            f"{root}: the {other} pictures are the validation split; a quarter of the train "
+            "pictures is the test split, which chooses the best cycle"
+        )
+    splits = assign_splits(
+        labels, contents, seed, groups=[o.group for o in said], fixed=fixed, fractions=fractions
+    )
+    if moved := _moved(files, fixed, splits):
+        notices.append(
+            f"{root}: {len(moved)} pictures were given another split than equal ones or their "
+            f"group; all of these count as {listed(sorted(set(moved.values())))}, e.g. "
+            f"{listed(sorted(moved)[:3])}"
+        )
+    return splits, notices
+
+
+def _moved(
+    files: Sequence[str], fixed: Iterable[Split | None], splits: Iterable[Split]
+) -> dict[str, Split]:
+    found = zip(files, fixed, splits, strict=True)
+    return {file: split for file, wanted, split in found if wanted not in (None, split)}
