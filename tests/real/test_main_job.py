@@ -1,4 +1,8 @@
-"""The main job on real pictures with the real backbone: what the project promises to reach."""
+"""The main job on real pictures with the real backbone: what the project promises to reach.
+
+`make test` takes the default model and the scenes; `make test-real` also other data, other weights,
+the seed's recipe, and training of the last two blocks.
+"""
 
 import numpy as np
 import pytest
@@ -45,6 +49,7 @@ def test_scenes_validation(scenes_runs):
     assert min(found) >= 0.93
 
 
+@pytest.mark.long
 def test_places_validation(test_data, lite0_file):
     tree, store, found = subset("places", 200), None, []
     for seed in SEEDS:
@@ -60,6 +65,7 @@ def trained(model, tree, **settings):
     return [record for record in records if isinstance(record, Evaluated)][-1].accuracy
 
 
+@pytest.mark.long
 def test_real_torchvision_weights(scenes, test_data, tmp_path):
     """MobileNetV2 with its ImageNet weights."""
     weights = test_data / "weights" / "mobilenet_v2-imagenet.pth"
@@ -75,12 +81,14 @@ def test_heads_without_a_single_cycle(scenes, lite0_file, kind, least):
     assert trained(lite0_file, scenes, cycles=0, init=kind) >= least
 
 
+@pytest.mark.long
 def test_the_last_two_blocks(scenes, tmp_path):
     """Not worse than the head alone by more than a point; three seeds: docs/performance.md."""
     export(tmp_path / "d.tod", optimizer=SGD(0.02, dampening=0.01), trainable="last:2")
     assert trained(tmp_path / "d.tod", scenes, cycles=60) >= 0.95
 
 
+@pytest.mark.long
 def test_mindspore_recipe(scenes, tmp_path):
     """The seed's settings on Lite0's logits."""
     export(

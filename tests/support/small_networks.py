@@ -19,8 +19,14 @@ from model.networks.backbone import TORCHVISION
 from model.networks.torchvision import _import
 
 
-def small(monkeypatch: Any, name: str) -> None:
-    """Put a small network in the place of the one with this name."""
+def small(monkeypatch: Any, name: str, blocks: int = 3) -> None:
+    """Put a small network in the place of the one with this name.
+
+    Args:
+        monkeypatch: pytest's.
+        name: as `tod export --backbone` takes it.
+        blocks: how many of an EfficientNet.
+    """
     if name.startswith(TORCHVISION):
         models = _import().models
         original = models.get_model_builder(name.removeprefix(TORCHVISION))
@@ -28,16 +34,16 @@ def small(monkeypatch: Any, name: str) -> None:
         builder = functools.wraps(original)(BUILDERS[name.removeprefix(TORCHVISION)])
         monkeypatch.setattr(models, "get_model_builder", lambda _: builder)
     else:
-        monkeypatch.setattr(efficientnet.EfficientNet, "from_name", lambda _: _b0())
+        monkeypatch.setattr(efficientnet.EfficientNet, "from_name", lambda _: _b0(blocks))
 
 
-def _b0() -> EfficientNet:
+def _b0(count: int) -> EfficientNet:
     """Depthwise 3 x 3 and 5 x 5, squeeze-and-excitation, swish, a residual block."""
     blocks, settings = efficientnet_settings(
         width_coefficient=0.25, depth_coefficient=1.0, image_size=224, num_classes=1000
     )
     kept = [blocks[0], blocks[1], blocks[2]._replace(num_repeat=1)]
-    return EfficientNet(kept, settings)
+    return EfficientNet(kept[:count], settings)
 
 
 def _mobilenet_v2(weights: None = None) -> nn.Module:
