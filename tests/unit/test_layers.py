@@ -1,8 +1,6 @@
 """The house: who may import whom, one heavy dependency in one file, a small front door."""
 
 import ast
-import subprocess
-import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -56,8 +54,6 @@ ONLY_IN = {
     "elftools": {"package_tools/libraries.py"},
     "packaging": {"package_tools/wheels.py"},
 }
-# Tests that do not load what no device has; their models are files.
-WITHOUT_TORCH = ("tests/unit", "tests/device", "tests/commands", "tests/promises")
 FILES = {
     file.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): (
         file
@@ -142,28 +138,6 @@ def test_one_heavy_dependency_one_place(package):
     }
     places = {next((p for p in ONLY_IN[package] if f"{u}/".startswith(f"{p}/")), u) for u in users}
     assert places == ONLY_IN[package]
-
-
-@pytest.mark.parametrize("folder", WITHOUT_TORCH)
-def test_tests_of_the_device_import_no_torch(folder):
-    users = {
-        file.relative_to(ROOT).as_posix()
-        for file in (ROOT / folder).rglob("*.py")
-        if {"torch", "model"} & {name.split(".")[0] for name in imports(file, everywhere=True)}
-    }
-    assert not users
-
-
-def test_collecting_the_tests_of_the_device_loads_no_torch():
-    """Nor does what they import in turn. None in the place of a module: importing it fails."""
-    code = (
-        "import sys, pytest\n"
-        "sys.modules.update(torch=None, model=None)\n"
-        "options = ['--collect-only', '-qq', '-p', 'no:cacheprovider', '-n0', '-m', '']\n"
-        f"sys.exit(pytest.main([*options, *{WITHOUT_TORCH}]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_front_door_is_small_sorted_and_complete():

@@ -308,13 +308,16 @@ def test_a_cache_folder_as_text(tiny, tree, tmp_path):
 
 
 def test_a_dataset_is_prepared_where_only_a_cache_was_left(tiny, tree, tmp_path):
-    prepared = tmp_path / "prepared"
+    prepared, found = tmp_path / "prepared", []
     for _ in range(2):
         run("tod", "prepare-dataset", tree, prepared, "--size", 16, check=True)
-        run("tod", "eval", "-f", tiny, "-d", prepared, check=True)
+        found.append(run("tod", "eval", "-f", tiny, "-d", prepared, check=True).stdout)
         for path in prepared.glob("*"):
             if path.name != ".tod-cache":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert "accuracy on validation data" in found[0]
+    assert found[0] == found[1]
+    assert [path.name for path in prepared.iterdir()] == [".tod-cache"]
 
 
 def test_an_interrupted_pass_keeps_what_it_has_seen(tiny, tree):
