@@ -18,6 +18,7 @@ import numpy as np
 from tests.support import hostile
 from tod.data import file_hashes as contents
 from tod.data.dataset import Dataset
+from tod.data.image import encode
 from tod.data.index import read_index
 from tod.errors import TodError
 from tod.format import arrays, artifact, graph, manifest, manifest_checks, schedule
@@ -31,10 +32,10 @@ ORIGIN = {"shape": [2], "graph": "0" * 64}
 
 @functools.cache
 def folder() -> Path:
-    """A folder of this process with pictures' names in it; none is decoded."""
+    """A folder of this process with six small pictures in it."""
     made = Path(tempfile.mkdtemp(prefix="tod-fuzz-"))
     for index in range(6):
-        (made / f"{index}.png").write_bytes(bytes([index]))
+        (made / f"{index}.png").write_bytes(encode(np.full((1, 1, 3), index, np.uint8), "png"))
     return made
 
 

@@ -58,7 +58,7 @@ def test_make_demo_ends_with_before_and_after():
     untrained, *_, trained, reloaded = re.findall(r"on validation data = ([0-9.]+)", done.stdout)
     assert float(untrained) < 0.2
     assert trained == reloaded
-    assert float(trained) > 0.85
+    assert float(trained) > 0.8
     before, after = re.search(
         r"all 200 pictures[^0-9]*([0-9.]+) %[^0-9]*([0-9.]+) %", done.stdout
     ).groups()

@@ -81,7 +81,7 @@ def look_at(
     for file, row in rows:
         look = looks[file] if file in looks else contents.look(file)
         if isinstance(look, OSError):
-            others[file] = f"cannot be read: {look.strerror or look}"
+            others[file] = look.strerror or str(look)
         elif look.problem:
             others[file] = look.problem
         else:
