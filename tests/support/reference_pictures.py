@@ -45,7 +45,7 @@ def see_with_vips(file: Path) -> np.ndarray | None:
     try:
         image = pyvips.Image.new_from_buffer(file.read_bytes(), "")
         try:
-            image = image.icc_transform("srgb")
+            image = image.icc_transform("srgb", depth=8)
         except pyvips.Error:  # no profile, or a damaged one
             image = image.colourspace("srgb")
         image = image.flatten(background=[255]) if image.hasalpha() else image

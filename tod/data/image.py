@@ -1,4 +1,4 @@
-"""Any picture file -> uint8 RGB pixels. The only user of Pillow.
+"""Any picture file -> uint8 RGB pixels, by Pillow.
 
 Every picture ends as sRGB, upright, opaque on white. Axes: S the side in pixels.
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+import sys
+from dataclasses import replace
 
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from tod.data import tiff
+from tod.data.colour import Numbers, to_srgb
 from tod.data.picture_limits import check_codec, check_header, check_scans
 from tod.errors import PictureError
 from tod.format.manifest import InputSpec
@@ -37,7 +40,7 @@ SUFFIXES = frozenset(
     | {".tif", ".tiff", ".webp"}
 )
 # Raised when the pixels of any picture change: earlier features are then no longer good.
-_PIXELS_VERSION = 2
+_PIXELS_VERSION = 3
 # MPO files (JPEGs of stereo cameras) are opened by the JPEG reader.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # What a small file may unfold to, so that the largest picture of any kind takes less than 1 GB as
@@ -46,10 +49,10 @@ _MAX_PIXELS = 89_478_485
 # Their decoders keep a picture several times: 50 megapixels of a phone.
 _MAX_PIXELS_OF = dict.fromkeys(("AVIF", "WEBP"), 8192 * 6144)
 _MAX_SIDE_PX = 65_535  # what JPEG and GIF can say; beyond it TIFF's tables outgrow the pixels
-_BAND_PX = 256  # rows that are converted at once, to save the memory of whole copies
 # A JPEG is decoded at a reduced scale that is at least this multiple of the wanted side: measured,
 # see docs/performance.md.
 _DRAFT = 2
+_ORDER = b"II" if sys.byteorder == "little" else b"MM"  # of a TIFF as this machine writes it
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _SAVE_OPTIONS: dict[str, dict[str, int | str]] = {
     "bmp": {},
@@ -102,7 +105,7 @@ def load(data: bytes, spec: InputSpec, *, cropped: bool = False) -> NDArray[np.u
 def decode(data: bytes) -> NDArray[np.uint8]:
     """Decode a picture at its own size: uint8 [H, W, 3], sRGB, EXIF orientation applied.
 
-    Grey, palette and 1-bit pictures become RGB, 16-bit ones keep their upper 8 bits, CMYK and Lab
+    Grey, palette and 1-bit pictures become RGB, 12 to 32 bits keep their upper 8, CMYK and Lab
     are converted by their colour profile, transparency is laid on white. Of an animation the
     first frame is taken.
 
@@ -161,19 +164,26 @@ def _decode(data: bytes, least_px: int | None = None) -> Image.Image:
     either side."""
     try:
         check_header(data)
+        inverted = False
+        if tiff.is_tiff(data):
+            data, inverted = _with_black_zero(data)
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             # Pillow refuses twice as many by itself and only warns of these.
             _check_size(image, data)
-            if image.mode == "I" and image.format == "TIFF":
-                raise PictureError("32-bit integer pixels have no defined black and white")
             if least_px is not None:
                 image.draft(image.mode, (least_px, least_px))
+            numbers, grey_in_rgb = _meaning(image, data)
+            numbers = replace(numbers, white_is_zero=inverted)
             image.load()
             _turn_upright(image)
-            return _to_srgb(image)
+            return to_srgb(image, numbers, grey_in_rgb=grey_in_rgb)
     except PictureError:
         raise
     except UnidentifiedImageError as error:
+        if tiff.is_tiff(data):
+            samples = tiff.read_samples(data)
+            text = f"a TIFF of a kind that is not read ({samples.bits} bits a sample)"
+            raise PictureError(f"{text}: save it as PNG") from error
         raise PictureError("not a picture in a known format") from error
     except (Image.DecompressionBombError, MemoryError) as error:
         raise PictureError("it has too many pixels") from error
@@ -181,6 +191,42 @@ def _decode(data: bytes, least_px: int | None = None) -> Image.Image:
     # struct.error ...); whatever it is, this picture cannot be read and the others can.
     except Exception as error:
         raise PictureError(f"it cannot be decoded: {error or type(error).__name__}") from error
+
+
+def _with_black_zero(data: bytes) -> tuple[bytes, bool]:
+    """A TIFF of more than 8 bits whose white is zero, said to be black there; Pillow reads some of
+    these and inverts none. And whether that was done."""
+    samples = tiff.read_samples(data)
+    if not samples.white_is_zero or samples.bits <= 8:
+        return data, False
+    return tiff.as_black_is_zero(data), True
+
+
+def _meaning(image: Image.Image, data: bytes) -> tuple[Numbers, bool]:
+    """What the numbers of a picture of more than 8 bits mean, and whether it holds grey that Pillow
+    puts into red, green and blue.
+
+    Raises:
+        PictureError: they mean nothing that is defined, or Pillow would mix them up.
+    """
+    if image.format == "PNG":
+        bits, colour_type = data[24], data[25]
+        clear = image.info.get("transparency")
+        if bits in (2, 4) and image.mode == "L" and isinstance(clear, int):
+            # Pillow scales the greys to 8 bits, and not the one that stands for nothing.
+            image.info["transparency"] = clear * 255 // (2**bits - 1)
+        return Numbers(), (bits, colour_type) == (16, 4)
+    if image.format != "TIFF" or not isinstance(image, ImageFile.ImageFile):
+        return Numbers(), False
+    samples = tiff.read_samples(data)
+    if samples.signed and samples.bits > 8:  # of 8 bits all programs read them without a sign
+        raise PictureError("its numbers have a sign: they have no defined black and white")
+    by_libtiff = bool(image.tile) and image.tile[0].codec_name == "libtiff"
+    if samples.planes and (image.mode in ("LA", "La") or (samples.bits == 16 and not by_libtiff)):
+        raise PictureError("the samples of a pixel lie apart in it: save it with them together")
+    # libtiff has put the bytes in this machine's order already, and Pillow does it once more.
+    swapped = by_libtiff and image.mode == "F" and data[:2] != _ORDER
+    return Numbers(samples.bits, swapped=swapped), False
 
 
 def _check_size(image: Image.Image, data: bytes) -> None:
@@ -221,64 +267,3 @@ def _turn_upright(image: Image.Image) -> None:
     # Damaged EXIF data says nothing about the pixels; they stay as they are stored.
     with contextlib.suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """One picture of any mode -> mode RGB in sRGB."""
-    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
-        return _from_16_bit(image)
-    if image.mode == "F":
-        raise PictureError("32-bit floating-point pixels have no defined black and white")
-    if image.mode == "LAB":
-        return _convert_profile(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
-    profile = image.info.get("icc_profile")
-    if image.has_transparency_data:
-        image = _on_white(image)
-    elif image.mode not in ("L", "RGB", "CMYK"):
-        image = image.convert("RGB")
-    if profile:
-        try:
-            embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            return _convert_profile(image, embedded)
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            # The profile is damaged or made for another mode: the plain conversion is what any
-            # viewer shows then.
-            pass
-    # Of a picture that is RGB already, convert would make a copy.
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _convert_profile(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    srgb = ImageCms.createProfile("sRGB")
-    if image.mode == "RGB":
-        ImageCms.profileToProfile(image, profile, srgb, inPlace=True)
-        return image
-    converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
-    assert converted is not None  # only inPlace=True returns None
-    return converted
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    rgb = Image.new("RGB", image.size)
-    for box in _bands(image):
-        values = np.asarray(image.crop(box))
-        grey = (values >> 8).clip(0, 255).astype(np.uint8)
-        if "transparency" in image.info:  # one of the values stands for nothing
-            grey[values == image.info["transparency"]] = 255
-        rgb.paste(Image.fromarray(grey).convert("RGB"), box)
-    return rgb
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    opaque = Image.new("RGB", image.size)
-    for box in _bands(image):
-        layer = image.crop(box).convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        opaque.paste(Image.alpha_composite(white, layer).convert("RGB"), box)
-    return opaque
-
-
-def _bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
-    """The picture in boxes of some rows each: a copy of one is small."""
-    for top in range(0, image.height, _BAND_PX):
-        yield 0, top, image.width, min(top + _BAND_PX, image.height)

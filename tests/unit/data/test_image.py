@@ -84,10 +84,12 @@ def test_16_bit_keeps_the_upper_bits():
     assert np.array_equal(pixels[:, :, 0], (values >> 8).astype(np.uint8))
 
 
-@pytest.mark.parametrize("mode", ["F", "I"])
-def test_numbers_without_black_and_white_are_refused(mode):
-    with pytest.raises(PictureError, match="no defined black and white"):
-        decode(file_of(Image.new(mode, (4, 4), 1), "TIFF"))
+@pytest.mark.parametrize(
+    ("mode", "words"), [("F", "only those from 0"), ("I", "no defined black and white")]
+)
+def test_numbers_without_black_and_white_are_refused(mode, words):
+    with pytest.raises(PictureError, match=words):
+        decode(file_of(Image.new(mode, (4, 4), 2), "TIFF"))
 
 
 def test_first_frame_of_an_animation():
