@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from tod.data.dataset import check_folder
 from tod.data.index import INDEX_NAME, find_pictures, read_index
 from tod.data.own_splits import Own, read_own
 from tod.data.picture_limits import MAX_FILE_BYTES
@@ -63,8 +64,7 @@ def class_folders(root: Path, *, seed: int = 0) -> Source:
     Raises:
         DataError: no such folder, or no class in it.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder", hint="give a folder of class folders")
+    check_folder(root)
     if (root / INDEX_NAME).is_file():
         return _prepared(root, seed)
     classes, notices = find_pictures(root)

@@ -121,12 +121,19 @@ def small_package(tmp_path_factory, tiny_file, pictures) -> Path:
     return make_package(tmp_path_factory.mktemp("small") / "package", tiny_file, pictures)
 
 
-def run(*command: object, cwd: Path | None = None, **more) -> subprocess.CompletedProcess[str]:
-    """Run one of the project's commands as a user would."""
+def run(
+    *command: object, cwd: Path | None = None, through: tuple[str, ...] = (), **more
+) -> subprocess.CompletedProcess[str]:
+    """Run one of the project's commands as a user would; `through` starts it in another way."""
     program, *arguments = map(str, command)
     file = Path(sys.executable).with_name(program)
     return subprocess.run(
-        [str(file), *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, **more
+        [*through, str(file), *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **more,
     )
 
 

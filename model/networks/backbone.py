@@ -64,6 +64,10 @@ def load_file(net: nn.Module, path: Path) -> Weights:
             f"--weights {path}: no such file",
             hint="give a file, or auto, or none",
         ) from None
+    except OSError as error:
+        raise DataError(
+            f"--weights {path}: cannot be read: {error.strerror or first_line(error)}"
+        ) from error
     except Exception as error:  # torch.load raises whatever unpickling raises
         raise DataError(
             f"--weights {path}: not a readable file of weights: {first_line(error)}",

@@ -21,7 +21,12 @@ from model.networks.network import Network
 from model.transfer_net import TransferNet
 from tod.errors import TodError, UsageError
 from tod.format.manifest import InputSpec, Weights
+from tod.system import file_kind
 
+_WEIGHTS = (
+    "weights go with a network: --weights {} for a backbone by name, or load them in build() of a "
+    "file of your own"
+)
 _INPUT: dict[str, Any] = {
     "size_px": 224,
     "interpolation": "bilinear",
@@ -64,7 +69,17 @@ def load(where: str, *, seed: int) -> Network:
 
 def _module(path: Path) -> Any:
     if not path.is_file():
-        raise UsageError(f"{path}: no such file", hint="give a Python file that defines build()")
+        found = "it is a folder" if path.is_dir() else "no such file"
+        raise UsageError(f"{path}: {found}", hint="give a Python file that defines build()")
+    if path.suffix != ".py":
+        kind = file_kind.look(path)
+        raise UsageError(
+            f"{path}: wanted a Python file (.py) that defines build()"
+            + (f", this is {kind.name}" if kind else ""),
+            hint=_WEIGHTS.format(path)
+            if kind and "torch" in kind.name
+            else "docs/networks.md shows such a file",
+        )
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -75,6 +90,8 @@ def _module(path: Path) -> Any:
         spec.loader.exec_module(module)
     except TodError:
         raise
+    except PermissionError as error:
+        raise UsageError(f"{path}: it cannot be read: {error.strerror}") from error
     except Exception as error:  # whatever the user's file raises
         raise _failed(path, "reading it", error) from error
     finally:

@@ -87,7 +87,7 @@ def test_no_picture_that_was_trained_on_counts(tiny, tmp_path, trials):
     for seed in trials(5, soak=300):
         life = Life(tmp_path / str(seed), seed)
         model, learned = tiny, set()
-        for _ in range(6):
+        for night in range(6):
             life.night()
             dataset = life.dataset(life.random.choice([0, 0, 0, 1]))
             session = TrainSession.load(model, cache=False)
@@ -96,7 +96,7 @@ def test_no_picture_that_was_trained_on_counts(tiny, tmp_path, trials):
             assert not looks(counted, scoring) & learned
             if not all(counted.counts().values()):
                 continue  # that nothing is left is an error, tried elsewhere
-            model = tmp_path / str(seed) / "model.tod"
+            model = tmp_path / str(seed) / f"{night}.tod"
             records = list(tod.train(session, dataset, output=model, cycles=3, target_accuracy=1))
             learned |= looks(dataset, dataset.split("train"))
             final = next(r for r in reversed(records) if isinstance(r, Evaluated))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tod.system.files
 from tod.errors import NotPromoted
-from tod.promotion.generations import look
+from tod.format.generations import look
 from tod.promotion.promote import promote, rollback
 
 STEPS = 24  # a change has fewer: later ones kill nothing

@@ -40,7 +40,7 @@ MAY_IMPORT = {
 WORKSTATION = {"model", "dataset_tools", "package_tools", "torch", "torchvision", "onnx"}
 WORKSTATION_COMMANDS = {"export.py", "package.py", "prepare_dataset.py"}
 ONLY_IN = {
-    "PIL": {"tod/data/image.py"},
+    "PIL": {"tod/data/image.py", "tod/data/colour.py"},
     "onnxruntime": {"tod/runtime/engine.py", "model/reduce/quantize.py"},
     "rich": {"tod/report"},
     "typer": {"tod/cli"},

@@ -22,10 +22,10 @@ from tod.cli.export_options import (
     PrecisionName,
     RecipeName,
 )
-from tod.cli.frame import check_writable
 from tod.cli.options import AsOneJson, Quiet
 from tod.errors import UsageError
 from tod.format import schedule
+from tod.system import outputs
 from tod.system.machine import require
 
 _BACKBONE = "efficientnet-lite0"
@@ -130,7 +130,9 @@ def export(
                        "nesterov": nesterov, "weight_decay": weight_decay}  # fmt: skip
     rule = _optimizer(chosen, _given(hyperparameters))
     criterion = _loss(loss, label_smoothing)
-    check_writable(output)
+    outputs.check(
+        [outputs.Output("-o", output)], {"the network": None if own is None else Path(own)}
+    )
     pictures = _calibration_pictures(quantize, calibrate, force)
     if own is not None or network is not None:
         backbone_options = {"--backbone": backbone, "--weights": weights, "--features": features,

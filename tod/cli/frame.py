@@ -24,31 +24,25 @@ KEY_VARIABLE = "TOD_REQUIRE_SIGNATURE"
 _INSISTING = (signal.SIGINT, signal.SIGTERM)
 _NO_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE, errno.EBADF)
 
+_HINTS = {
+    errno.EACCES: "the user who runs this needs permission for that file and for its folder",
+    errno.EPERM: "the user who runs this needs permission for that file and for its folder",
+    errno.EROFS: "that place is read-only: give another one",
+    errno.ENOSPC: "make room there, or give another place",
+    errno.EDQUOT: "make room there, or give another place",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ELOOP: "its links lead in a circle: give the file itself",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path: a part of it is a file, no folder",
+    errno.EISDIR: "give a file, not a folder",
+}
+
 
 def cache_choice(cache_dir: Path | None, no_cache: bool) -> Path | bool:
     """What --cache-dir and --no-cache mean for `TrainSession.load`."""
     if cache_dir is not None and no_cache:
         raise UsageError("--cache-dir means nothing with --no-cache or --verbose")
     return cache_dir or not no_cache
-
-
-def check_writable(*files: Path | None) -> None:
-    """Find out before the work, not after it, that a result cannot be written."""
-    for file in files:
-        if file is None:
-            continue
-        if file.is_dir():
-            raise ArtifactError(f"{file}: cannot be written: it is a folder", hint="name a file")
-        if not file.parent.is_dir():
-            raise ArtifactError(
-                f"{file}: cannot be written: the folder does not exist",
-                hint="make the folder, or give another place",
-            )
-        if not os.access(file.parent, os.W_OK | os.X_OK):
-            raise ArtifactError(
-                f"{file}: cannot be written: the folder is read-only",
-                hint="give another place (-o for a model), or get permission to write there",
-            )
 
 
 def hangup_is_ignored() -> bool:
@@ -125,6 +119,9 @@ def guarded(command: Callable[[], None]) -> None:
             streams.give_up_broken()
             _print_error(f"the output cannot be written: {error.strerror}", "")
             sys.exit(ArtifactError.exit_code)
+        if isinstance(error, OSError) and error.filename is not None:
+            _print_error(*_of_system(error))
+            sys.exit(ArtifactError.exit_code)
         _print_error(
             f"internal error: {type(error).__name__}: {error}",
             "this is a fault in TOD; run it again with --debug and report what it prints",
@@ -132,6 +129,16 @@ def guarded(command: Callable[[], None]) -> None:
         sys.exit(1)
     finally:
         streams.give_up_broken()
+
+
+def _of_system(error: OSError) -> tuple[str, str]:
+    """Problem and hint of what the system refused: a place, a name or a permission is at fault."""
+    names = [
+        os.fsdecode(n) for n in (error.filename, error.filename2) if isinstance(n, str | bytes)
+    ]
+    where = " -> ".join(names) or f"file {error.filename}"
+    reason = error.strerror or type(error).__name__
+    return f"{where}: {reason}", _HINTS.get(error.errno or 0, "")
 
 
 def _tell(message: bytes) -> None:

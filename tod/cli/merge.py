@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from tod.cli import options
-from tod.cli.frame import check_writable
 from tod.errors import UsageError
+from tod.system import outputs
 
 
 def merge(
@@ -23,15 +23,17 @@ def merge(
 
     Example: tod merge transfer_learning_trained_20.tod -o model.tod
     """
+    from tod.format import earlier
     from tod.training.session import TrainSession
 
     session = TrainSession.load(checkpoint, require_signature=require_signature)
     if session.manifest.run is None:
         raise UsageError(f"{checkpoint} is no checkpoint: it is a whole model already")
-    check_writable(output)
+    base = session.artifact.source
+    outputs.check([outputs.Output("-o", output)], {"the checkpoint": checkpoint, "its base": base})
     session.state = session.state.restore_best()
     session.end_run("merged")
-    session.save(output)
+    earlier.write(output, session.packed(output), what="merged", source=checkpoint)
     if as_json:
         cycle = session.manifest.history[-1].kept_cycle
         print(json.dumps({"kind": "model", "path": str(output), "cycle": cycle}))

@@ -16,13 +16,12 @@ from tod.cli import options
 from tod.cli.frame import (
     EPILOG,
     cache_choice,
-    check_writable,
     guarded,
     hangup_is_ignored,
     stop_requests,
 )
 from tod.errors import ArtifactError, Interrupted, UsageError
-from tod.system import machine, streams
+from tod.system import machine, outputs, streams
 from tod.system.settings import rows
 from tod.training.conditions import Conditions
 from tod.training.settings import Settings
@@ -62,6 +61,7 @@ def net_runner(
     conditions: Conditions,
     resume: options.Resume = False,
     output: options.Output = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Evaluate a model on this device, or train it with -c or --init.
 
@@ -76,7 +76,7 @@ def net_runner(
     Example: net_runner -f my_trained.tod -d more_classes -c 60 --add-classes
     """
     given = replace(settings, cycles=settings.cycles or 0)
-    run(job, given, conditions, resume=resume, output=output)
+    run(job, given, conditions, resume=resume, output=output, overwrite=overwrite)
 
 
 def run(
@@ -86,6 +86,7 @@ def run(
     *,
     resume: bool = False,
     output: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
     """The whole job of `net_runner`, `tod train` and `tod eval`.
 
@@ -96,6 +97,7 @@ def run(
         conditions: when it may work.
         resume: the newest good checkpoint takes the place of the model, if there is one.
         output: where the trained model goes.
+        overwrite: lose an earlier model that lies there.
     """
     with stop_requests() as should_stop:
         # numpy, Pillow and onnxruntime load here, so that --help need not wait for them.
@@ -124,7 +126,7 @@ def run(
             require_signature=job.require_signature, continues=None if found is None else job.model,
         )  # fmt: skip
         output = output or checkpoints.default_output(found or job.model, session.manifest)
-        check_writable(job.log, job.inference, None if only_evaluate else output)
+        _check_outputs(job, None if only_evaluate else output, session)
         if job.inference is not None:
             remove_unfinished(job.inference.parent, job.inference.name.__eq__)
         if job.inference is not None and only_evaluate and session.classes is None:
@@ -134,7 +136,7 @@ def run(
             show = _Careful(report.show)
             records: Iterator[Record]
             if only_evaluate:
-                if unused := _unused(settings, resume):
+                if unused := _unused(settings, resume=resume, overwrite=overwrite):
                     show(Notice(f"nothing is trained without -c: {', '.join(unused)} not used"))
                 records = evaluate(
                     session, job.data, seed=settings.seed, should_stop=should_stop,
@@ -149,17 +151,30 @@ def run(
                 if session.artifact.signature is not None:
                     show(Notice(f"{job.model} is signed; what is trained from it here is not"))
                 records = train(
-                    session, job.data, output=output,
+                    session, job.data, output=output, overwrite=overwrite,
                     should_stop=lambda: should_stop() or show.error is not None,
                     conditions=conditions, **asdict(settings),
                 )  # fmt: skip
             _follow(records, show, should_stop, session, job.inference)
 
 
-def _unused(settings: Settings, resume: bool) -> list[str]:
+def _check_outputs(job: Job, output: Path | None, session: TrainSession) -> None:
+    read = session.artifact
+    size_bytes = 0 if read.source is None else read.source.stat().st_size
+    outputs.check(
+        [
+            outputs.Output("-o", output, least_bytes=size_bytes),
+            outputs.Output("-i", job.inference, ".onnx"),
+            outputs.log(job.log),
+        ],
+        {"-f": job.model, "the checkpoint": read.path, "its base": read.source},
+    )
+
+
+def _unused(settings: Settings, **flags: bool) -> list[str]:
     """The options that were given and mean nothing without training."""
     given = {row.option: getattr(settings, name) for name, row in rows(Settings).items()}
-    given["--resume"] = resume
+    given |= {f"--{name}": value for name, value in flags.items()}
     for also_without in ("--cycles", "--seed"):
         del given[also_without]
     return [option for option, value in given.items() if value not in (None, False)]

@@ -47,6 +47,14 @@ Output = Annotated[
     Path | None,
     typer.Option("-o", "--output", help="Trained model (default: <model>_trained.tod beside it)."),
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace an earlier trained model for good; without it, it stays as a generation "
+        "(tod history, tod rollback).",
+    ),
+]
 Inference = Annotated[
     Path | None,
     typer.Option("-i", "--inference", help="Also write one ONNX file: pixels to probabilities."),

@@ -15,6 +15,7 @@ import typer
 
 from tod.cli import options
 from tod.errors import UsageError
+from tod.system import outputs
 
 
 class TargetName(str, Enum):
@@ -100,9 +101,11 @@ def package(
         if python_version is not None:
             raise UsageError("--python-version goes with --runtime system")
         kind = runtimes.BUNDLED if python_archive is None else runtimes.ARCHIVE
+    out = out or Path(f"package-{target.value}")
+    outputs.check_folder(out.parent)
     recipe = runtimes.Recipe(TARGETS[target.value], kind, python_archive, python_version)
     made = packages.make(
-        model, dataset, out or Path(f"package-{target.value}"), recipe,
+        model, dataset, out, recipe,
         require_signature=require_signature, refresh=refresh,
         progress=lambda step: None if quiet else print(f"{step} ...", file=sys.stderr, flush=True),
     )  # fmt: skip

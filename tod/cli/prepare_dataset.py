@@ -18,6 +18,7 @@ from tod.cli import options
 from tod.cli.frame import stop_requests
 from tod.data.splits import Split
 from tod.errors import DataError, UsageError
+from tod.system import outputs
 
 if TYPE_CHECKING:
     from dataset_tools.prepare import Prepared
@@ -84,6 +85,7 @@ def prepare_dataset(
         found = sources.class_folders(Path(source), seed=seed)
     if source != sources.DIGITS and out.resolve().is_relative_to(Path(source).resolve()):
         raise UsageError(f"{out} lies in the source {source}", hint="choose a folder beside it")
+    outputs.check_folder(out)
     with ExitStack() as stack, stop_requests() as should_stop:
         made = prepare(
             found, out, size_px=size, resize_px=resize, picture_format=picture_format.value,

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tod.cli import options
-from tod.cli.frame import cache_choice, check_writable, stop_requests
+from tod.cli.frame import cache_choice, stop_requests
 from tod.report.tables import print_table, ratio
+from tod.system import outputs
 
 if TYPE_CHECKING:
-    from tod.promotion.generations import Event, Shelf
+    from tod.format.generations import Event, Shelf
     from tod.training.records import Record
 
 Served = Annotated[Path, typer.Argument(help="The .tod file that serves.")]
@@ -50,9 +51,8 @@ def promote(
         from tod.promotion import promote as promotion
 
         cache = cache_choice(cache_dir, no_cache)
-        check_writable(
-            log, served.resolve()
-        )  # a link stays one: the file that it names is replaced
+        place = outputs.Output("SERVED", served, "", least_bytes=_size(new))
+        outputs.check([place, outputs.log(log)], {"NEW": new})
         records = promotion.promote(
             new, served, data, margin=margin, keep=keep, threads=threads, seed=seed, cache=cache,
             require_signature=require_signature, should_stop=should_stop,
@@ -107,7 +107,7 @@ def describe_generations(served: Path, *, as_json: bool) -> None:
     import msgspec
 
     from tod.format import artifact as artifacts
-    from tod.promotion.generations import look
+    from tod.format.generations import look
 
     shelf = look(served)
     if not shelf.events:
@@ -140,6 +140,10 @@ def _print_generations(shelf: Shelf) -> None:
     ]  # fmt: skip
     columns = ("no.", "since", "how", "accuracy", "before", "answers", "SHA-256", "state")
     print_table(str(shelf.served), columns, rows, dense=True)  # so that it fits 80 columns
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.is_file() else 0
 
 
 def _minute(when: str) -> str:

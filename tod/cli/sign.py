@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tod.cli import options
-from tod.cli.frame import check_writable
+from tod.system import outputs
 
 
 def sign(
@@ -28,11 +28,16 @@ def sign(
 
     Example: tod sign transfer_learning.tod --key tod-key
     """
-    from tod.format import artifact
+    from tod.format import artifact, earlier
 
     place = output or file
-    check_writable(place)
-    signature = artifact.sign(file, key, place)
+    read = {"the key": key, "the file": None if output is None else file}
+    outputs.check([outputs.Output("-o", place, ".tod" if output else "")], read)
+    data, signature = artifact.signed(file, key)
+    if output is None:
+        artifact.write_bytes(file, data)
+    else:
+        earlier.write(output, data, what="signed", source=file)
     if as_json:
         print(json.dumps({"path": str(place), "key": signature.key}))
     else:

@@ -15,9 +15,10 @@ def train(
     conditions: Conditions,
     resume: options.Resume = False,
     output: options.Output = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Train a model on pictures, or continue a checkpoint; the same as net_runner -c 60.
 
     Example: tod train -f transfer_learning.tod -d dataset -c 60 -s 20
     """
-    run(job, settings, conditions, resume=resume, output=output)
+    run(job, settings, conditions, resume=resume, output=output, overwrite=overwrite)

@@ -15,6 +15,7 @@ from tod.data.opening import finish, from_index, from_targets, from_tree
 from tod.data.samples import LeftOut, Sample
 from tod.data.splits import FRACTIONS, Split
 from tod.errors import DataError
+from tod.system import file_kind
 from tod.system.names import listed, natural_key
 
 
@@ -85,10 +86,7 @@ class Dataset:
             iterating stops the work, and what was found out is kept.
         """
         root = Path(path)
-        if not root.is_dir():
-            raise DataError(
-                f"{root}: no such folder", hint="give the folder that holds one folder per class"
-            )
+        check_folder(root)
         if (root / INDEX_NAME).is_file():
             found = from_index(root)
         elif (root / JOURNAL_NAME).exists():
@@ -178,3 +176,18 @@ class Dataset:
         """The pictures of some of the classes."""
         kept = {self.classes.index(name) for name in class_names}
         return replace(self, samples=tuple(s for s in self.samples if s.label in kept))
+
+
+def check_folder(root: Path) -> None:
+    """Where pictures are looked for there has to be a folder.
+
+    Raises:
+        DataError: saying what is there instead, and what to do with that.
+    """
+    if root.is_dir():
+        return
+    kind = file_kind.look(root)
+    if kind is not None:
+        raise DataError(f"{root}: it is {kind.name}, no folder", hint=kind.as_data)
+    found = "it is no folder" if root.exists() else "no such folder"
+    raise DataError(f"{root}: {found}", hint=file_kind.CLASSES)

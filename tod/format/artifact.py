@@ -146,16 +146,15 @@ def _check_own_work(signed: Artifact, checkpoint: Artifact) -> None:
         )
 
 
-def sign(path: Path, key_file: Path, output: Path) -> Signature:
-    """Write a .tod file with a signature in place of one that it had; all else stays as it is.
+def signed(path: Path, key_file: Path) -> tuple[bytes, Signature]:
+    """A .tod file with a signature in place of one that it had; all else stays as it is.
 
     Args:
         path: the file to sign, which is verified first.
         key_file: an Ed25519 private key.
-        output: the signed file; `path` signs it in place.
 
     Raises:
-        ArtifactError: it is no good .tod file, or the result cannot be written.
+        ArtifactError: it is no good .tod file.
         DeviceError: nothing can be signed here.
         UsageError: the key is none.
     """
@@ -163,8 +162,15 @@ def sign(path: Path, key_file: Path, output: Path) -> Signature:
     read(path)
     _, members = _read_members(path)
     members[SIGNATURE] = signature.sign(members[MANIFEST], key)
-    _write_members(output, {n: members[n] for n in (*_MEMBERS, SIGNATURE) if n in members})
-    return signature.decode(members[SIGNATURE], where=str(output))
+    data = container.pack([(n, members[n]) for n in (*_MEMBERS, SIGNATURE) if n in members])
+    return data, signature.decode(members[SIGNATURE], where=str(path))
+
+
+def sign(path: Path, key_file: Path, output: Path) -> Signature:
+    """Write what `signed` gives; `path` as `output` signs the file in place."""
+    data, made = signed(path, key_file)
+    write_bytes(output, data)
+    return made
 
 
 def write(artifact: Artifact, *, slim: bool = False) -> Manifest:
@@ -180,6 +186,13 @@ def write(artifact: Artifact, *, slim: bool = False) -> Manifest:
     Raises:
         ArtifactError: it cannot be written; a file that was there is untouched.
     """
+    manifest, data = packed(artifact, slim=slim)
+    write_bytes(artifact.path, data)
+    return manifest
+
+
+def packed(artifact: Artifact, *, slim: bool = False) -> tuple[Manifest, bytes]:
+    """What `write` writes: the manifest, and the whole file."""
     known = {TRAINED_ON: artifact.trained_on} if len(artifact.trained_on) else {}
     state = arrays_to_bytes({**artifact.state, **known})
     members = {**artifact.graphs, VECTORS: artifact.vectors, STATE: state}
@@ -188,14 +201,18 @@ def write(artifact: Artifact, *, slim: bool = False) -> Manifest:
     members[MANIFEST] = manifests.encode(manifest)
     # What could not be read again is not written.
     manifest_checks.decode(members[MANIFEST], where=str(artifact.path))
-    _write_members(artifact.path, {n: members[n] for n in (_SLIM_MEMBERS if slim else _MEMBERS)})
-    return manifest
+    names = _SLIM_MEMBERS if slim else _MEMBERS
+    return manifest, container.pack([(name, members[name]) for name in names])
 
 
-def _write_members(path: Path, members: Mapping[str, bytes]) -> None:
-    """Write the file whole, the members in their order."""
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a .tod file that is packed already, whole or not at all.
+
+    Raises:
+        ArtifactError: it cannot be written; a file that was there is untouched.
+    """
     try:
-        write_whole(path, container.pack(list(members.items())))
+        write_whole(path, data)
     except OSError as error:
         raise ArtifactError(
             f"{path}: cannot be written: {error.strerror or error}",

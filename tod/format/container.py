@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tod.errors import ArtifactError
+from tod.system import file_kind
+from tod.system.names import listed
 
 # Offsets stay below 2 GiB, which every ZIP program reads without zip64; a device with the memory
 # to train a larger network is not what this format is for.
@@ -29,6 +31,7 @@ MAX_MEMBER_BYTES = 1 << 30
 # that refusing it takes no memory.
 _HELD_BYTES = 64 << 20
 _CHUNK_BYTES = 1 << 20
+_LOOK_BYTES = 1024
 
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s4B4H3I5H2I")
@@ -95,7 +98,15 @@ def opened(path: Path) -> Iterator[BinaryIO]:
                 raise ArtifactError(
                     f"{path}: it has {found.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read"
                 )
+            start = file.read(_LOOK_BYTES)
+            if kind := file_kind.of_bytes(start):
+                raise ArtifactError(
+                    f"{path}: not a readable .tod file: it is {kind.name}", hint=kind.as_model
+                )
+            file.seek(0)
             yield file
+    except IsADirectoryError:
+        raise ArtifactError(f"{path}: it is a folder", hint=_models_in(path)) from None
     except FileNotFoundError:
         raise ArtifactError(
             f"{path}: no such file", hint="make one with 'tod export', or check the path"
@@ -213,8 +224,14 @@ def _damaged(where: str, problem: str) -> ArtifactError:
 
 
 def _kind(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def _models_in(path: Path) -> str:
+    """What to give instead of a folder."""
+    names = sorted(found.name for found in path.glob("*.tod"))[:5]
+    return f"it holds {listed(names)}: give one of them" if names else "give a .tod file"
 
 
 def _binary() -> int:

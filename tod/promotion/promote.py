@@ -1,21 +1,20 @@
 """Guarded promotion: a new model takes the place of the served one only when it is better.
 
 Both are evaluated on the validation split of the same data, here, with the runtime that serves.
-State on disk in, state on disk out; `tod.promotion.generations` says how it survives a cut.
+State on disk in, state on disk out; `tod.format.generations` says how it survives a cut.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
 from tod.data.dataset import Dataset
 from tod.errors import ArtifactError, NotPromoted, UsageError
 from tod.format import artifact
-from tod.promotion.generations import (
+from tod.format.generations import (
     Event,
     Scores,
     Shelf,
@@ -23,6 +22,8 @@ from tod.promotion.generations import (
     content,
     locked,
     look,
+    now,
+    present,
     put_in_place,
     remove_left,
     remove_old,
@@ -134,9 +135,9 @@ def rollback(
             raise UsageError(f"{served}: generation {target} is what is served already")
         # What was found in the served file's place is kept too, and may have been torn.
         artifact.read(shelf.kept[target], require_signature=require_signature)
-        events, new = _found(shelf, bytes_of(shelf.served) if shelf.sha256 else None)
+        events, new = present(shelf, bytes_of(shelf.served) if shelf.sha256 else None)
         back = Event(
-            what="rolled back", when=_now(), generation=target, sha256=sha256(data).hexdigest()
+            what="rolled back", when=now(), generation=target, sha256=sha256(data).hexdigest()
         )
         put_in_place(shelf, (*events, back), data, new)
         was = events[0].generation if events else shelf.generation
@@ -273,31 +274,19 @@ def _settle(
         raise ArtifactError(
             f"{served} was changed while the models were compared", hint="try again"
         )
-    events, files = _found(shelf, bytes_served)
+    events, files = present(shelf, bytes_served)
     last = (*shelf.events, *events)
     before = shelf.generation if not events else events[0].generation
     if before is None and last:
         before = last[-1].generation
     number = shelf.next_number + len(events)
     event = Event(
-        what="promoted", when=_now(), generation=number, before=before,
+        what="promoted", when=now(), generation=number, before=before,
         sha256=sha256(bytes_new).hexdigest(), source=str(source.resolve()), scores=scores,
     )  # fmt: skip
     put_in_place(shelf, (*events, event), bytes_new, {**files, number: bytes_new})
     remove_old(look(served), keep)
     return event
-
-
-def _found(shelf: Shelf, data: bytes | None) -> tuple[tuple[Event, ...], dict[int, bytes]]:
-    """The served file as a generation, where it is there and not yet one."""
-    if data is None or shelf.sha256 is None or shelf.generation is not None:
-        return (), {}
-    before = shelf.events[-1].generation if shelf.events else None
-    event = Event(
-        what="found", when=_now(), generation=shelf.next_number, before=before,
-        sha256=shelf.sha256, source=str(shelf.served),
-    )  # fmt: skip
-    return (event,), {event.generation: data}
 
 
 def _target(shelf: Shelf, to: int | None) -> tuple[int, bytes]:
@@ -311,7 +300,3 @@ def _target(shelf: Shelf, to: int | None) -> tuple[int, bytes]:
         f"{shelf.served}: there is no earlier generation",
         hint=f"'tod history {shelf.served}' lists what is kept; --to takes one of them",
     )
-
-
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -18,6 +19,8 @@ except ImportError:  # Windows; without locks nothing that is left over is remov
     fcntl = None  # type: ignore[assignment]
 
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part", re.DOTALL)
+# More than fits beside a file's entry in its folder, so that a full disk shows.
+_TRIAL_BYTES = 1 << 12
 
 
 def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -52,6 +55,21 @@ def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
     if durable:
         with contextlib.suppress(OSError):
             sync(path.parent)
+
+
+def try_writing(path: Path) -> None:
+    """Write and remove a file as `write_whole` would for `path`, which stays as it is.
+
+    Raises:
+        OSError: `write_whole` would fail.
+    """
+    temporary, file = _new_beside(path)
+    try:
+        with file:
+            file.write(bytes(_TRIAL_BYTES))
+            file.flush()
+    finally:
+        temporary.unlink()
 
 
 def remove_unfinished(folder: Path, written: Callable[[str], object]) -> None:
@@ -105,6 +123,18 @@ def read_regular(path: str | Path, *, limit_bytes: int) -> tuple[bytes, os.stat_
     if len(data) > found.st_size:
         raise OSError(errno.EBUSY, "it grows while it is read")
     return data, found
+
+
+def read_start(path: str | Path, count: int) -> bytes:
+    """The first bytes of a regular file, as `read_regular` reads a whole one.
+
+    Raises:
+        OSError: no such file, no regular file, or it may not be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(descriptor, "rb") as file:
+        _check_regular(os.fstat(descriptor), sys.maxsize)
+        return file.read(count)
 
 
 def _check_regular(found: os.stat_result, limit_bytes: int) -> None:

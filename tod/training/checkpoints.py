@@ -15,11 +15,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tod.errors import ArtifactError
+from tod.errors import ArtifactError, UsageError
 from tod.format import artifact as artifacts
-from tod.format.manifest import GRAPHS, Manifest
+from tod.format import earlier
+from tod.format.generations import Scores
+from tod.format.manifest import GRAPHS, HistoryEntry, Manifest
 from tod.system.files import remove_unfinished, sync
-from tod.training.records import Notice, Record, Saved
+from tod.system.outputs import same_file
+from tod.training.records import Evaluated, Notice, Record, Saved
 from tod.training.session import TrainSession
 from tod.training.settings import history_entry
 
@@ -68,21 +71,41 @@ class Checkpoints:
         session: of the run.
         output: where the trained model is written; checkpoints go beside it. None saves nothing.
         keep: how many checkpoints stay.
+        overwrite: an earlier model in the place of the output is not kept.
 
     Attributes:
         last: the newest checkpoint of this run.
+
+    Raises:
+        UsageError: the output is a file that the session needs.
     """
 
-    def __init__(self, session: TrainSession, output: Path | None, keep: int) -> None:
+    def __init__(
+        self, session: TrainSession, output: Path | None, keep: int, *, overwrite: bool = False
+    ) -> None:
         self._output = output
         self._keep = keep
+        self._overwrite = overwrite
+        self._source = session.artifact.path
+        for needed in (session.artifact.path, session.artifact.source):
+            if output is not None and needed is not None and same_file(output, needed):
+                raise UsageError(
+                    f"output {output} is the file that is trained from, {needed}",
+                    hint="give the trained model a name of its own",
+                )
         resumed = session.manifest.kind == "checkpoint"
         self.last: Path | None = session.artifact.path if resumed else None
         self._failure: ArtifactError | None = None
 
-    def remove_unfinished(self) -> None:
-        """Remove the temporary files of earlier runs that were killed while they wrote."""
+    def begin(self) -> None:
+        """Remove the temporary files of earlier runs that were killed while they wrote.
+
+        Raises:
+            ArtifactError: an earlier model in the place of the output could not be kept.
+        """
         if self._output is not None:
+            if not self._overwrite:
+                earlier.check(self._output)
             wanted = re.compile(f"{re.escape(self._output.name)}|{_pattern(self._output)}")
             remove_unfinished(self._output.parent, wanted.fullmatch)
 
@@ -94,6 +117,7 @@ class Checkpoints:
             return
         path = _path(self._output, session)
         try:
+            _check_no_model(path)
             session.save_checkpoint(path)
         except ArtifactError as error:
             if self._failure is None or _reason(error) != _reason(self._failure):
@@ -112,20 +136,33 @@ class Checkpoints:
                     other.unlink()
         yield Saved("checkpoint", str(path), session.run.cycle)
 
-    def save_model(self, session: TrainSession, ending: TrainSession) -> Iterator[Record]:
-        """Write the trained model; if it cannot be written, a checkpoint of its run.
+    def save_model(
+        self, session: TrainSession, ending: TrainSession, score: Evaluated
+    ) -> Iterator[Record]:
+        """Write the trained model, and keep an earlier one that lies there; if it cannot be
+        written, a checkpoint of its run.
 
         Args:
             session: the trained one.
             ending: the same with its run still under way: what a checkpoint holds.
+            score: of the trained one on the validation split.
 
         Raises:
             ArtifactError: the model cannot be written; it says where the best state is.
         """
         if self._output is None:
             return
+        last = session.manifest.history[-1]
+        scores = Scores(
+            accuracy=score.accuracy, served_accuracy=None, correct=score.correct,
+            served_correct=None, total=score.total, metric=score.metric, margin=0,
+            data_sha256=last.data_sha256,
+        )  # fmt: skip
         try:
-            session.save(self._output)
+            before = earlier.write(
+                self._output, session.packed(self._output), what="trained", source=self._source,
+                scores=scores, overwrite=self._overwrite,
+            )  # fmt: skip
         except ArtifactError as error:
             yield from self._save_at_any_price(ending)
             where = f"; the best state is{self.where(ending)}" if self.has(ending) else ""
@@ -135,6 +172,9 @@ class Checkpoints:
                 if self.last
                 else "make room, or give another place with -o",
             ) from error
+        if before is not None:
+            yield from map(Notice, before.notices)
+            yield Notice(_stays(self._output, before, last))
         yield Saved("model", str(self._output), ending.run.kept_cycle)
 
     def has(self, session: TrainSession) -> bool:
@@ -166,6 +206,35 @@ class Checkpoints:
                 older.unlink()
                 yield Notice(f"{older} was removed to make room")
             yield from self.save(session)
+
+
+def _stays(output: Path, before: earlier.Earlier, new: HistoryEntry) -> str:
+    """What became of the model that lay in the place of the output."""
+    text = (
+        f"{output}: the model that was there stays as generation {before.generation}; "
+        f"'tod rollback {output}' puts it back"
+    )
+    old = before.last
+    if old is None or old.validation_accuracy is None or new.validation_accuracy is None:
+        return text
+    if old.data_sha256 != new.data_sha256 or old.validation_accuracy <= new.validation_accuracy:
+        return text
+    scores = f"{old.validation_accuracy:.6g} on the same validation pictures"
+    return f"{text}: it was better, {scores}, this one has {new.validation_accuracy:.6g}"
+
+
+def _check_no_model(path: Path) -> None:
+    """A whole model that has the name of a checkpoint is not written over.
+
+    Raises:
+        ArtifactError: there is one.
+    """
+    try:
+        kind = artifacts.read_manifest(path).kind if path.is_file() else ""
+    except ArtifactError:  # damaged: no loss
+        return
+    if kind == "model":
+        raise ArtifactError("a whole model lies there, which has the name of a checkpoint")
 
 
 def default_output(model: Path, manifest: Manifest) -> Path:

@@ -41,6 +41,7 @@ def train(
     dataset: Dataset | str | Path,
     *,
     output: str | Path | None = None,
+    overwrite: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     conditions: Conditions | Callable[[], str | None] | None = None,
     **settings: Any,
@@ -61,6 +62,8 @@ def train(
             it has.
         output: where the trained model is written at the end; checkpoints go beside it, and
             `tod.training.checkpoints.newest` finds the one to continue from. None writes nothing.
+            Another model that lies there stays as a generation, which `tod rollback` puts back.
+        overwrite: replace such a model instead, and lose it.
         should_stop: asked between cycles; when it says True, a checkpoint is saved and the
             work ends with `Interrupted`.
         conditions: when it may work, see `tod.Conditions`; or a function that says why not now, or
@@ -72,7 +75,8 @@ def train(
         on the validation split.
 
     Raises:
-        UsageError: a setting that is not allowed, at once.
+        UsageError: a setting that is not allowed, or an output that the session was loaded from;
+            at once.
         DataError: the dataset does not fit the model, its folder vanished while it was read, or a
             split has no readable picture.
         TrainingError: the loss or what training changes is not finite, after the learning rate was
@@ -83,7 +87,8 @@ def train(
     """
     checked = from_keywords(Settings, settings)
     keep = default("keep") if checked.keep is None else checked.keep
-    checkpoints = Checkpoints(session, None if output is None else Path(output), keep)
+    checkpoints = Checkpoints(session, None if output is None else Path(output), keep,
+                              overwrite=overwrite)  # fmt: skip
     watch = Watch(conditions)
     work = _train(session, dataset, checked, checkpoints, should_stop, watch)
     return RecordStream(work, "tod.train(...)")
@@ -97,7 +102,7 @@ def _train(
     should_stop: Callable[[], bool],
     watch: Watch,
 ) -> Generator[Record, None, Evaluated]:
-    checkpoints.remove_unfinished()
+    checkpoints.begin()
     seed = settings.seed or 0
     dataset = yield from opened(session, data, settings.seed, should_stop, watch)
     old = None
@@ -288,7 +293,7 @@ def _finish(
         now = evaluated(session, pictures, "validation")
         yield OldClasses(before, now.accuracy, now.total)
     session.end_run(reason, score.accuracy)
-    yield from checkpoints.save_model(session, ending)
+    yield from checkpoints.save_model(session, ending, score)
     return score
 
 

@@ -224,14 +224,17 @@ class TrainSession(Model):
     def save(self, path: str | Path) -> None:
         """Write a whole model with the present parameters and the bound classes. A run that is
         under way stays so, but is not in the file: `save_checkpoint` keeps it."""
+        artifacts.write_bytes(Path(path), self.packed(path))
+
+    def packed(self, path: str | Path) -> bytes:
+        """What `save` writes to `path`."""
         manifest = replace(self.manifest, kind="model", base=None, run=None)
         state = self.state.parameters(self.manifest)
-        artifacts.write(
-            replace(
-                self.artifact, path=Path(path), manifest=manifest, state=state,
-                trained_on=self.trained_on,
-            )
+        made = replace(
+            self.artifact, path=Path(path), manifest=manifest, state=state,
+            trained_on=self.trained_on,
         )  # fmt: skip
+        return artifacts.packed(made)[1]
 
     def save_checkpoint(self, path: str | Path) -> None:
         """Write a checkpoint that a run continues from: slim when the model that it was trained

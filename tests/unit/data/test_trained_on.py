@@ -98,12 +98,13 @@ def test_labels_drawn_by_lot_stay_at_chance_on_growing_data(tiny, tmp_path):
 
     add(40)
     path = trained(tiny, data, tmp_path / "m.tod")
-    for _ in range(3):
+    for night in range(3):
         add(2)
         dataset = tod.Dataset.open(data, cache=False)
         session = TrainSession.load(path, cache=False)
         known = marks(dataset.split("validation"))
         assert not np.isin(known, session.trained_on).any()
+        path = tmp_path / f"{night}.tod"
         tod.train(session, dataset, output=path, cycles=3).run()
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -17,7 +16,7 @@ from tests.conftest import FILES, ROOT, make_pictures, run
 from tod.cli.promote import describe_generations
 from tod.cli.promote import promote as promote_command
 from tod.errors import ArtifactError, DataError, NotPromoted, UsageError
-from tod.promotion.generations import Event, Scores, look
+from tod.format.generations import Event, Scores, look
 from tod.promotion.promote import promote, rollback
 from tod.training.records import Notice, Promoted, RolledBack
 
@@ -248,8 +247,8 @@ def test_passing_over_pictures_makes_no_model_better(models, served, pictures, t
         for side_px in range(20, 40):
             grey = Image.new("RGB", (side_px, side_px), (128, 128, 128))
             grey.save(data / name / f"grey{side_px}.png")
-    contrast = Path(shutil.copy(FILES / "contrast.tod", tmp_path))
-    session = tod.TrainSession.load(contrast)
+    session = tod.TrainSession.load(shutil.copy(FILES / "contrast.tod", tmp_path))
+    contrast = tmp_path / "trained.tod"
     list(tod.train(session, tod.Dataset.open(data), init="ridge", cycles=0, output=contrast))
     list(promote(models[1], served, data))
     with pytest.raises(NotPromoted, match="did not answer for the same validation pictures") as no:

@@ -1,10 +1,11 @@
-"""The generations of a served model: every one a whole file, and a log of what was put in place.
+"""The generations of a model file: every one a whole file, and a log of what was put in place.
 
-`SERVED.tod.generations/` beside the served file holds `<number>-<16 hex of its SHA-256>.tod` for
-each generation, the served one included, and `log.json`. A change is written in this order: the
-new generation, the log, the served file. Which generation serves is never written down: it is the
-one whose bytes the served file has. So a change that was cut off after the log, before the served
-file, is known by it, and counts as not made. docs/format.md describes the log.
+`SERVED.tod.generations/` beside the file holds `<number>-<16 hex of its SHA-256>.tod` for each
+generation, and `log.json`; that of the file itself is there where `tod promote` put it in place.
+A change is written in this order: the generation, the log, the served file. Which generation serves
+is never written down: it is the one whose bytes the served file has. So a change that was cut off
+after the log, before the served file, is known by it, and counts as not made. docs/format.md
+describes the log.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -57,17 +59,18 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """A generation was put in place.
 
     Attributes:
-        what: "promoted" by `tod promote`; "found": it lay in the place of the served file and was
-            not known; "rolled back": put there again.
+        what: "promoted" by `tod promote`; "trained", "merged" or "signed": written there by a
+            command; "found": it lay in the place of the served file and was not known; "rolled
+            back": put there again.
         when: local time with its offset.
         generation: its number.
         sha256: of its file.
         before: the generation that served until then, which a rollback goes to; None for none.
         source: the file that it came from.
-        scores: of a promotion.
+        scores: of a promotion or a training.
     """
 
-    what: Literal["promoted", "found", "rolled back"]
+    what: Literal["promoted", "trained", "merged", "signed", "found", "rolled back"]
     when: str
     generation: int
     sha256: str
@@ -168,7 +171,7 @@ def locked(served: Path) -> Iterator[None]:
     """
     served = served.resolve()
     folder = folder_of(served)
-    with _written(served):
+    with written(served):
         folder.mkdir(exist_ok=True)
         lock = open(folder / ".lock", "ab")  # noqa: SIM115 - closed below, after the change
     with lock:
@@ -197,14 +200,35 @@ def put_in_place(shelf: Shelf, events: Sequence[Event], data: bytes, new: dict[i
         ArtifactError: something cannot be written; what is served is whole.
     """
     folder = folder_of(shelf.served)
-    with _written(shelf.served):
-        for event in events:
-            if event.generation in new:
-                name = f"{event.generation}-{event.sha256[:16]}.tod"
-                write_whole(folder / name, new[event.generation])
+    with written(shelf.served):
+        for number, held in new.items():
+            name = file_name(number, hashlib.sha256(held).hexdigest())
+            write_whole(folder / name, held)
         log = _Log("tod-generations", 1, (*shelf.events, *events))
         write_whole(folder / _LOG, msgspec.json.format(msgspec.json.encode(log), indent=1))
         write_whole(shelf.served, data)
+
+
+def present(shelf: Shelf, data: bytes | None) -> tuple[tuple[Event, ...], dict[int, bytes]]:
+    """What has to be kept before another takes the place of what lies there.
+
+    Args:
+        shelf: what is there.
+        data: of the file that lies there.
+
+    Returns:
+        Its event, where it is not yet a generation; number -> content, where it is not yet kept.
+    """
+    if data is None or shelf.sha256 is None:
+        return (), {}
+    if shelf.generation is not None:
+        return (), {} if shelf.generation in shelf.kept else {shelf.generation: data}
+    before = shelf.events[-1].generation if shelf.events else None
+    event = Event(
+        what="found", when=now(), generation=shelf.next_number, before=before,
+        sha256=shelf.sha256, source=str(shelf.served),
+    )  # fmt: skip
+    return (event,), {event.generation: data}
 
 
 def content(shelf: Shelf, number: int) -> bytes:
@@ -228,12 +252,13 @@ def content(shelf: Shelf, number: int) -> bytes:
     return data
 
 
-def remove_old(shelf: Shelf, keep: int) -> None:
-    """Remove what is too old: `keep` generations stay beside the served one, first those that a
-    rollback goes through, then the newest others. What a change that was cut off left goes too."""
+def remove_old(shelf: Shelf, keep: int, also: Collection[int] = ()) -> None:
+    """Remove what is too old: `keep` generations stay beside the served one and those of `also`,
+    first those that a rollback goes through, then the newest others. What a change that was cut
+    off left goes too."""
     chain = [number for number in shelf.earlier() if number in shelf.kept]
     others = sorted({*shelf.kept} - {*chain, shelf.generation}, reverse=True)
-    stay = {shelf.kept.get(n) for n in (shelf.generation, *(*chain, *others)[:keep]) if n}
+    stay = {shelf.kept.get(n) for n in (shelf.generation, *(*chain, *others)[:keep], *also) if n}
     for path in _files(folder_of(shelf.served)).values():
         if path not in stay:
             with contextlib.suppress(OSError):
@@ -260,11 +285,26 @@ def _read_log(folder: Path) -> tuple[Event, ...]:
         return msgspec.json.decode((folder / _LOG).read_bytes(), type=_Log).events
     except FileNotFoundError:
         return ()
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except OSError as error:
+        raise ArtifactError(
+            f"{folder / _LOG}: cannot be read: {error.strerror or error}",
+            hint="it says which generations there were",
+        ) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(
             f"{folder / _LOG}: it is not a readable log of generations: {error}",
             hint="move it away: the generations beside it stay, and are found again without it",
         ) from error
+
+
+def now() -> str:
+    """The time of an event."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def file_name(number: int, sha256: str) -> str:
+    """Of a generation, in its folder."""
+    return f"{number}-{sha256[:16]}.tod"
 
 
 def _events_of(files: dict[tuple[int, str], Path]) -> tuple[Event, ...]:
@@ -295,7 +335,7 @@ def bytes_of(path: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def _written(served: Path) -> Iterator[None]:
+def written(served: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -1,0 +1,123 @@
+"""What a file is, by its first bytes: for the sentence that says why it is the wrong one.
+
+Decides nothing: whoever can read a file does so, and asks here only when it could not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from codecs import getincrementaldecoder
+from dataclasses import dataclass
+from pathlib import Path
+
+from tod.system.files import read_start
+
+_START_BYTES = 1024
+_EXPORT = "TOD trains what 'tod export' makes: give it the network itself, see tod export --help"
+_WEIGHTS = (
+    "these are weights, not a model that trains: tod export --weights FILE makes one, "
+    "or tod export my_net.py of a network of your own"
+)
+_UNPACK = "unpack it, and give what was in it"
+CLASSES = "give the folder that holds one folder per class"
+_PREDICT = "one picture is answered by: tod predict -f MODEL.tod PICTURE"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a file is.
+
+    Attributes:
+        name: with its article: "a JPEG picture".
+        as_model: what to do who gave it as a model.
+        as_data: what to do who gave it as a folder of pictures.
+    """
+
+    name: str
+    as_model: str = "give a .tod file; 'tod export' makes one"
+    as_data: str = CLASSES
+
+
+def _model(name: str, hint: str = _EXPORT) -> Kind:
+    return Kind(name, hint, f"a model is given with -f; for the data, {CLASSES}")
+
+
+def _picture(name: str) -> Kind:
+    return Kind(f"a {name} picture", _PREDICT, f"{CLASSES}; {_PREDICT}")
+
+
+def _archive(name: str) -> Kind:
+    return Kind(f"a {name} archive", _UNPACK, f"unpack it, then {CLASSES}")
+
+
+FOLDER = Kind("a folder", "give the .tod file in it")
+_TOD = Kind("a .tod file", "", f"a model is given with -f; for the data, {CLASSES}")
+_EMPTY = Kind("an empty file", "copy or download it again")
+_TEXT = Kind("a text file")
+_TOD_BEGINS = rb"PK\x03\x04.{26}manifest\.json"
+# Patterns of the beginning; the first that fits says it.
+_STARTS: tuple[tuple[bytes, Kind], ...] = (
+    (rb"version https://git-lfs", Kind(
+        "a pointer of git-lfs, not the file itself", "git lfs pull fetches the file",
+        f"git lfs pull fetches the files; {CLASSES}",
+    )),
+    (rb"\s*(?i:<!doctype html|<html)", Kind(
+        "a web page: the download failed", "download it again"
+    )),
+    # torch fills up the headers of its members with Z.
+    (rb"PK\x03\x04.{26}[^/]{1,200}/.{1,80}FB..Z",
+     _model("a file of torch", _WEIGHTS)),
+    (rb"(?!%s)PK\x03\x04" % _TOD_BEGINS, _archive("ZIP")),
+    (rb"\x1f\x8b\x08", _archive("gzip")),
+    (rb"BZh[1-9]", _archive("bzip2")),
+    (rb"\xfd7zXZ\x00", _archive("xz")),
+    (rb"\x28\xb5\x2f\xfd", _archive("zstd")),
+    (rb"7z\xbc\xaf\x27\x1c", _archive("7z")),
+    (rb"Rar!", _archive("RAR")),
+    (rb".{257}ustar", _archive("tar")),
+    (rb"\xff\xd8\xff", _picture("JPEG")),
+    (rb"\x89PNG\r\n\x1a\n", _picture("PNG")),
+    (rb"GIF8", _picture("GIF")),
+    (rb"BM.{4}\0{4}", _picture("BMP")),
+    (rb"II\*\0|MM\0\*", _picture("TIFF")),
+    (rb"RIFF.{4}WEBP", _picture("WebP")),
+    (rb".{4}ftypavif", _picture("AVIF")),
+    (rb".{4}ftyp(hei|hev|mif|msf)", _picture("HEIC")),
+    (rb"%PDF", Kind("a PDF document")),
+    (rb"\x89HDF\r\n\x1a\n", _model("an HDF5 file, as Keras writes")),
+    (rb".{4}TFL3", _model("a TFLite model")),
+    (rb".{4}MSL[0-9]", _model("a MindSpore Lite model")),
+    (rb'.{5}\0{3}\{"', _model("a safetensors file", _WEIGHTS)),
+    (rb"\x80[\x02-\x05][\x8a\x95]", _model("a pickle, as torch.save formerly wrote", _WEIGHTS)),
+    # ir_version, then a producer's name or version, a domain, a model's version or a graph.
+    (rb"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]",
+     _model("an ONNX model, which holds no training step")),
+)  # fmt: skip
+
+
+def look(path: str | Path) -> Kind | None:
+    """What a file is; None where that is not known, or it cannot be read."""
+    try:
+        if os.path.isdir(path):
+            return FOLDER
+        start = read_start(path, _START_BYTES)
+        return _TOD if re.match(_TOD_BEGINS, start, re.DOTALL) else of_bytes(start)
+    except OSError:
+        return None
+
+
+def of_bytes(start: bytes) -> Kind | None:
+    """What begins with these bytes, 1024 of them or the whole file; None also for a .tod file,
+    however damaged."""
+    if not start:
+        return _EMPTY
+    for pattern, kind in _STARTS:
+        if re.match(pattern, start, re.DOTALL):
+            return kind
+    with contextlib.suppress(UnicodeDecodeError):
+        text = getincrementaldecoder("utf-8")().decode(start)
+        if all(character.isprintable() or character in "\t\n\r\f" for character in text):
+            return _TEXT
+    return None

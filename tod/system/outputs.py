@@ -1,0 +1,209 @@
+"""Where results go: of the right kind, apart from each other and from what is read, and writable.
+
+All of it is asked before the work. Knows names and files; of formats only their suffixes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tod.errors import ArtifactError, DataError, UsageError
+from tod.system.files import try_writing
+
+_LOG_BEGINS = b'{"record"'
+# Results of other kinds, which a log must not take the names of.
+_NOT_LOGS = (".tod", ".onnx")
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a command is about to make.
+
+    Attributes:
+        option: how the user named it: "-o".
+        path: where it goes; None where it was not asked for.
+        suffix: what its name has to end in.
+        is_log: it is written line by line, and may also be a pipe or a device.
+        least_bytes: it will not be smaller.
+    """
+
+    option: str
+    path: Path | None
+    suffix: str = ".tod"
+    is_log: bool = False
+    least_bytes: int = 0
+
+
+def log(path: Path | None) -> Output:
+    """The file of --log."""
+    return Output("--log", path, "", is_log=True)
+
+
+def check(outputs: Iterable[Output], inputs: Mapping[str, Path | None]) -> None:
+    """Refuse results that could not be written, or would destroy something, before any work.
+
+    A file is made and removed again in each folder that a result goes to.
+
+    Args:
+        outputs: the results.
+        inputs: what is read, by the name that the user knows it by.
+
+    Raises:
+        UsageError: a name of the wrong kind, or of a file that is read or written as well.
+        ArtifactError: a place that cannot be written.
+    """
+    wanted = [(output, output.path) for output in outputs if output.path is not None]
+    taken = [(name, path) for name, path in inputs.items() if path is not None]
+    for output, path in wanted:
+        _check_kind(output, path)
+        for name, other in taken:
+            if same_file(path, other):
+                raise UsageError(
+                    f"{output.option} {path} is the same file as {name} {other}",
+                    hint="give the result a name of its own",
+                )
+        taken.append((output.option, path))
+    for output, path in wanted:
+        _check_place(output, path)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be made, or written to where it is there already.
+
+    Raises:
+        DataError: it says why.
+    """
+    try:
+        place = Path(os.path.realpath(folder))
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{place} is a file, no folder")
+        try_writing(place / "tod")
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be written: {error.strerror or error}",
+            hint="give another folder, or get permission to write there",
+        ) from error
+
+
+def same_file(one: str | Path, other: str | Path) -> bool:
+    """Whether two names lead to one file, also through links, or would if it were there."""
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _check_kind(output: Output, path: Path) -> None:
+    suffix = path.suffix.lower()
+    if output.suffix and suffix != output.suffix:
+        raise UsageError(
+            f"{output.option} {path}: the name of what is written there has to end in "
+            f"{output.suffix}",
+            hint=f"for instance {output.option} {_with_suffix(path, output.suffix)}",
+        )
+    if output.is_log and suffix in _NOT_LOGS:
+        raise UsageError(
+            f"{output.option} {path}: a log is no {suffix} file",
+            hint=f"for instance {output.option} {path.with_suffix('.jsonl')}",
+        )
+
+
+def _with_suffix(path: Path, suffix: str) -> Path:
+    if path.is_dir():
+        return path / f"model{suffix}"
+    return path.with_suffix(suffix) if path.name else Path(f"model{suffix}")
+
+
+def _check_place(output: Output, path: Path) -> None:
+    """Try it out: the system knows best whether it can be written.
+
+    Raises:
+        ArtifactError: it cannot.
+    """
+    try:
+        found = _status(path)
+        if found is not None and stat.S_ISDIR(found.st_mode):
+            raise ArtifactError(f"{path}: cannot be written: it is a folder", hint="name a file")
+        # Where a link leads is where the file will be.
+        place = Path(os.path.realpath(path))
+        if not place.parent.is_dir():
+            what = "is a file, no folder" if place.parent.exists() else "does not exist"
+            raise ArtifactError(
+                f"{path}: cannot be written: the folder {what}",
+                hint="make the folder, or give another place",
+            )
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            if not output.is_log:
+                raise ArtifactError(f"{path}: cannot be written: it is there, and no file")
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+        if found is not None:
+            _check_existing(output, path, found, place.parent.stat())
+        if found is None or not output.is_log:
+            _try(place)
+        _check_room(output, place)
+    except OSError as error:
+        raise ArtifactError(
+            f"{path}: cannot be written: {error.strerror or error}",
+            hint=f"give another place for {output.option}, or make room or get permission there",
+        ) from error
+
+
+def _try(place: Path) -> None:
+    try:
+        try_writing(place)
+    except FileNotFoundError as error:  # the folder is there
+        raise OSError(error.errno, "no file can be made in this folder") from error
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _check_existing(
+    output: Output, path: Path, found: os.stat_result, folder: os.stat_result
+) -> None:
+    """A file that is there: may it be replaced, or continued?"""
+    if output.is_log:
+        with open(path, "rb") as file:
+            start = file.read(len(_LOG_BEGINS))
+        if start and start != _LOG_BEGINS:
+            raise UsageError(
+                f"{output.option} {path}: this file is there already, and is no log of TOD",
+                hint="give the log a name of its own",
+            )
+        open(path, "ab").close()
+        return
+    # In such a folder (/tmp) only its owner replaces a file.
+    sticky = folder.st_mode & stat.S_ISVTX and hasattr(os, "geteuid")
+    if sticky and os.geteuid() not in (0, found.st_uid, folder.st_uid):
+        raise PermissionError(errno.EPERM, "it belongs to another user")
+    try:
+        open(path, "r+b").close()
+    except PermissionError as error:
+        # A file that may not be changed can still be replaced; an immutable one (EPERM) cannot.
+        if error.errno == errno.EPERM:
+            raise
+
+
+def _check_room(output: Output, place: Path) -> None:
+    if output.least_bytes and hasattr(os, "statvfs"):
+        system = os.statvfs(place.parent)
+        free_bytes = system.f_bavail * system.f_frsize
+        if system.f_blocks and free_bytes < output.least_bytes:
+            raise OSError(
+                errno.ENOSPC,
+                f"{free_bytes / 1e6:,.1f} MB are free there, at least "
+                f"{output.least_bytes / 1e6:,.1f} MB are needed",
+            )
