@@ -155,12 +155,15 @@ def _make(
         raise PictureError(f"cannot be read: {error.strerror or error}") from error
     source_sha256 = hashlib.sha256(data).hexdigest()
     before = journal.made_of(picture, label, source_sha256)
-    pixels = picture.pixels or (before and before.pixels) or pixels_hash(image.decode(data))
     if before is not None:
         if holds(journal.out / before.file, before.sha256):
+            pixels = picture.pixels or before.pixels or pixels_hash(image.decode(data))
             return replace(before, label=label, pixels=pixels), False
         name = before.file
-    made = image.prepare(data, spec, journal.recipe.picture_format, cropped=picture.cropped)
+    made, decoded = image.prepare(
+        data, spec, journal.recipe.picture_format, cropped=picture.cropped
+    )
+    pixels = picture.pixels or pixels_hash(decoded)
     path = journal.out / name
     path.parent.mkdir(exist_ok=True)
     write_whole(path, made, durable=False)

@@ -61,8 +61,8 @@ def test_cut_at_every_call_of_every_save(tiny, pictures, tmp_path, trials):
                 code, text = run("-f", model, *settings)
                 assert code == 0, text
                 as_if_nothing_was(folder, whole, keep=2)
-            # 3 checkpoints and a model of 4 calls each, one of them a write; one file is removed; and
-            # the place of the model is tried out first, with a write of its own.
+            # The place of the model is tried out with a write of its own; 3 checkpoints and a model
+            # of 4 calls each, one of them a write; one file is removed.
             # Checkpoints of the same moment get another time, which is synced as well.
             assert at == 5 if half else 17 <= at <= 23, at
     assert cuts >= 21

@@ -126,13 +126,19 @@ def encode(pixels: NDArray[np.uint8], format_name: str) -> bytes:
     return _encode(Image.fromarray(pixels), format_name)
 
 
-def prepare(data: bytes, spec: InputSpec, format_name: str, *, cropped: bool = False) -> bytes:
-    """What `encode` makes of what `load` gives, without the way through an array.
+def prepare(
+    data: bytes, spec: InputSpec, format_name: str, *, cropped: bool = False
+) -> tuple[bytes, NDArray[np.uint8]]:
+    """What `encode` makes of what `load` gives, and what `decode` gives; decoded once where that is
+    enough.
 
     Raises:
         PictureError: the reason why the picture cannot be read.
     """
-    return _encode(_load(data, spec, cropped=cropped), format_name)
+    least_px = _DRAFT * _wanted_px(spec, cropped)
+    whole = _decode(data)
+    used = _decode(data, least_px=least_px) if _is_reduced(data, least_px) else whole
+    return _encode(_fit(used, spec, cropped=cropped), format_name), np.asarray(whole)
 
 
 def glance(data: bytes, width: int, height: int) -> tuple[tuple[int, int], NDArray[np.uint8]]:
@@ -149,8 +155,20 @@ def glance(data: bytes, width: int, height: int) -> tuple[tuple[int, int], NDArr
 
 
 def _load(data: bytes, spec: InputSpec, *, cropped: bool) -> Image.Image:
-    side = spec.size_px if cropped or spec.crop == "none" else spec.resize_px
-    return _fit(_decode(data, least_px=_DRAFT * side), spec, cropped=cropped)
+    least_px = _DRAFT * _wanted_px(spec, cropped)
+    return _fit(_decode(data, least_px=least_px), spec, cropped=cropped)
+
+
+def _wanted_px(spec: InputSpec, cropped: bool) -> int:
+    return spec.size_px if cropped or spec.crop == "none" else spec.resize_px
+
+
+def _is_reduced(data: bytes, least_px: int) -> bool:
+    """Whether a picture is decoded smaller than it is, where no side need be above `least_px`."""
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        size = image.size
+        image.draft(image.mode, (least_px, least_px))
+        return image.size != size
 
 
 def _encode(image: Image.Image, format_name: str) -> bytes:
