@@ -12,8 +12,9 @@ from pathlib import Path
 
 from tod.data.dataset import check_folder
 from tod.data.index import INDEX_NAME, find_pictures, read_index
-from tod.data.own_splits import Own, read_own
+from tod.data.own_splits import Own, own_of, read_own
 from tod.data.picture_limits import MAX_FILE_BYTES
+from tod.data.table import existing, read_table
 from tod.errors import DataError, UsageError
 from tod.system.files import read_regular
 from tod.system.names import listed, natural_key, near_names
@@ -112,6 +113,64 @@ def places(root: Path, list_file: Path, categories_file: Path, wanted: Sequence[
     notice = f"{len(missing)} listed pictures are not there, e.g. {missing[:1]}"
     classes = tuple(names[i] for i in ids)
     return Source(classes, tuple(pictures), (notice,) if missing else (), read_own(root))
+
+
+def listed_pictures(root: Path, list_file: Path, wanted: Sequence[str] = ()) -> Source:
+    """Pictures that a table lists: columns `file` and `label`, and if wanted `split` and `group`.
+
+    Args:
+        root: the folder that the files lie in.
+        list_file: the table; a label is the name of a class.
+        wanted: only these classes, in this order; all of them in their natural order by default.
+
+    Raises:
+        DataError: it is not readable, or lists a picture twice with different labels, or none that
+            is there.
+        UsageError: an unknown class, with the nearest names.
+    """
+    try:
+        table = read_table(list_file, list_file.read_bytes())
+    except OSError as error:
+        raise DataError(f"{list_file}: cannot be read: {error.strerror or error}") from error
+    if not {"file", "label"} <= set(table.header):
+        raise DataError(
+            f"{list_file}: its first line is '{','.join(table.header)}', wanted the columns file "
+            "and label",
+            hint="for example: file,label,split,group; a Places365 list needs --categories",
+        )
+    rows = [(row.number, dict(zip(table.header, row.cells, strict=False))) for row in table.rows]
+    files = existing(root, [cells.get("file", "") for _, cells in rows])
+    labels: dict[str, str] = {}
+    own: dict[str, Own] = {}
+    for number, cells in rows:
+        file, label = files[cells.get("file", "")], cells.get("label", "")
+        if not label or not file:
+            raise DataError(f"{list_file} line {number}: wanted a file and its label")
+        if labels.setdefault(file, label) != label:
+            raise DataError(
+                f"{list_file} line {number}: {file} is listed as {label} and as {labels[file]}",
+                hint="keep one line for each picture",
+            )
+        own[file] = own_of(f"{list_file} line {number}", cells)
+    known = sorted(set(labels.values()), key=natural_key)
+    for name in wanted:
+        if name not in known:
+            raise UsageError(f"there is no class '{name}'", hint=near_names(name, known))
+    classes = tuple(wanted) or tuple(known)
+    chosen = {file: label for file, label in labels.items() if label in classes}
+    missing = [file for file in chosen if not (root / file).is_file()]
+    pictures = tuple(
+        Picture(chosen[file], file, partial(_read, root / file))
+        for file in sorted(set(chosen) - set(missing), key=natural_key)
+    )
+    if not pictures:
+        raise DataError(
+            f"{root}: none of the {len(missing)} listed pictures is there, e.g. {missing[:1]}",
+            hint="files are named by their paths below this folder",
+        )
+    notice = f"{len(missing)} listed pictures are not there, e.g. {missing[:1]}"
+    own = read_own(root) | {picture.origin: own[picture.origin] for picture in pictures}
+    return Source(classes, pictures, (notice,) if missing else (), own)
 
 
 def digits() -> Source:

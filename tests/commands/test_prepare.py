@@ -212,6 +212,36 @@ def test_classes_and_seed_of_the_second_call_hold(small, tmp_path):
     assert {file.source: file.split for file in second.index.files} == plain
 
 
+def test_a_list_of_one_s_own(small, tmp_path):
+    """With labels, splits and groups as columns; corrected in the second call."""
+    files = sorted(path.relative_to(small).as_posix() for path in small.rglob("*.png"))
+    rows = [(f, "warm" if f < "d" else "cold", ("train", "test", "val")[i % 3], "") for i, f in
+            enumerate(files)]  # fmt: skip
+    table = tmp_path / "list.csv"
+
+    def write(rows):
+        lines = ["file;label;split;group", *map(";".join, rows)]
+        table.write_text("\n".join(lines), "utf-16")
+
+    write(rows)
+    done = run("tod", "prepare-dataset", small, tmp_path / "out", "--list", table, "--size", 32)
+    assert done.returncode == 0, done.stderr
+    dataset = Dataset.open(tmp_path / "out")
+    assert dataset.classes == ("cold", "warm")
+    assert dataset.counts() == {"train": 8, "test": 8, "validation": 8}
+    rows[0] = (files[0], "cold", "train", "")
+    write(rows)
+    done = run("tod", "prepare-dataset", small, tmp_path / "out", "--list", table, "--size", 32)
+    assert "1 made now, 1 removed" in done.stdout, done.stderr
+    index = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    (first,) = (entry for entry in index["files"] if entry["source"] == files[0])
+    assert first["file"].startswith("cold/")
+    write([*rows, (files[0], "warm", "train", "")])
+    done = run("tod", "prepare-dataset", small, tmp_path / "out", "--list", table, "--size", 32)
+    assert done.returncode == 3
+    assert f"{files[0]} is listed as warm and as cold" in done.stderr
+
+
 def test_out_inside_the_source(small):
     done = run("tod", "prepare-dataset", small, small / "out")
     assert done.returncode == 2
@@ -374,7 +404,7 @@ def test_bad_lists(places, tmp_path):
     [
         (["--size", 300, "--resize", 200], "wanted 8 <= size <= resize"),
         (["--per-class", 3], "at least 5"),
-        (["--list", "x"], "belong together"),
+        (["--categories", "x"], "--categories goes with the --list"),
         (["--classes", "a"], "--classes chooses from a --list"),
     ],
 )

@@ -36,7 +36,12 @@ def prepare_dataset(
     ],
     out: Annotated[Path, typer.Argument(help="The folder to make, or to finish.")],
     list_file: Annotated[
-        Path | None, typer.Option("--list", help="Places365 list: lines of 'picture class-id'.")
+        Path | None,
+        typer.Option(
+            "--list",
+            help="A table with the columns file and label (split, group); or a Places365 list, "
+            "lines of 'picture class-id', with --categories.",
+        ),
     ] = None,
     categories: Annotated[
         Path | None, typer.Option(help="Places365 categories: lines of '/a/abbey 0'.")
@@ -65,7 +70,7 @@ def prepare_dataset(
     """
     from dataset_tools import sources
     from dataset_tools.prepare import prepare
-    from tod.data.index import TARGETS_NAME
+    from tod.data.targets import TARGETS_NAME
     from tod.report.progress import progress_bar
 
     if (Path(source) / TARGETS_NAME).is_file():
@@ -73,12 +78,15 @@ def prepare_dataset(
             f"{source} holds {TARGETS_NAME}", hint="train on it as it is: -d takes such a folder"
         )
     wanted = classes.split(",") if classes else sources.SEED_CLASSES
-    if (list_file is None) != (categories is None):
-        raise UsageError("--list and --categories belong together")
+    if categories is not None and list_file is None:
+        raise UsageError("--categories goes with the --list of Places365")
     if classes and list_file is None:
         raise UsageError("--classes chooses from a --list; class folders are all taken")
     if list_file is not None and categories is not None:
         found = sources.places(Path(source), list_file, categories, [c.strip() for c in wanted])
+    elif list_file is not None:
+        chosen = [name.strip() for name in classes.split(",")] if classes else []
+        found = sources.listed_pictures(Path(source), list_file, chosen)
     elif source == sources.DIGITS:
         found = sources.digits()
     else:

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from tod.data.dataset import Dataset
 from tod.data.file_hashes import Contents
 from tod.data.image import glance
-from tod.data.index import INDEX_NAME, TARGETS_NAME, find_pictures
+from tod.data.index import INDEX_NAME, find_pictures
 from tod.data.near_duplicates import THUMBNAIL_PX, alike
 from tod.data.opening import finish, passed_over
 from tod.data.opening import look_at as look_at_files
 from tod.data.picture_limits import MAX_FILE_BYTES
 from tod.data.samples import LeftOut, Sample
 from tod.data.splits import FRACTIONS, assign_splits
+from tod.data.targets import NO_LINE, TARGETS_NAME
 from tod.errors import DataError, PictureError
 from tod.system.files import read_regular
 from tod.system.machine import available_cores
@@ -146,6 +147,7 @@ def examine(
         *_empty_folders(dataset),
         *_empty_splits(dataset, seen),
         *_unreadable(dataset, looks),
+        *_without_line(dataset),
         *_same_content(seen),
         *_nearly_same(seen, looks),
         *_doubted(doubts),
@@ -232,12 +234,19 @@ def _empty_splits(dataset: Dataset, seen: Dataset) -> Iterator[Finding]:
 
 
 def _unreadable(dataset: Dataset, looks: Mapping[str, Look]) -> Iterator[Finding]:
-    bad = [(one.path, one.reason) for one in dataset.left_out]
+    bad = [(one.path, one.reason) for one in dataset.left_out if one.reason != NO_LINE]
     bad += [(s.path, looks[s.sha256].problem) for s in dataset.samples if looks[s.sha256].problem]
     if bad:
         total = len(dataset.samples) + len(dataset.left_out)
         text = f"{len(bad)} of {total} pictures cannot be read"
         yield Finding("unreadable", "warn", text, "training passes them over", tuple(bad))
+
+
+def _without_line(dataset: Dataset) -> Iterator[Finding]:
+    found = tuple(one.path for one in dataset.left_out if one.reason == NO_LINE)
+    if found:
+        text = f"{_counted(len(found), 'picture has', 'pictures have')} no line in {TARGETS_NAME}"
+        yield Finding("no_line", "warn", text, "add lines, or remove the pictures", found)
 
 
 def _same_content(seen: Dataset) -> Iterator[Finding]:
@@ -274,11 +283,13 @@ def _groups_of_one(
     kinds: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for group in groups:
         labels, splits = {s.label for s in group}, {s.split for s in group}
-        several = len(labels) > 1 and not seen.has_targets
+        answers = {s.targets for s in group} if seen.has_targets else labels
+        several = len(answers) > 1
         kind = "contradiction" if several else "leak" if len(splits) > 1 else "duplicate"
         kinds[kind].append(tuple(s.path for s in group))
+    in_several = "with different numbers" if seen.has_targets else "in several classes"
     said: dict[str, tuple[Severity, str, str]] = {
-        "contradiction": ("warn", "in several classes", "keep each in one class"),
+        "contradiction": ("warn", in_several, "keep the right one of them"),
         "leak": ("warn", "in several splits, so that scores are too good", "keep one of each"),
         "duplicate": ("remark", "several times in a class and split", "keep one of each"),
     }

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tod.data.file_hashes import FOLDER, Contents
-from tod.data.index import INDEX_NAME, JOURNAL_NAME, TARGETS_NAME
+from tod.data.index import INDEX_NAME, JOURNAL_NAME
 from tod.data.opening import finish, from_index, from_targets, from_tree
 from tod.data.samples import LeftOut, Sample
 from tod.data.splits import FRACTIONS, Split
+from tod.data.targets import TARGETS_NAME
 from tod.errors import DataError
 from tod.system import file_kind
 from tod.system.names import listed, natural_key

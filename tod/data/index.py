@@ -5,9 +5,6 @@ Reads names and numbers; opens no picture. docs/format.md describes the files.
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,14 +14,12 @@ from typing import Literal
 import msgspec
 
 from tod.data.image import SUFFIXES
-from tod.data.own_splits import COLUMNS, Own, own_of
 from tod.data.splits import Split
 from tod.errors import DataError
 from tod.system.names import listed, natural_key
 from tod.system.text import MAX_TEXT, printable, shown
 
 INDEX_NAME = "dataset.json"
-TARGETS_NAME = "targets.csv"
 JOURNAL_NAME = "dataset.journal"
 # A million pictures take 400 MB; more is no description of pictures.
 _MAX_INDEX_BYTES = 512 << 20
@@ -76,23 +71,23 @@ def read_index(path: Path) -> Index:
         DataError: it is not readable or not a dataset index.
     """
     try:
-        index = msgspec.json.decode(_read_limited(path), type=Index)
+        index = msgspec.json.decode(read_limited(path), type=Index)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(
             f"{path}: it is not a readable dataset index: {error}",
             hint="prepare the dataset again with 'tod prepare-dataset'",
         ) from error
-    bad = [f.file for f in index.files if not 0 <= f.label < len(index.classes) or _escapes(f.file)]
+    bad = [f.file for f in index.files if not 0 <= f.label < len(index.classes) or escapes(f.file)]
     if bad:
         raise DataError(f"{path}: {len(bad)} files have no class or lie elsewhere, e.g. {bad[0]!r}")
     names = [entry.name for entry in index.classes]
-    _check_names(path, names)
+    check_names(path, names)
     if len(set(names)) != len(names):
         raise DataError(f"{path}: two of its classes have the same name", hint="rename one")
     return index
 
 
-def _read_limited(path: Path) -> bytes:
+def read_limited(path: Path) -> bytes:
     """A file's bytes, if it is one and no larger than any that describes pictures.
 
     Raises:
@@ -105,7 +100,7 @@ def _read_limited(path: Path) -> bytes:
         return file.read(file_bytes)
 
 
-def _check_names(where: Path, names: Sequence[str]) -> None:
+def check_names(where: Path, names: Sequence[str]) -> None:
     """Class names are printed, and kept in the model.
 
     Raises:
@@ -154,7 +149,7 @@ def find_pictures(root: Path) -> tuple[dict[str, list[Path]], list[str]]:
             classes[name] = [Path(folder, p) for p in sorted(pictures, key=natural_key)]
         elif pictures:
             ignored += len(pictures)
-    _check_names(root, list(classes))
+    check_names(root, list(classes))
     tops = {name.split("/")[0].lower() for name in classes}
     if tops and tops <= _READY_MADE_SPLITS and any("/" in name for name in classes):
         raise DataError(
@@ -171,53 +166,6 @@ def find_pictures(root: Path) -> tuple[dict[str, list[Path]], list[str]]:
     return dict(sorted(classes.items(), key=lambda item: natural_key(item[0]))), notices
 
 
-def read_targets(
-    path: Path,
-) -> tuple[tuple[str, ...], list[tuple[str, tuple[float, ...]]], dict[str, Own], list[str]]:
-    """Read targets.csv. Columns called split and group say where a picture goes
-    (`tod.data.own_splits`), all others are numbers.
-
-    Returns:
-        Names of the numbers; file and numbers of each good line; splits and groups by file; what
-        is wrong with the other lines.
-
-    Raises:
-        DataError: it is not readable, or has no header.
-    """
-    try:
-        text = _read_limited(path).decode("utf-8-sig")
-        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: it is not a readable CSV file: {error}") from error
-    header = [name.strip() for name in lines[0]] if lines else []
-    names = [name for name in header[1:] if name not in COLUMNS]
-    if not names or header[0] != "file" or len(set(header)) != len(header) or "" in header:
-        raise DataError(
-            f"{path}: its first line is {header}, wanted file and then a name for each number",
-            hint="for example: file,weight,height",
-        )
-    _check_names(path, names)
-    rows, own, problems = [], dict[str, Own](), []
-    for number, line in enumerate(lines[1:], start=2):
-        if not any(line):
-            continue
-        row = dict(zip(header, line, strict=False))
-        try:
-            values = tuple(float(row.get(name, "")) for name in names)
-            wrong = len(line) != len(header) or not all(map(math.isfinite, values))
-        except ValueError:
-            wrong = True
-        if wrong or _escapes(line[0]):
-            problems.append(
-                f"{path} line {number} was passed over: wanted a file below {path.parent} and "
-                f"{len(names)} numbers"
-            )
-        else:
-            rows.append((line[0], values))
-            own[line[0]] = own_of(f"{path} line {number}", row)
-    return tuple(names), rows, own, problems
-
-
 def _is_text(name: str) -> bool:
     try:
         name.encode("utf-8")
@@ -226,6 +174,6 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _escapes(file: str) -> bool:
+def escapes(file: str) -> bool:
     path = PurePosixPath(file)
     return path.is_absolute() or ".." in path.parts or "\0" in file

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from tod.data.file_hashes import Content, Contents
-from tod.data.index import INDEX_NAME, TARGETS_NAME, find_pictures, read_index, read_targets
+from tod.data.image import SUFFIXES
+from tod.data.index import INDEX_NAME, find_pictures, read_index
 from tod.data.own_splits import read_own, share_out
 from tod.data.samples import MIN_PICTURES, LeftOut, Sample, check_classes, check_splits
+from tod.data.targets import (
+    NO_LINE,
+    TARGETS_NAME,
+    contradiction_notice,
+    contradictions,
+    read_targets,
+)
 from tod.errors import DataError
+from tod.system.names import listed, natural_key
 
 _Row = TypeVar("_Row")
 _Result = TypeVar("_Result")
@@ -161,10 +170,10 @@ def from_targets(root: Path, seed: int, contents: Contents) -> Generator[Step, N
         DataError: it is not readable, or too few pictures can be decoded.
     """
     path = root / TARGETS_NAME
-    names, rows, own, problems = read_targets(path)
-    found, others, notices = yield from look_at(root, rows, contents)
-    left_out = tuple(LeftOut(file, "", reason) for file, reason in others.items())
-    notices += [*passed_over(root, others), *problems]
+    targets = read_targets(path)
+    found, others, notices = yield from look_at(root, targets.rows, contents)
+    left_out = [LeftOut(file, "", reason) for file, reason in others.items()]
+    notices += [*passed_over(root, others), *targets.problems]
     hashes = [content.pixels for _, _, content in found]
     if len(set(hashes)) < MIN_PICTURES:
         raise DataError(
@@ -173,9 +182,29 @@ def from_targets(root: Path, seed: int, contents: Contents) -> Generator[Step, N
             hint="; ".join(notices[:3]) or "add lines",
         )
     files = [file for file, _, _ in found]
-    splits, said = share_out(root, files, [0] * len(files), hashes, seed, read_own(root) | own)
+    own = read_own(root) | targets.own
+    splits, said = share_out(root, files, [0] * len(files), hashes, seed, own)
     samples = tuple(
         Sample(file, 0, split, content.sha256, content.pixels, numbers)
         for (file, numbers, content), split in zip(found, splits, strict=True)
     )
-    return Found(names, samples, seed, notices=(*notices, *said), left_out=left_out)
+    if without := _without_row(root, {file for file, _ in targets.rows}):
+        left_out += [LeftOut(file, "", NO_LINE) for file in without]
+        said.append(
+            f"{root}: {len(without)} pictures have no line in {TARGETS_NAME}, e.g. "
+            f"{listed(without[:3])}"
+        )
+    groups = contradictions([(s.path, s.targets or (), s.pixels) for s in samples])
+    said += contradiction_notice(root, groups)
+    return Found(targets.names, samples, seed, notices=(*notices, *said), left_out=tuple(left_out))
+
+
+def _without_row(root: Path, rows: Set[str]) -> list[str]:
+    """Files below a folder that are called pictures and are not in a table."""
+    found = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(folder).relative_to(root)
+        names = [(below / name).as_posix() for name in files if not name.startswith(".")]
+        found += [name for name in names if Path(name).suffix.lower() in SUFFIXES]
+    return sorted(set(found) - rows, key=natural_key)

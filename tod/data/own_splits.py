@@ -7,13 +7,12 @@ group are never on two sides of a split.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tod.data.splits import FRACTIONS, Split, assign_splits
+from tod.data.table import existing, read_table
 from tod.errors import DataError
 from tod.system.names import listed
 
@@ -62,24 +61,24 @@ def read_own(root: Path) -> dict[str, Own]:
     if not path.is_file():
         return {}
     try:
-        text = path.read_text("utf-8-sig")
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True, restval=""))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: it is not a readable CSV file: {error}") from error
-    header = list(rows[0]) if rows else text.strip().split(",")
-    if "file" not in header or not set(COLUMNS) & set(header):
+        table = read_table(path, path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if "file" not in table.header or not set(COLUMNS) & set(table.header):
         raise DataError(
-            f"{path}: its first line is '{','.join(map(str, header))}'; wanted are the columns "
+            f"{path}: its first line is '{','.join(table.header)}'; wanted are the columns "
             "file and split, or file and group, or all three",
             hint="for example: file,split,group",
         )
+    rows = [(row.number, dict(zip(table.header, row.cells, strict=False))) for row in table.rows]
+    files = existing(root, [cells.get("file", "") for _, cells in rows])
     found: dict[str, Own] = {}
-    for number, row in enumerate(rows, start=2):
-        own = own_of(f"{path} line {number}", row)
-        if found.setdefault(row["file"], own) != own:
+    for number, cells in rows:
+        file = files[cells.get("file", "")]
+        own = own_of(f"{path} line {number}", cells)
+        if found.setdefault(file, own) != own:
             raise DataError(
-                f"{path} line {number}: {row['file']} stands there twice, with another split or "
-                "group",
+                f"{path} line {number}: {file} stands there twice, with another split or group",
                 hint="keep one of the lines",
             )
     return found
