@@ -105,7 +105,7 @@ TRICKS = {
     "another count": (lambda p: edited(p, -14, b"\x09\0"), "what follows the member"),
     "another start of the directory": (
         lambda p: edited(p, -6, b"\0\0\0\0"), "what follows the member"),
-    "no file at all": (lambda p: p.write_bytes(b""), "its beginning is not"),
+    "no file at all": (lambda p: p.write_bytes(b""), "it is an empty file"),
 }  # fmt: skip
 
 

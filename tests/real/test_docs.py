@@ -60,7 +60,7 @@ def test_make_demo_ends_with_before_and_after():
     assert trained == reloaded
     assert float(trained) > 0.8
     before, after = re.search(
-        r"all 200 pictures[^0-9]*([0-9.]+) %[^0-9]*([0-9.]+) %", done.stdout
+        r"all 187 pictures[^0-9]*([0-9.]+) %[^0-9]*([0-9.]+) %", done.stdout
     ).groups()
     assert float(before) == pytest.approx(100 * float(untrained), abs=0.06)
     assert float(after) == pytest.approx(100 * float(trained), abs=0.06)
