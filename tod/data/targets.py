@@ -47,7 +47,8 @@ def read_targets(path: Path) -> Targets:
     names = tuple(name for name in header[1:] if name not in COLUMNS)
     if not names or header[0] != "file" or len(set(header)) != len(header) or "" in header:
         raise DataError(
-            f"{path}: its first line is {list(header)}, wanted file, then a name for each number",
+            f"{path}: its first line is {list(header)}, wanted file and then a name for "
+            "each number",
             hint="for example: file,weight,height",
         )
     check_names(path, names)
