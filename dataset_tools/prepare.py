@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +22,7 @@ from tod.data import image
 from tod.data.file_hashes import pixels_hash
 from tod.data.index import Index, IndexedClass, IndexedFile
 from tod.data.own_splits import share_out
-from tod.data.samples import MIN_PICTURES, Sample, check_classes, check_splits
+from tod.data.samples import MIN_PICTURES, LeftOut, Sample, check_classes, check_splits, reasons_of
 from tod.data.splits import shuffle_key
 from tod.errors import DataError, Interrupted, PictureError, UsageError
 from tod.format.manifest import InputSpec
@@ -35,13 +35,14 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for
 @dataclass(frozen=True)
 class Prepared:
     """The outcome: the index, how many pictures were made now, how many of an earlier call were
-    removed, and what could not be read and why."""
+    removed, what could not be read and why, and with it all that is no picture."""
 
     index: Index
     made: int
     removed: int
     unreadable: dict[str, str]
     notices: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def prepare(
@@ -91,7 +92,8 @@ def prepare(
         out.mkdir(parents=True, exist_ok=True)
         with Journal(out, recipe, {picture.origin: picture for picture in chosen}) as journal:
             files, unreadable, made = _make_all(chosen, journal, spec, progress, should_stop)
-            placed, told = _with_splits(out, recipe, source, files, unreadable)
+            left_out = _left_out(chosen, unreadable, source)
+            placed, told = _with_splits(out, recipe, source, files, left_out)
             index = replace(recipe, files=placed)
             removed = journal.close(index)
     except OSError as error:
@@ -99,7 +101,18 @@ def prepare(
             f"{error.filename or out}: cannot be written: {error.strerror or error}",
             hint="free some room or choose another folder, then run the same command again",
         ) from error
-    return Prepared(index, made, removed, unreadable, (*source.notices, *told))
+    return Prepared(index, made, removed, unreadable, (*source.notices, *told), left_out)
+
+
+def _left_out(
+    pictures: list[Picture], unreadable: dict[str, str], source: Source
+) -> tuple[LeftOut, ...]:
+    found = [
+        LeftOut(picture.origin, picture.class_name, unreadable[picture.origin])
+        for picture in pictures
+        if picture.origin in unreadable
+    ]
+    return (*found, *source.left_out)
 
 
 def _make_all(
@@ -180,33 +193,27 @@ def _check_counts(source: Source, pictures: list[Picture]) -> None:
     if small or len(source.classes) < 2:
         wanted = f"at least two classes with {MIN_PICTURES} pictures each are needed"
         found = f"too small: {', '.join(small)}" if small else f"found: {', '.join(source.classes)}"
+        why = reasons_of(source.left_out, [n for n in source.classes if counts[n] < MIN_PICTURES])
+        found += f"; {why}" if why else ""
         raise DataError(f"{wanted}; {found}", hint="add pictures, or leave these classes out")
 
 
 def _with_splits(
-    out: Path, recipe: Index, source: Source, files: list[IndexedFile], unreadable: dict[str, str]
+    out: Path, recipe: Index, source: Source, files: list[IndexedFile], left_out: Sequence[LeftOut]
 ) -> tuple[tuple[IndexedFile, ...], list[str]]:
     """The files with their splits, which are those of a plain folder of the same pictures; and
     what a user should know about them."""
     labels = [f.label for f in files]
     names = [entry.name for entry in recipe.classes]
-    try:
-        check_classes(out, names, labels, [f.pixels for f in files])
-    except DataError as error:
-        if not unreadable:
-            raise
-        reasons = "; ".join(f"{origin}: {reason}" for origin, reason in unreadable.items())
-        raise DataError(
-            f"{error.problem}. {len(unreadable)} pictures cannot be read: {reasons}",
-            hint=error.hint,
-        ) from error
+    check_classes(out, names, labels, [f.pixels for f in files], left_out)
     # Pictures that only became equal by being prepared stay together as well.
     keys: dict[str, str] = {}
     for file in sorted(files, key=lambda file: shuffle_key(recipe.seed, file.pixels)):
         keys.setdefault(file.sha256, file.pixels)
+    passed_over = {one.path for one in left_out}
     splits, notices = share_out(
         out, [f.source for f in files], labels, [keys[f.sha256] for f in files], recipe.seed,
-        {file: own for file, own in source.own.items() if file not in unreadable},
+        {file: own for file, own in source.own.items() if file not in passed_over},
     )  # fmt: skip
     placed = [replace(file, split=split) for file, split in zip(files, splits, strict=True)]
     check_splits(out, names, [Sample(f.file, f.label, f.split, f.sha256, f.pixels) for f in placed])

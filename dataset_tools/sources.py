@@ -11,9 +11,12 @@ from functools import partial
 from pathlib import Path
 
 from tod.data.dataset import check_folder
-from tod.data.index import INDEX_NAME, find_pictures, read_index
-from tod.data.own_splits import Own, own_of, read_own
+from tod.data.index import INDEX_NAME, read_index
+from tod.data.left_out import summary
+from tod.data.own_splits import Own, joined, own_of, read_own
 from tod.data.picture_limits import MAX_FILE_BYTES
+from tod.data.samples import LeftOut
+from tod.data.scan import scan
 from tod.data.table import existing, read_table
 from tod.errors import DataError, UsageError
 from tod.system.files import read_regular
@@ -46,21 +49,23 @@ class Picture:
 
 @dataclass(frozen=True)
 class Source:
-    """All pictures of a source, what was passed over while looking for them, and the splits and
-    groups that their owner chose, by origin."""
+    """All pictures of a source, what a user should know of how they were found, the splits and
+    groups that their owner chose, by origin, and what is no picture."""
 
     classes: tuple[str, ...]
     pictures: tuple[Picture, ...]
     notices: tuple[str, ...] = ()
     own: Mapping[str, Own] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
 
 
-def class_folders(root: Path, *, seed: int = 0) -> Source:
+def class_folders(root: Path, *, seed: int = 0, splits: bool = False) -> Source:
     """Every folder below `root` that holds pictures is a class.
 
     Args:
         root: the folder; one that was prepared with the same seed keeps its splits.
         seed: of the dataset to make.
+        splits: take ready-made splits (`tod.data.ready_made`) as they are.
 
     Raises:
         DataError: no such folder, or no class in it.
@@ -68,13 +73,15 @@ def class_folders(root: Path, *, seed: int = 0) -> Source:
     check_folder(root)
     if (root / INDEX_NAME).is_file():
         return _prepared(root, seed)
-    classes, notices = find_pictures(root)
-    pictures = [
-        Picture(name, path.relative_to(root).as_posix(), partial(_read, path))
-        for name, paths in classes.items()
-        for path in paths
-    ]
-    return Source(tuple(classes), tuple(pictures), tuple(notices), read_own(root))
+    found = scan(root, splits=splits)
+    pictures = tuple(
+        Picture(name, file, partial(_read, root / file))
+        for name, files in found.classes.items()
+        for file in files
+    )
+    notices = (*found.notices, *summary(root, found.left_out))
+    own = joined(found.own, read_own(root))
+    return Source(tuple(found.classes), pictures, notices, own, found.left_out)
 
 
 def places(root: Path, list_file: Path, categories_file: Path, wanted: Sequence[str]) -> Source:

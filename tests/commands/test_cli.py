@@ -132,7 +132,7 @@ def test_predict(trained, pictures, tmp_path):
     done = run("tod", "predict", "-f", trained, bad, files[0], tmp_path / "none.png")
     assert done.returncode == 3
     assert "red" in done.stdout  # the good one is answered all the same
-    assert f"{bad}: not a picture in a known format" in done.stderr
+    assert f"{bad}: not a picture (a text file)" in done.stderr
     assert "none.png: cannot be read: No such file" in done.stderr
 
 

@@ -124,7 +124,7 @@ def test_unreadable_pictures_are_listed_together(small, tmp_path):
     done = run("tod", "prepare-dataset", small, tmp_path / "out", "--size", 32)
     assert done.returncode == 0
     assert "2 pictures were passed over:" in done.stderr
-    assert "red/1.png: not a picture in a known format" in done.stderr
+    assert "red/1.png: not a picture (a text file)" in done.stderr
     assert "22 pictures of 3 classes" in done.stdout
     strict = run("tod", "prepare-dataset", small, tmp_path / "out", "--size", 32, "--strict")
     assert strict.returncode == 3

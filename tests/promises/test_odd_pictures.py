@@ -298,7 +298,7 @@ def test_only_regular_files_are_opened(trapped):
     assert len(dataset.samples) == 25
     passed = sorted(n.removeprefix(f"{trapped}/red/") for n in dataset.notices)
     assert passed == [
-        "huge.png was passed over: it is over 256 MiB",
+        "huge.png was passed over: cannot be read: it is over 256 MiB",
         "pipe.png was passed over: it is no regular file",
         "to_pipe.png was passed over: it is no regular file",
         "zero.png was passed over: it is no regular file",

@@ -41,6 +41,7 @@ WORKSTATION = {"model", "dataset_tools", "package_tools", "torch", "torchvision"
 WORKSTATION_COMMANDS = {"export.py", "package.py", "prepare_dataset.py"}
 ONLY_IN = {
     "PIL": {"tod/data/image.py", "tod/data/colour.py"},
+    "pillow_heif": {"tod/data/heif.py"},
     "onnxruntime": {"tod/runtime/engine.py", "model/reduce/quantize.py"},
     "rich": {"tod/report"},
     "typer": {"tod/cli"},

@@ -76,13 +76,15 @@ def describe_machine() -> Iterator[Machine]:
     )
 
 
-def run_job(path: Path, data: Path, cycles: int, threads: int) -> Iterator[Progress | Job]:
+def run_job(
+    path: Path, data: Path, splits: bool, cycles: int, threads: int
+) -> Iterator[Progress | Job]:
     """The whole job, nothing of it done before; the trained model goes to a temporary folder."""
     before = machine.peak_memory_mb()
     phases_ms = dict.fromkeys(_PHASES.values(), 0.0)
     phase, pictures, done, validation = "opening", 0, 0, math.nan
     with tempfile.TemporaryDirectory(prefix="tod-benchmark-") as folder:
-        for record, took_ms in laps(_job(path, data, cycles, threads, Path(folder))):
+        for record, took_ms in laps(_job(path, data, splits, cycles, threads, Path(folder))):
             phase = _PHASES.get(type(record), phase)
             phases_ms[phase] += took_ms
             if isinstance(record, FeaturesDone):
@@ -95,9 +97,11 @@ def run_job(path: Path, data: Path, cycles: int, threads: int) -> Iterator[Progr
     yield Job(pictures, done, threads, phases_ms, validation, _memory(before))
 
 
-def _job(path: Path, data: Path, cycles: int, threads: int, folder: Path) -> Iterator[Record]:
+def _job(
+    path: Path, data: Path, splits: bool, cycles: int, threads: int, folder: Path
+) -> Iterator[Record]:
     session = TrainSession.load(path, threads=threads, cache=False)
-    dataset = Dataset.open(data, seed=session.split_seed or 0, cache=False)
+    dataset = Dataset.open(data, seed=session.split_seed or 0, cache=False, splits=splits)
     # No accuracy is above 1: every cycle is run, so that two jobs can be compared.
     yield from train(
         session, dataset, cycles=cycles, target_accuracy=1.0, patience=0, save_every=0,

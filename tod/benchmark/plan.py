@@ -37,6 +37,7 @@ class Plan:
         sustained_seconds: of the sustained run; None leaves it out.
         cycles: of the whole job.
         profile: also time by operator.
+        splits: the data lies in ready-made splits, see `Dataset.open`.
     """
 
     batches: tuple[int, ...] = (1, 2, 4, 8)
@@ -45,6 +46,7 @@ class Plan:
     sustained_seconds: float | None = None
     cycles: int = 60
     profile: bool = False
+    splits: bool = False
 
     def check_ranges(self) -> None:
         """Refuse what cannot be measured, all of it at once.
@@ -99,11 +101,11 @@ def benchmark(
         Interrupted: `should_stop` said so.
     """
     plan.check_ranges()
-    pool = pixel_pool(artifacts.read(path).manifest.input, data)
+    pool = pixel_pool(artifacts.read(path).manifest.input, data, splits=plan.splits)
     tasks: list[_Task] = [(measurements.describe_machine, ())]
     # The job first: whatever does not fit shows here, not after minutes.
     if data is not None:
-        tasks.append((measurements.run_job, (path, data, plan.cycles, plan.workers)))
+        tasks.append((measurements.run_job, (path, data, plan.splits, plan.cycles, plan.workers)))
     tasks.append((measurements.time_load, (path, plan.seconds)))
     tasks += [(measurements.time_backbone, (path, pool, *way, plan.seconds)) for way in plan.ways()]
     tasks.append((measurements.time_head, (path, plan.workers, plan.seconds)))
@@ -120,7 +122,9 @@ def duel(
 ) -> Iterator[Result | Progress]:
     """Measure two models in turn, pair by pair; arguments and errors as of `benchmark`."""
     plan.check_ranges()
-    pools = tuple(pixel_pool(artifacts.read(path).manifest.input, data) for path in paths)
+    pools = tuple(
+        pixel_pool(artifacts.read(path).manifest.input, data, splits=plan.splits) for path in paths
+    )
     tasks: list[_Task] = [(measurements.describe_machine, ())]
     for batch in dict.fromkeys(plan.batches):
         settings = (paths, pools, batch, plan.workers, plan.seconds)
@@ -129,12 +133,12 @@ def duel(
     yield from _run(tasks, should_stop)
 
 
-def pixel_pool(spec: InputSpec, data: Path | None) -> Pixels:
+def pixel_pool(spec: InputSpec, data: Path | None, *, splits: bool = False) -> Pixels:
     """The first pictures of a dataset; random pixels without one."""
     if data is None:
         generator = np.random.default_rng(0)
         return generator.integers(0, 256, (_POOL, spec.size_px, spec.size_px, 3), np.uint8)
-    dataset = Dataset.open(data)
+    dataset = Dataset.open(data, splits=splits)
     found: list[Pixels] = []
     for sample in dataset.samples:
         try:

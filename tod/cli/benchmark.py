@@ -47,6 +47,7 @@ def benchmark(
     data: Annotated[
         Path | None, typer.Option("-d", "--data", help="Also the whole job on these pictures.")
     ] = None,
+    splits: options.Splits = False,
     batch: Annotated[str, typer.Option(help="Batch sizes of the backbone.")] = "1,2,4,8",
     threads: Annotated[
         str | None, typer.Option("-t", "--threads", help="Numbers of threads (default: 1,cores).")
@@ -79,6 +80,7 @@ def benchmark(
             sustained_seconds=sustained,
             cycles=cycles,
             profile=profile,
+            splits=splits,
         )
         _benchmark_files(
             models, plan, data=data, require_signature=require_signature, as_json=as_json,

@@ -32,6 +32,7 @@ def check(
         Path | None,
         typer.Option("-f", "--model", help="A trained model: it also names doubtful labels."),
     ] = None,
+    splits: options.Splits = False,
     threads: options.Threads = None,
     seed: options.Seed = None,
     cache_dir: options.CacheDir = None,
@@ -50,6 +51,7 @@ def check(
         import msgspec
 
         from tod.data.check import examine, gather
+        from tod.data.left_out import rows
         from tod.report.progress import progress_bar
         from tod.runtime.cache_folder import choose_folder
         from tod.runtime.model import Model, split_seed
@@ -62,7 +64,7 @@ def check(
             )
         chosen = split_seed(seed, *([] if session is None else [session]))
         folder = choose_folder(data, model or Path("none.tod"), cache)
-        dataset, refused = gather(data, seed=chosen, cache=folder or False)
+        dataset, refused = gather(data, seed=chosen, cache=folder or False, splits=splits)
         bar = partial(progress_bar, stack, quiet=quiet)
         looks = _looks(dataset, bar("pictures"), should_stop)
         doubts = []
@@ -77,6 +79,7 @@ def check(
             print(msgspec.json.encode({
                 "dataset": str(data), "pictures": len(dataset.samples),
                 "classes": dataset.classes, "findings": findings,
+                "left_out": rows(dataset.left_out),
             }).decode())  # fmt: skip
         else:
             _print(dataset, findings)

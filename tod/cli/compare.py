@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def compare(
     models: Annotated[list[Path], typer.Argument(help=".tod files; the first is the reference.")],
     data: options.Data,
+    splits: options.Splits = False,
     threads: options.Threads = None,
     seed: options.Seed = None,
     cache_dir: options.CacheDir = None,
@@ -59,7 +60,7 @@ def compare(
     results: list[Evaluation] = []
     with ExitStack() as stack:
         reading = progress_bar(stack, "read", quiet=quiet)
-        dataset = open_dataset(data, *loaded, seed=seed, progress=reading)
+        dataset = open_dataset(data, *loaded, seed=seed, splits=splits, progress=reading)
         for notice in dataset.notices:
             print(f"notice: {notice}", file=sys.stderr)
         bar = progress_bar(stack, "pictures", quiet=quiet)

@@ -41,6 +41,7 @@ class Job:
 
     model: options.Model
     data: options.Data
+    splits: options.Splits = False
     verbose: options.Verbose = False
     threads: options.Threads = None
     inference: options.Inference = None
@@ -139,8 +140,8 @@ def run(
                 if unused := _unused(settings, resume=resume, overwrite=overwrite):
                     show(Notice(f"nothing is trained without -c: {', '.join(unused)} not used"))
                 records = evaluate(
-                    session, job.data, seed=settings.seed, should_stop=should_stop,
-                    conditions=conditions,
+                    session, job.data, seed=settings.seed, splits=job.splits,
+                    should_stop=should_stop, conditions=conditions,
                 )  # fmt: skip
             else:
                 for text in told:
@@ -151,7 +152,7 @@ def run(
                 if session.artifact.signature is not None:
                     show(Notice(f"{job.model} is signed; what is trained from it here is not"))
                 records = train(
-                    session, job.data, output=output, overwrite=overwrite,
+                    session, job.data, output=output, overwrite=overwrite, splits=job.splits,
                     should_stop=lambda: should_stop() or show.error is not None,
                     conditions=conditions, **asdict(settings),
                 )  # fmt: skip

@@ -23,6 +23,12 @@ Model = Annotated[
 Data = Annotated[
     Path, typer.Option("-d", "--data", help="A prepared dataset, or a folder of class folders.")
 ]
+Splits = Annotated[
+    bool,
+    typer.Option(
+        "--splits", help="The data lies in ready-made splits (train/cat, test/cat ...): take them."
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option(

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from dataset_tools.prepare import Prepared
 
 
+_SHOWN = 20
+
+
 class PictureFormat(str, Enum):
     bmp = "bmp"
     png = "png"
@@ -59,6 +62,7 @@ def prepare_dataset(
     per_class: Annotated[
         int | None, typer.Option(help="Take a seeded sample of N pictures per class.")
     ] = None,
+    splits: options.Splits = False,
     seed: Annotated[int, typer.Option(help="Random seed for the split and the sample.")] = 0,
     strict: Annotated[bool, typer.Option(help="Exit 3 if a picture cannot be read.")] = False,
     as_json: options.AsOneJson = False,
@@ -90,7 +94,7 @@ def prepare_dataset(
     elif source == sources.DIGITS:
         found = sources.digits()
     else:
-        found = sources.class_folders(Path(source), seed=seed)
+        found = sources.class_folders(Path(source), seed=seed, splits=splits)
     if source != sources.DIGITS and out.resolve().is_relative_to(Path(source).resolve()):
         raise UsageError(f"{out} lies in the source {source}", hint="choose a folder beside it")
     outputs.check_folder(out)
@@ -106,6 +110,8 @@ def prepare_dataset(
 
 
 def _show(made: Prepared, out: Path, *, as_json: bool) -> None:
+    from tod.data.left_out import rows
+
     splits = get_args(Split)
     counts = {split: sum(f.split == split for f in made.index.files) for split in splits}
     for text in made.notices:
@@ -114,6 +120,7 @@ def _show(made: Prepared, out: Path, *, as_json: bool) -> None:
         print(json.dumps({
             "dataset": str(out), "classes": made.index.classes, "pictures": counts,
             "made": made.made, "removed": made.removed, "unreadable": made.unreadable,
+            "left_out": rows(made.left_out),
         }))  # fmt: skip
     else:
         shares = ", ".join(f"{count} {split}" for split, count in counts.items())
@@ -125,5 +132,7 @@ def _show(made: Prepared, out: Path, *, as_json: bool) -> None:
         )
     if made.unreadable:
         print(f"{len(made.unreadable)} pictures were passed over:", file=sys.stderr)
-        for origin, reason in made.unreadable.items():
+        for origin, reason in [*made.unreadable.items()][:_SHOWN]:
             print(f"  {origin}: {reason}", file=sys.stderr)
+        if (more := len(made.unreadable) - _SHOWN) > 0:
+            print(f"  ... and {more} more (--json has all)", file=sys.stderr)

@@ -26,6 +26,7 @@ def promote(
     new: Annotated[Path, typer.Argument(help="The model that wants its place.")],
     served: Served,
     data: options.Data,
+    splits: options.Splits = False,
     margin: Annotated[
         float, typer.Option(help="Required accuracy gain; 0 still means strictly better.")
     ] = 0.0,
@@ -54,8 +55,8 @@ def promote(
         place = outputs.Output("SERVED", served, "", least_bytes=_size(new))
         outputs.check([place, outputs.log(log)], {"NEW": new})
         records = promotion.promote(
-            new, served, data, margin=margin, keep=keep, threads=threads, seed=seed, cache=cache,
-            require_signature=require_signature, should_stop=should_stop,
+            new, served, data, splits=splits, margin=margin, keep=keep, threads=threads, seed=seed,
+            cache=cache, require_signature=require_signature, should_stop=should_stop,
         )  # fmt: skip
         _show(records, as_json, quiet, log)
 

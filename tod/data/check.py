@@ -20,13 +20,16 @@ from numpy.typing import NDArray
 from tod.data.dataset import Dataset
 from tod.data.file_hashes import Contents
 from tod.data.image import glance
-from tod.data.index import INDEX_NAME, find_pictures
+from tod.data.index import INDEX_NAME
+from tod.data.left_out import summary, told
 from tod.data.near_duplicates import THUMBNAIL_PX, alike
-from tod.data.opening import finish, passed_over
+from tod.data.opening import finish
 from tod.data.opening import look_at as look_at_files
+from tod.data.own_splits import share_out
 from tod.data.picture_limits import MAX_FILE_BYTES
-from tod.data.samples import LeftOut, Sample
-from tod.data.splits import FRACTIONS, assign_splits
+from tod.data.samples import Sample
+from tod.data.scan import scan
+from tod.data.splits import FRACTIONS
 from tod.data.targets import NO_LINE, TARGETS_NAME
 from tod.errors import DataError, PictureError
 from tod.system.files import read_regular
@@ -72,41 +75,38 @@ class Doubt:
     says_probability: float
 
 
-def gather(path: Path, *, seed: int, cache: str | Path | bool) -> tuple[Dataset, str]:
+def gather(
+    path: Path, *, seed: int, cache: str | Path | bool, splits: bool = False
+) -> tuple[Dataset, DataError | None]:
     """The dataset as training opens it or, where training refuses it, whatever pictures it has.
 
     Returns:
-        The dataset, and why training refuses it (empty: it does not).
+        The dataset, and why training refuses it (None: it does not).
 
     Raises:
         DataError: there are no pictures to look at.
     """
     try:
-        return Dataset.open(path, seed=seed, cache=cache), ""
+        return Dataset.open(path, seed=seed, cache=cache, splits=splits), None
     except DataError as error:
         if not path.is_dir() or (path / TARGETS_NAME).is_file():
             raise
-        problem = error.problem
-    classes, notices = find_pictures(path)
-    names = tuple(classes)
-    rows = [
-        (file.relative_to(path).as_posix(), label)
-        for label, files in enumerate(classes.values())
-        for file in files
-    ]
-    found, others, told = finish(look_at_files(path, rows, Contents(path, None)))
-    left_out = tuple(
-        LeftOut(name, names[label], others[name]) for name, label in rows if name in others
-    )
+        refused = error
+    scanned = scan(path, splits=splits, lenient=True)
+    names = tuple(scanned.classes)
+    found, others, said = finish(look_at_files(path, scanned.rows, Contents(path, None)))
+    left_out = scanned.left_out_now(others)
     keys = [content.pixels for _, _, content in found]
-    splits = assign_splits([label for _, label, _ in found], keys, seed)
+    own = {file: scanned.own[file] for file, _, _ in found if file in scanned.own}
+    files, labels = [file for file, _, _ in found], [label for _, label, _ in found]
+    shared, _ = share_out(path, files, labels, keys, seed, own)
     samples = tuple(
         Sample(name, label, split, content.sha256, content.pixels)
-        for (name, label, content), split in zip(found, splits, strict=True)
+        for (name, label, content), split in zip(found, shared, strict=True)
     )
-    notices += [*told, *passed_over(path, others)]
+    notices = (*scanned.notices, *said, *summary(path, left_out))
     cropped = (path / INDEX_NAME).is_file()
-    return Dataset(path, names, samples, seed, cropped, tuple(notices), left_out), problem
+    return Dataset(path, names, samples, seed, cropped, notices, left_out), refused
 
 
 def look_at(dataset: Dataset) -> Iterator[tuple[str, Look]]:
@@ -127,7 +127,7 @@ def examine(
     dataset: Dataset,
     looks: Mapping[str, Look],
     *,
-    refused: str = "",
+    refused: DataError | None = None,
     size_px: int | None = None,
     doubts: Sequence[Doubt] = (),
 ) -> list[Finding]:
@@ -143,7 +143,7 @@ def examine(
     readable = tuple(s for s in dataset.samples if not looks[s.sha256].problem)
     seen = replace(dataset, samples=readable)
     found = [
-        *([Finding("refused", "wrong", f"training refuses it: {refused}")] if refused else []),
+        *([] if refused is None else [_refused(refused)]),
         *_empty_folders(dataset),
         *_empty_splits(dataset, seen),
         *_unreadable(dataset, looks),
@@ -154,6 +154,7 @@ def examine(
         *([] if dataset.has_targets else _sizes_of_classes(seen)),
         *_flat(seen, looks),
         *_small(seen, looks, size_px),
+        *_left_out(dataset),
     ]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
@@ -197,18 +198,26 @@ def _look(root: Path, sample: Sample) -> Look:
     return Look(size, thumbnail)
 
 
+def _refused(why: DataError) -> Finding:
+    text = f"training refuses it: {why.problem}"
+    return Finding("refused", "wrong", f"{text}; {why.hint}" if why.hint else text)
+
+
 def _empty_folders(dataset: Dataset) -> Iterator[Finding]:
     """Folders that make no class, the outermost of them, of a tree whose folders are its classes;
     whoever made one meant to fill it."""
     if dataset.cropped or dataset.has_targets:
         return
-    classes = [dataset.root / name for name in dataset.classes]
-    used = {folder for path in classes for folder in (path, *path.parents)}
+    files = [dataset.root / sample.path for sample in dataset.samples]
+    # What is left out is told of as such, and no folder that holds it is empty.
+    files += [dataset.root / one.path for one in dataset.left_out if one.class_name]
+    left_out = {dataset.root / one.path for one in dataset.left_out}
+    used = {folder for path in files for folder in path.parents} | left_out
     empty: list[Path] = []
     for folder, folders, _ in os.walk(dataset.root, followlinks=True):
         others = sorted({Path(folder, name) for name in folders} - used)
         empty += [p for p in others if not (p.name.startswith(".") or p.is_symlink())]
-        folders[:] = [name for name in folders if Path(folder, name) in used]
+        folders[:] = [name for name in folders if Path(folder, name) in used - left_out]
     if empty:
         text = f"{_counted(len(empty), 'folder holds', 'folders hold')} no pictures"
         hint = "put some there, or remove what is empty"
@@ -234,10 +243,11 @@ def _empty_splits(dataset: Dataset, seen: Dataset) -> Iterator[Finding]:
 
 
 def _unreadable(dataset: Dataset, looks: Mapping[str, Look]) -> Iterator[Finding]:
-    bad = [(one.path, one.reason) for one in dataset.left_out if one.reason != NO_LINE]
+    meant = [one for one in dataset.left_out if one.meant and one.reason != NO_LINE]
+    bad = [(one.path, one.reason) for one in meant]
     bad += [(s.path, looks[s.sha256].problem) for s in dataset.samples if looks[s.sha256].problem]
     if bad:
-        total = len(dataset.samples) + len(dataset.left_out)
+        total = len(dataset.samples) + len(meant)
         text = f"{len(bad)} of {total} pictures cannot be read"
         yield Finding("unreadable", "warn", text, "training passes them over", tuple(bad))
 
@@ -247,6 +257,17 @@ def _without_line(dataset: Dataset) -> Iterator[Finding]:
     if found:
         text = f"{_counted(len(found), 'picture has', 'pictures have')} no line in {TARGETS_NAME}"
         yield Finding("no_line", "warn", text, "add lines, or remove the pictures", found)
+
+
+def _left_out(dataset: Dataset) -> Iterator[Finding]:
+    """What nobody meant to be a picture of a class, perhaps."""
+    others = [one for one in told(dataset.left_out) if not one.meant and one.reason != NO_LINE]
+    if others:
+        text = (
+            f"{_counted(len(others), 'other file or folder', 'other files and folders')} left out"
+        )
+        items = tuple((one.path, one.reason) for one in others)
+        yield Finding("left_out", "remark", text, "look whether a picture is among them", items)
 
 
 def _same_content(seen: Dataset) -> Iterator[Finding]:

@@ -49,6 +49,7 @@ class Dataset:
         *,
         seed: int = 0,
         cache: str | os.PathLike[str] | bool = True,
+        splits: bool = False,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Dataset:
         """Open a prepared dataset (with dataset.json), a folder with targets.csv, or any tree of
@@ -65,12 +66,14 @@ class Dataset:
             seed: of the split; a prepared dataset brings its own.
             cache: the folder that remembers what untouched files hold (`tod.data.file_hashes`): the
                 dataset's own for True, none for False.
+            splits: the class folders lie in folders called train and test, or the like, at any
+                level (`tod.data.ready_made`), which are the splits.
             progress: called with the pictures that were read and those to read.
 
         Raises:
             DataError: no folder, no class, or a class with fewer than 5 different pictures.
         """
-        return finish(cls.opening(path, seed=seed, cache=cache), progress)
+        return finish(cls.opening(path, seed=seed, cache=cache, splits=splits), progress)
 
     @classmethod
     def opening(
@@ -79,6 +82,7 @@ class Dataset:
         *,
         seed: int = 0,
         cache: str | os.PathLike[str] | bool = True,
+        splits: bool = False,
     ) -> Generator[tuple[int, int], None, Dataset]:
         """`open` step by step, for who waits or stops in between.
 
@@ -97,8 +101,11 @@ class Dataset:
             )
         else:
             kept = (root / FOLDER if cache else None) if isinstance(cache, bool) else Path(cache)
-            read = from_targets if (root / TARGETS_NAME).is_file() else from_tree
-            found = yield from read(root, seed, Contents(root, kept))
+            contents = Contents(root, kept)
+            if (root / TARGETS_NAME).is_file():
+                found = yield from from_targets(root, seed, contents)
+            else:
+                found = yield from from_tree(root, seed, contents, ready_made=splits)
         return cls(root, **vars(found))
 
     @property

@@ -17,6 +17,8 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from tod.data import tiff
 from tod.data.colour import Numbers, to_srgb
+from tod.data.heif import heif_formats, heif_version
+from tod.data.picture_kind import HEAD_BYTES, other_kind
 from tod.data.picture_limits import check_codec, check_header, check_scans
 from tod.errors import PictureError
 from tod.format.manifest import InputSpec
@@ -47,7 +49,8 @@ _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # it is read (docs/reliability.md): Pillow's own limit, a quarter of a GiB at 3 bytes a pixel.
 _MAX_PIXELS = 89_478_485
 # Their decoders keep a picture several times: 50 megapixels of a phone.
-_MAX_PIXELS_OF = dict.fromkeys(("AVIF", "WEBP"), 8192 * 6144)
+_MAX_PIXELS_OF = dict.fromkeys(("AVIF", "HEIF", "WEBP"), 8192 * 6144)
+_UNKNOWN = "not a picture in a known format"
 _MAX_SIDE_PX = 65_535  # what JPEG and GIF can say; beyond it TIFF's tables outgrow the pixels
 # A JPEG is decoded at a reduced scale that is at least this multiple of the wanted side: measured,
 # see docs/performance.md.
@@ -79,7 +82,8 @@ def _comes_back(format_name: str) -> bool:
 
 def decoder_version() -> str:
     """What the pixels of a picture depend on beside its file."""
-    return f"Pillow {PIL.__version__}, pixels {_PIXELS_VERSION}"
+    heif = f", pillow-heif {heif_version()}" if heif_version() else ""
+    return f"Pillow {PIL.__version__}, pixels {_PIXELS_VERSION}{heif}"
 
 
 def load(data: bytes, spec: InputSpec, *, cropped: bool = False) -> NDArray[np.uint8]:
@@ -149,7 +153,7 @@ def glance(data: bytes, width: int, height: int) -> tuple[tuple[int, int], NDArr
         PictureError: the reason why it cannot be read.
     """
     small = _decode(data, least_px=8 * max(width, height))
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+    with Image.open(io.BytesIO(data), formats=(*_FORMATS, *heif_formats(data))) as image:
         size = image.size
     return size, np.asarray(small.resize((width, height), Image.Resampling.BOX))
 
@@ -165,7 +169,7 @@ def _wanted_px(spec: InputSpec, cropped: bool) -> int:
 
 def _is_reduced(data: bytes, least_px: int) -> bool:
     """Whether a picture is decoded smaller than it is, where no side need be above `least_px`."""
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+    with Image.open(io.BytesIO(data), formats=(*_FORMATS, *heif_formats(data))) as image:
         size = image.size
         image.draft(image.mode, (least_px, least_px))
         return image.size != size
@@ -185,7 +189,7 @@ def _decode(data: bytes, least_px: int | None = None) -> Image.Image:
         inverted = False
         if tiff.is_tiff(data):
             data, inverted = _with_black_zero(data)
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=(*_FORMATS, *heif_formats(data))) as image:
             # Pillow refuses twice as many by itself and only warns of these.
             _check_size(image, data)
             if least_px is not None:
@@ -202,7 +206,8 @@ def _decode(data: bytes, least_px: int | None = None) -> Image.Image:
             samples = tiff.read_samples(data)
             text = f"a TIFF of a kind that is not read ({samples.bits} bits a sample)"
             raise PictureError(f"{text}: save it as PNG") from error
-        raise PictureError("not a picture in a known format") from error
+        kind = "it is damaged (HEIC)" if heif_formats(data) else other_kind(data[:HEAD_BYTES])
+        raise PictureError(kind or _UNKNOWN) from error
     except (Image.DecompressionBombError, MemoryError) as error:
         raise PictureError("it has too many pixels") from error
     # A decoder fed with arbitrary bytes raises almost anything (OSError, SyntaxError, TypeError,

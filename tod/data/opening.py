@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from tod.data.file_hashes import Content, Contents
 from tod.data.image import SUFFIXES
-from tod.data.index import INDEX_NAME, find_pictures, read_index
-from tod.data.own_splits import read_own, share_out
+from tod.data.index import INDEX_NAME, read_index
+from tod.data.left_out import summary
+from tod.data.own_splits import joined, read_own, share_out
 from tod.data.samples import MIN_PICTURES, LeftOut, Sample, check_classes, check_splits
+from tod.data.scan import scan
 from tod.data.targets import (
     NO_LINE,
     TARGETS_NAME,
@@ -90,7 +92,7 @@ def look_at(
     for file, row in rows:
         look = looks[file] if file in looks else contents.look(file)
         if isinstance(look, OSError):
-            others[file] = look.strerror or str(look)
+            others[file] = f"cannot be read: {look.strerror or look}"
         elif look.problem:
             others[file] = look.problem
         else:
@@ -98,11 +100,6 @@ def look_at(
     notices = [*contents.notices]
     contents.notices.clear()
     return found, others, notices
-
-
-def passed_over(root: Path, others: Mapping[str, str]) -> list[str]:
-    """A sentence for each file that gives no picture."""
-    return [f"{root / file} was passed over: {reason}" for file, reason in others.items()]
 
 
 def from_index(root: Path) -> Found:
@@ -130,31 +127,25 @@ def from_index(root: Path) -> Found:
     return Found(names, samples, index.seed, cropped=True)
 
 
-def from_tree(root: Path, seed: int, contents: Contents) -> Generator[Step, None, Found]:
-    """Class folders.
+def from_tree(
+    root: Path, seed: int, contents: Contents, *, ready_made: bool = False
+) -> Generator[Step, None, Found]:
+    """Class folders, with `ready_made` below those of splits.
 
     Raises:
         DataError: no class, or one with too few pictures that can be decoded.
     """
-    classes, notices = find_pictures(root)
-    names = tuple(classes)
-    rows = [
-        (path.relative_to(root).as_posix(), label)
-        for label, paths in enumerate(classes.values())
-        for path in paths
-    ]
-    found, others, told = yield from look_at(root, rows, contents)
-    names_of = {file: names[label] for file, label in rows}
-    left_out = tuple(LeftOut(file, names_of[file], reason) for file, reason in others.items())
+    scanned = scan(root, splits=ready_made)
+    names = tuple(scanned.classes)
+    found, others, told = yield from look_at(root, scanned.rows, contents)
+    left_out = scanned.left_out_now(others)
     files = [file for file, _, _ in found]
     labels = [label for _, label, _ in found]
     hashes = [content.pixels for _, _, content in found]
-    notices += [*told, *passed_over(root, others)]
-    try:
-        check_classes(root, names, labels, hashes)
-    except DataError as error:
-        raise DataError(error.problem, hint="; ".join([*notices[:3], error.hint])) from error
-    splits, said = share_out(root, files, labels, hashes, seed, read_own(root))
+    check_classes(root, names, labels, hashes, left_out)
+    notices = [*scanned.notices, *told, *summary(root, left_out)]
+    own = joined({f: scanned.own[f] for f in files if f in scanned.own}, read_own(root))
+    splits, said = share_out(root, files, labels, hashes, seed, own)
     samples = tuple(
         Sample(file, label, split, content.sha256, content.pixels)
         for (file, label, content), split in zip(found, splits, strict=True)
@@ -173,7 +164,7 @@ def from_targets(root: Path, seed: int, contents: Contents) -> Generator[Step, N
     targets = read_targets(path)
     found, others, notices = yield from look_at(root, targets.rows, contents)
     left_out = [LeftOut(file, "", reason) for file, reason in others.items()]
-    notices += [*passed_over(root, others), *targets.problems]
+    notices += [*summary(root, left_out), *targets.problems]
     hashes = [content.pixels for _, _, content in found]
     if len(set(hashes)) < MIN_PICTURES:
         raise DataError(

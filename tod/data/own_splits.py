@@ -18,10 +18,10 @@ from tod.system.names import listed
 
 SPLITS_NAME = "splits.csv"
 COLUMNS = ("split", "group")
-_WORDS: dict[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("test", "testing"), "test"),
-    **dict.fromkeys(("validation", "val", "valid", "dev"), "validation"),
+SPLIT_WORDS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training", "tr", "trn"), "train"),
+    **dict.fromkeys(("test", "testing", "te", "tst"), "test"),
+    **dict.fromkeys(("validation", "val", "valid", "validate", "dev"), "validation"),
 }
 
 
@@ -43,12 +43,12 @@ def own_of(where: str, row: Mapping[str, str]) -> Own:
         DataError: the split is none.
     """
     word = row.get("split", "").strip()
-    if word and word.lower() not in _WORDS:
+    if word and word.lower() not in SPLIT_WORDS:
         raise DataError(
             f"{where}: the split is '{word}', wanted {', '.join(FRACTIONS)} or nothing",
             hint="nothing lets TOD choose",
         )
-    return Own(_WORDS.get(word.lower()), row.get("group", "").strip() or None)
+    return Own(SPLIT_WORDS.get(word.lower()), row.get("group", "").strip() or None)
 
 
 def read_own(root: Path) -> dict[str, Own]:
@@ -81,6 +81,15 @@ def read_own(root: Path) -> dict[str, Own]:
                 f"{path} line {number}: {file} stands there twice, with another split or group",
                 hint="keep one of the lines",
             )
+    return found
+
+
+def joined(first: Mapping[str, Own], second: Mapping[str, Own]) -> dict[str, Own]:
+    """What two say of pictures; of one thing of one picture the second has the last word."""
+    found = dict(first)
+    for file, own in second.items():
+        before = found.get(file, Own())
+        found[file] = Own(own.split or before.split, own.group or before.group)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,36 +37,74 @@ class LeftOut:
     """A file or folder below the data's folder that gives no sample, and why.
 
     `class_name` is that of the class it would belong to, empty where it would belong to none.
+    `meant` says that it looks as if it was meant to be one of the class's pictures.
     """
 
     path: str
     class_name: str
     reason: str
+    meant: bool = True
 
 
 def check_classes(
-    where: Path, classes: Sequence[str], labels: Sequence[int], contents: Sequence[str]
+    where: Path,
+    classes: Sequence[str],
+    labels: Sequence[int],
+    contents: Sequence[str],
+    left_out: Sequence[LeftOut] = (),
 ) -> None:
     """Every class needs enough different pictures, and there must be two classes.
+
+    Args:
+        where: the folder.
+        classes: their names.
+        labels: of the pictures, indices into the names.
+        contents: of the pictures, equal for equal ones.
+        left_out: files that are none, which the message counts.
 
     Raises:
         DataError: naming every class that is too small.
     """
     distinct = Counter(label for label, _ in set(zip(labels, contents, strict=True)))
-    small = [
-        f"{name} ({distinct[i]})" for i, name in enumerate(classes) if distinct[i] < MIN_PICTURES
-    ]
-    if small:
-        raise DataError(
-            f"{where}: a class needs at least {MIN_PICTURES} different pictures to be split; "
-            f"too small: {', '.join(small)}",
-            hint="add pictures to these classes or remove their folders",
-        )
+    few = {name: distinct[i] for i, name in enumerate(classes) if distinct[i] < MIN_PICTURES}
+    if few:
+        raise too_small(where, few, left_out)
     if len(classes) < 2:
         raise DataError(
             f"{where}: only the class {listed(classes)} was found, two are needed",
             hint="give the folder that holds one folder per class",
         )
+
+
+def too_small(where: Path, counts: Mapping[str, int], left_out: Sequence[LeftOut]) -> DataError:
+    """What a dataset with classes of too few pictures ends with.
+
+    Args:
+        where: the folder.
+        counts: of different pictures, by the class's name.
+        left_out: files that are none, which the message counts.
+    """
+    small = ", ".join(f"{name} ({count})" for name, count in counts.items())
+    why = reasons_of(left_out, list(counts))
+    return DataError(
+        f"{where}: a class needs at least {MIN_PICTURES} different pictures to be split; "
+        f"too small: {small}{f'; {why}' if why else ''}",
+        hint="repair what was left out, or add pictures to these classes"
+        if why
+        else "add pictures to these classes or remove their folders",
+    )
+
+
+def reasons_of(left_out: Sequence[LeftOut], names: Sequence[str]) -> str:
+    """How many files of some classes were left out and why, as a part of a sentence; empty where
+    none was."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for one in left_out:
+        if one.class_name in names:
+            groups.setdefault((one.class_name, one.reason), []).append(one.path)
+    kinds = sorted(groups.items(), key=lambda item: -len(item[1]))
+    said = [f"{len(p)} of {name}, e.g. {p[0]}: {reason}" for (name, reason), p in kinds[:5]]
+    return f"left out were {'; '.join(said)}" if said else ""
 
 
 def check_splits(where: Path, classes: Sequence[str], samples: Sequence[Sample]) -> None:

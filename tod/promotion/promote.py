@@ -45,6 +45,7 @@ def promote(
     keep: int = KEEP,
     threads: int | None = None,
     seed: int | None = None,
+    splits: bool = False,
     cache: Path | bool = True,
     require_signature: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -59,6 +60,7 @@ def promote(
         keep: number of generations that stay beside the served one.
         threads: pictures read in parallel.
         seed: of a plain folder's split; the new model's, else the served one's.
+        splits: as for `Dataset.open`.
         cache: as for `TrainSession.load`.
         require_signature: a public key; neither model may be one that its holder has not signed.
         should_stop: asked while pictures are read.
@@ -89,7 +91,9 @@ def promote(
             other.store = session.store  # same frozen part, same features: look only once
         sessions.append(other)
     paths = [new, shelf.served]
-    dataset = yield from opened(sessions[0], data, seed, should_stop, Watch(), sessions[1:])
+    dataset = yield from opened(
+        sessions[0], data, seed, should_stop, Watch(), sessions[1:], splits=splits
+    )
     if len({one.classes for one in sessions}) > 1:
         yield Notice("the classes of the two models are in another order; answers go by name")
     results: list[Evaluated] = []

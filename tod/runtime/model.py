@@ -290,6 +290,7 @@ def open_dataset(
     data: str | Path,
     *models: Model,
     seed: int | None = None,
+    splits: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Dataset:
     """Open pictures for models, as every command does. Test and validation pictures that any of
@@ -301,18 +302,18 @@ def open_dataset(
             it has learned counts in a score. Hashes of the pictures are kept where the first one
             keeps features.
         seed: of the split instead.
-        progress: as for `Dataset.open`.
+        splits, progress: as for `Dataset.open`.
     """
-    return finish(opening_dataset(data, *models, seed=seed), progress)
+    return finish(opening_dataset(data, *models, seed=seed, splits=splits), progress)
 
 
 def opening_dataset(
-    data: str | Path, *models: Model, seed: int | None = None
+    data: str | Path, *models: Model, seed: int | None = None, splits: bool = False
 ) -> Generator[tuple[int, int], None, Dataset]:
     """`open_dataset` step by step, see `Dataset.opening`."""
     folder = choose_folder(Path(data), models[0].artifact.path, models[0].cache)
     chosen = split_seed(seed, *models)
-    dataset = yield from Dataset.opening(data, seed=chosen, cache=folder or False)
+    dataset = yield from Dataset.opening(data, seed=chosen, cache=folder or False, splits=splits)
     return without_trained(dataset, [(str(m.artifact.path), m.trained_on) for m in models])
 
 

@@ -55,15 +55,15 @@ def _archive(name: str) -> Kind:
 FOLDER = Kind("a folder", "give the .tod file in it")
 _TOD = Kind("a .tod file", "", f"a model is given with -f; for the data, {CLASSES}")
 _EMPTY = Kind("an empty file", "copy or download it again")
-_TEXT = Kind("a text file")
+TEXT = Kind("a text file")
 _TOD_BEGINS = rb"PK\x03\x04.{26}manifest\.json"
 # Patterns of the beginning; the first that fits says it.
 _STARTS: tuple[tuple[bytes, Kind], ...] = (
-    (rb"version https://git-lfs", Kind(
+    (rb"version https://(git-lfs|hawser)", Kind(
         "a pointer of git-lfs, not the file itself", "git lfs pull fetches the file",
         f"git lfs pull fetches the files; {CLASSES}",
     )),
-    (rb"\s*(?i:<!doctype html|<html)", Kind(
+    (rb"(\xef\xbb\xbf)?\s*(?i:<!doctype html|<html|<head)", Kind(
         "a web page: the download failed", "download it again"
     )),
     # torch fills up the headers of its members with Z.
@@ -86,6 +86,19 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (rb".{4}ftypavif", _picture("AVIF")),
     (rb".{4}ftyp(hei|hev|mif|msf)", _picture("HEIC")),
     (rb"%PDF", Kind("a PDF document")),
+    (rb"\xd0\xcf\x11\xe0", Kind("an Office document")),
+    (rb"(\xef\xbb\xbf)?\s*(<svg|<\?xml.*<svg)", Kind("SVG, a drawing")),
+    (rb"8BPS", Kind("a Photoshop file")),
+    (rb"\0\0\x01\0", Kind("an icon")),
+    (rb"\0{3}\x0cJXL |\xff\x0a", Kind("JPEG XL")),
+    (rb"\0{3}\x0cjP  ", Kind("JPEG 2000")),
+    (rb".{4}ftypcrx ", Kind("a camera's raw picture")),
+    (rb"\x1aE\xdf\xa3|\0\0\x01[\xba\xb3]|FLV\x01|0&\xb2u\x8ef\xcf\x11|RIFF.{4}AVI |.{4}ftyp",
+     Kind("a video")),
+    (rb"ID3|OggS|fLaC|RIFF.{4}WAVE", Kind("a sound")),
+    (rb"SQLite format 3", Kind("a database")),
+    (rb"\x7fELF", Kind("a program")),
+    (rb"\x93NUMPY", Kind("a NumPy array")),
     (rb"\x89HDF\r\n\x1a\n", _model("an HDF5 file, as Keras writes")),
     (rb".{4}TFL3", _model("a TFLite model")),
     (rb".{4}MSL[0-9]", _model("a MindSpore Lite model")),
@@ -116,8 +129,10 @@ def of_bytes(start: bytes) -> Kind | None:
     for pattern, kind in _STARTS:
         if re.match(pattern, start, re.DOTALL):
             return kind
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return TEXT  # UTF-16
     with contextlib.suppress(UnicodeDecodeError):
         text = getincrementaldecoder("utf-8")().decode(start)
         if all(character.isprintable() or character in "\t\n\r\f" for character in text):
-            return _TEXT
+            return TEXT
     return None

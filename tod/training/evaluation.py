@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 from tod.data.dataset import Dataset
+from tod.data.samples import MIN_PICTURES, LeftOut, Sample, reasons_of, too_small
 from tod.data.splits import Split
-from tod.errors import Interrupted, NotNow, TodError
+from tod.errors import DataError, Interrupted, NotNow, TodError
 from tod.runtime.model import opening_dataset
+from tod.runtime.scoring import nothing_to_score
+from tod.system.names import listed
 from tod.training.conditions import Conditions, Obstacle
 from tod.training.record_stream import RecordStream
 from tod.training.records import Evaluated, FeaturesDone, Notice, PicturesRead, Record
 from tod.training.session import TrainSession
 from tod.training.watch import Watch
+
+SPLITS: tuple[Split, ...] = ("train", "test", "validation")
 
 
 def evaluate(
@@ -22,6 +28,7 @@ def evaluate(
     split: Split = "validation",
     *,
     seed: int | None = None,
+    splits: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     conditions: Conditions | Callable[[], str | None] | None = None,
 ) -> RecordStream:
@@ -32,6 +39,7 @@ def evaluate(
         dataset: or its folder; its classes are matched by name with the model's.
         split: "validation" was never trained on and never chose a model.
         seed: of the new head.
+        splits: of a folder, as for `Dataset.open`.
         should_stop: as for `train`.
         conditions: as for `train`.
 
@@ -42,7 +50,7 @@ def evaluate(
 
     def work() -> Generator[Record, None, Evaluated]:
         watch = Watch(conditions)
-        pictures = yield from opened(session, dataset, seed, should_stop, watch)
+        pictures = yield from opened(session, dataset, seed, should_stop, watch, splits=splits)
         matched = session.match(pictures, seed=seed)
         yield from map(Notice, matched.notices)
         yield from fill_features(session, matched, (split,), should_stop, watch)
@@ -60,12 +68,15 @@ def opened(
     should_stop: Callable[[], bool],
     watch: Watch,
     others: Sequence[TrainSession] = (),
+    *,
+    splits: bool = False,
 ) -> Generator[Record, None, Dataset]:
     """The dataset, opened if it is given as a folder, with a record for each hundredth of the
     pictures that have to be read for that.
 
     Args:
         others: models that are evaluated on the same pictures.
+        splits: as for `Dataset.open`.
     """
     if isinstance(dataset, Dataset):
         return dataset
@@ -74,7 +85,7 @@ def opened(
     if obstacle is not None:
         is_kept = session.cache is not False
         raise _ended(is_kept, "before the first picture", obstacle, should_stop)
-    steps = opening_dataset(dataset, session, *others, seed=seed)
+    steps = opening_dataset(dataset, session, *others, seed=seed, splits=splits)
     while True:
         try:
             done, total = next(steps)
@@ -131,6 +142,58 @@ def evaluated(
     cycle = session.state.run.cycle if session.state.run else 0
     most = accuracy if best is None else max(accuracy, best)
     return Evaluated(split, cycle, accuracy, most, result.correct, result.total, result.metric)
+
+
+def readable_counts(session: TrainSession, dataset: Dataset) -> dict[str, int]:
+    """Readable pictures of each split, after the one pass: a picture can vanish or change after
+    the dataset was opened, and those of a prepared one were not looked at before.
+
+    Raises:
+        DataError: a split has none, or a class has too few, or none to train with.
+    """
+    store = session.store
+    readable = {split: store.readable(dataset, dataset.split(split)) for split in SPLITS}
+    for split, samples in readable.items():
+        if not samples:
+            raise nothing_to_score(split)
+    seen = [sample for samples in readable.values() for sample in samples]
+    if len(seen) < len(dataset.samples) and not dataset.has_targets:
+        _check_classes(session, dataset, seen, {sample.label for sample in readable["train"]})
+    return {split: len(samples) for split, samples in readable.items()}
+
+
+def _check_classes(
+    session: TrainSession, dataset: Dataset, seen: Sequence[Sample], trained: set[int]
+) -> None:
+    """Refuse to go on where a class lost too many of its pictures.
+
+    Args:
+        session: knows what could not be read.
+        dataset: all pictures.
+        seen: those that could be read.
+        trained: labels of those to train with.
+
+    Raises:
+        DataError: naming the classes, and what happened to their pictures.
+    """
+    root, unreadable = dataset.root, session.store.unreadable
+    pictures = [(s, unreadable.get(root / s.path)) for s in dataset.samples]
+    left_out = [LeftOut(s.path, dataset.classes[s.label], why) for s, why in pictures if why]
+    before, after = (
+        Counter(label for label, _ in {(s.label, s.pixels) for s in samples})
+        for samples in (dataset.samples, seen)
+    )
+    labels = dict(enumerate(dataset.classes))
+    few = {name: after[i] for i, name in labels.items() if after[i] < MIN_PICTURES <= before[i]}
+    if few:
+        raise too_small(root, few, left_out)
+    had = {sample.label for sample in dataset.split("train")}
+    if lost := [name for i, name in labels.items() if i in had - trained]:
+        raise DataError(
+            f"{root}: no picture of {listed(lost)} is left to train with; "
+            f"{reasons_of(left_out, lost)}",
+            hint="repair what was left out, or add pictures to these classes",
+        )
 
 
 def _ended(

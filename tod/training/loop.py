@@ -13,26 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tod.data.dataset import Dataset
-from tod.data.splits import Split
 from tod.data.trained_on import with_more
 from tod.errors import Interrupted, NotNow, TrainingError
 from tod.format.manifest import Run
 from tod.runtime.draws import batch_rows
 from tod.runtime.features import Features
-from tod.runtime.scoring import nothing_to_score
 from tod.system.settings import from_keywords, refused, with_keywords
 from tod.training import divergence
 from tod.training.checkpoints import Checkpoints
 from tod.training.conditions import Conditions, Obstacle
-from tod.training.evaluation import evaluated, fill_features, opened
+from tod.training.evaluation import SPLITS, evaluated, fill_features, opened, readable_counts
 from tod.training.new_classes import add_classes
 from tod.training.record_stream import RecordStream
 from tod.training.records import CycleDone, Evaluated, Notice, OldClasses, Record, Started, Stopped
 from tod.training.session import TrainSession
 from tod.training.settings import Settings, default, settle
 from tod.training.watch import Watch
-
-SPLITS: tuple[Split, ...] = ("train", "test", "validation")
 
 
 @with_keywords(Settings)
@@ -42,6 +38,7 @@ def train(
     *,
     output: str | Path | None = None,
     overwrite: bool = False,
+    splits: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     conditions: Conditions | Callable[[], str | None] | None = None,
     **settings: Any,
@@ -64,6 +61,7 @@ def train(
             `tod.training.checkpoints.newest` finds the one to continue from. None writes nothing.
             Another model that lies there stays as a generation, which `tod rollback` puts back.
         overwrite: replace such a model instead, and lose it.
+        splits: of a folder, as for `Dataset.open`.
         should_stop: asked between cycles; when it says True, a checkpoint is saved and the
             work ends with `Interrupted`.
         conditions: when it may work, see `tod.Conditions`; or a function that says why not now, or
@@ -90,13 +88,14 @@ def train(
     checkpoints = Checkpoints(session, None if output is None else Path(output), keep,
                               overwrite=overwrite)  # fmt: skip
     watch = Watch(conditions)
-    work = _train(session, dataset, checked, checkpoints, should_stop, watch)
+    work = _train(session, dataset, splits, checked, checkpoints, should_stop, watch)
     return RecordStream(work, "tod.train(...)")
 
 
 def _train(
     session: TrainSession,
     data: Dataset | str | Path,
+    splits: bool,
     settings: Settings,
     checkpoints: Checkpoints,
     should_stop: Callable[[], bool],
@@ -104,7 +103,7 @@ def _train(
 ) -> Generator[Record, None, Evaluated]:
     checkpoints.begin()
     seed = settings.seed or 0
-    dataset = yield from opened(session, data, settings.seed, should_stop, watch)
+    dataset = yield from opened(session, data, settings.seed, should_stop, watch, splits=splits)
     old = None
     if settings.add_classes and session.classes is not None:
         old = yield from add_classes(session, dataset, seed, should_stop, watch)
@@ -113,7 +112,7 @@ def _train(
     yield _started(session, dataset, run)
     yield from map(Notice, (*dataset.notices, *notices))
     yield from fill_features(session, dataset, SPLITS, should_stop, watch)
-    counts = _counts(session, dataset)
+    counts = readable_counts(session, dataset)
     if run.pictures and counts != run.pictures:
         changes = [f"{split} {run.pictures.get(split)} -> {counts[split]}" for split in SPLITS]
         text = "other pictures can be read than when the checkpoint was written"
@@ -295,17 +294,3 @@ def _finish(
     session.end_run(reason, score.accuracy)
     yield from checkpoints.save_model(session, ending, score)
     return score
-
-
-def _counts(session: TrainSession, dataset: Dataset) -> dict[str, int]:
-    """Readable pictures of each split.
-
-    Raises:
-        DataError: a split has none.
-    """
-    counts: dict[str, int] = {}
-    for split in SPLITS:
-        counts[split] = len(session.store.rows(dataset, dataset.split(split))[1])
-        if counts[split] == 0:
-            raise nothing_to_score(split)
-    return counts

@@ -53,7 +53,7 @@ def test_all_in_one_report_the_worst_first(data, tmp_path):
     assert list(found) == [
         "unreadable", "contradiction", "few", "flat", "duplicate", "small",
     ]  # fmt: skip
-    assert found["unreadable"].items == (("red/rotten.png", "not a picture in a known format"),)
+    assert found["unreadable"].items == (("red/rotten.png", "not a picture (a text file)"),)
     assert found["contradiction"].items == (("blue/contradicts.png", "red/1.png"),)
     assert [set(group) for group in found["duplicate"].items] == [{"red/0.png", "red/again.png"}]
     assert found["flat"].items == ("blue/flat.png",)
@@ -130,7 +130,7 @@ def test_what_training_refuses_is_looked_at_all_the_same(data):
     done = run("tod", "check", data)
     assert done.returncode == 3
     assert "too small: green (3)" in done.stdout
-    assert "red/0.png: not a picture in a known format" in done.stdout
+    assert "red/0.png: not a picture (a text file)" in done.stdout
     assert done.stderr.splitlines()[-1].startswith(f"error: {data}: training refuses it")
     shutil.rmtree(data / "green")
     shutil.rmtree(data / "blue")

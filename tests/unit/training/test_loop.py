@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import tod
+from dataset_tools.prepare import prepare
+from dataset_tools.sources import class_folders
 from tod.errors import DataError, Interrupted, TrainingError, UsageError
 from tod.format.artifact import read
 from tod.training.evaluation import evaluate
@@ -209,8 +211,34 @@ def test_unreadable_pictures_are_named_and_left_out(tiny, pictures, tmp_path):
     (tree / "red" / "notes.txt").write_text("not a picture")
     _, records = finish(tiny, tree, cycles=1)
     notices = [notice.text for notice in of(records, Notice)]
-    assert any("3.png was passed over: not a picture in a known format" in n for n in notices)
-    assert any("1 files that are not pictures" in n for n in notices)
+    assert any("3.png was passed over: not a picture (a text file)" in n for n in notices)
+    assert any("notes.txt was passed over: not a picture (a text file)" in n for n in notices)
+
+
+@pytest.mark.parametrize(("left", "message"), [
+    (0, r"too small: red \(0\); left out were 20 of red, e.g. red/0.png: its content has changed"),
+    (4, r"too small: red \(4\); left out were 16 of red"),
+    ("train", r"no picture of red is left to train with; left out were 12 of red"),
+])  # fmt: skip
+def test_a_class_that_is_lost_after_opening(tiny, pictures, tmp_path, left, message):
+    """Its pictures change between opening the folder and looking at them."""
+    tree = shutil.copytree(pictures, tmp_path / "tree")
+    dataset = tod.Dataset.open(tree, cache=False)
+    red = [s for s in dataset.samples if dataset.classes[s.label] == "red"]
+    gone = [s for s in red if s.split == "train"] if left == "train" else red[left:]
+    for number, sample in enumerate(gone):
+        (tree / sample.path).write_bytes(b"rotten %d" % number)
+    with pytest.raises(DataError, match=message):
+        list(train(tod.TrainSession.load(tiny, cache=False), dataset, cycles=1))
+
+
+def test_a_prepared_class_that_is_damaged(tiny, pictures, tmp_path):
+    """Pictures of a prepared dataset are looked at by the one pass alone."""
+    prepare(class_folders(pictures), tmp_path / "out", size_px=16)
+    for file in (tmp_path / "out" / "green").iterdir():
+        file.write_bytes(b"version https://git-lfs.github.com/spec/v1" + file.name.encode())
+    with pytest.raises(DataError, match=r"too small: green \(0\); left out were 20 of green"):
+        finish(tiny, tmp_path / "out", cycles=1)
 
 
 def test_a_split_without_a_readable_picture(tiny, tmp_path):
