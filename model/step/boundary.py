@@ -7,8 +7,13 @@ Axes: N pictures, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import io
+import logging
+import traceback
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -108,18 +113,41 @@ def plain_attention() -> Any:
     return sdpa_kernel(SDPBackend.MATH)
 
 
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without the listings that torch.export prints of a network which it cannot trace."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _place(error: Exception) -> str:
+    """The line of the network's own code that failed; empty where none is known."""
+    inside = [str(Path(torch.__file__).parent), str(Path(__file__).parents[1]), "<"]
+    lines = [
+        frame for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(tuple(inside))
+    ]  # fmt: skip
+    return f" ({lines[-1].filename}, line {lines[-1].lineno}: {lines[-1].line})" if lines else ""
+
+
 def _trace(net: nn.Module, input_shape: tuple[int, ...]) -> fx.GraphModule:
     """The network as calls of aten operators, parameters and buffers by their names."""
     x = torch.zeros(_PICTURES, *input_shape)
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one fused operator that has no gradient
     try:
-        program = torch.export.export(
-            net, (x,), dynamic_shapes=({0: Dim("batch", min=1)},), strict=False
-        )
+        with _silence():
+            program = torch.export.export(
+                net, (x,), dynamic_shapes=({0: Dim("batch", min=1)},), strict=False
+            )
     except Exception as error:  # torch.export raises whatever tracing raises
         raise UsageError(
-            f"the network cannot be traced by torch.export: {first_line(error)}",
+            f"the network cannot be traced by torch.export: {first_line(error)}{_place(error)}",
             hint="its layers and shapes must not depend on the values of the pictures, nor on "
             "how many there are",
         ) from error

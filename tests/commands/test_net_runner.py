@@ -157,6 +157,11 @@ def test_inference_file_is_ordinary_onnx(tiny, pictures, tmp_path):
     file = tmp_path / "inference.onnx"
     done = runner(tiny, pictures, "-c", 30, "-i", file)
     assert done.returncode == 0, done.stderr
+    kept = re.search(r"saved model of cycle (\d+)", done.stderr)[1]
+    assert kept != "0"
+    again = runner(tiny.with_name("tiny_trained.tod"), pictures, "-i", file)
+    for text in (done.stderr, again.stderr):
+        assert f"saved inference model of cycle {kept}: {file}" in text
     session = onnxruntime.InferenceSession(file)
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["classes"]) == ["blue", "green", "red"]

@@ -67,22 +67,23 @@ def check(
         dataset, refused = gather(data, seed=chosen, cache=folder or False, splits=splits)
         bar = partial(progress_bar, stack, quiet=quiet)
         looks = _looks(dataset, bar("pictures"), should_stop)
-        doubts = []
+        doubts: list[Doubt] | None = None
         if session is not None and not refused:
             doubts = _doubts(session, dataset, bar("features"), should_stop)
         stack.close()
         for notice in dataset.notices:
             print(f"notice: {notice}", file=sys.stderr)
         size_px = None if session is None else session.manifest.input.size_px
-        findings = examine(dataset, looks, refused=refused, size_px=size_px, doubts=doubts)
+        findings = examine(dataset, looks, refused=refused, size_px=size_px, doubts=doubts or ())
         if as_json:
             print(msgspec.json.encode({
                 "dataset": str(data), "pictures": len(dataset.samples),
                 "classes": dataset.classes, "findings": findings,
                 "left_out": rows(dataset.left_out),
+                "labels_compared": doubts is not None,
             }).decode())  # fmt: skip
         else:
-            _print(dataset, findings)
+            _print(dataset, findings, compared=model is None or doubts is not None)
         if wrong := [finding for finding in findings if finding.severity == "wrong"]:
             raise DataError(f"{data}: {wrong[0].text}", hint=wrong[0].hint)
 
@@ -107,19 +108,19 @@ def _doubts(
     dataset: Dataset,
     progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
-) -> list[Doubt]:
-    """The labels that a trained model doubts."""
+) -> list[Doubt] | None:
+    """The labels that a trained model doubts; None where it cannot judge them."""
     from tod.data.check import doubtful
 
     if session.classes is None or session.manifest.loss.task != "single-label":
         why = "was never trained" if session.classes is None else "has other answers than one class"
-        print(f"notice: no label is doubted: {session.artifact.path} {why}", file=sys.stderr)
-        return []
+        _say_not_compared(f"{session.artifact.path} {why}")
+        return None
     try:
         dataset = session.match(dataset)
     except DataError as error:
-        print(f"notice: no label is doubted: {error.problem}", file=sys.stderr)
-        return []
+        _say_not_compared(error.problem)
+        return None
     for done, total in session.store.filling(dataset, dataset.samples):
         progress(done, total)
         if should_stop():
@@ -131,7 +132,15 @@ def _doubts(
     return doubtful(readable, dataset.classes, session.predict_features(features))
 
 
-def _print(dataset: Dataset, findings: list[Finding]) -> None:
+def _say_not_compared(why: str) -> None:
+    print(f"notice: labels were not compared with the model: {why}", file=sys.stderr)
+
+
+def _print(dataset: Dataset, findings: list[Finding], *, compared: bool) -> None:
+    """
+    Args:
+        compared: whether the labels were compared with a model, where one was given.
+    """
     from tod.report.tables import print_findings
 
     rows: list[tuple[str, str, str, str]] = []
@@ -143,7 +152,9 @@ def _print(dataset: Dataset, findings: list[Finding]) -> None:
         if (more := len(finding.items) - shown) > 0:
             rows.append(("", "", f"... and {more} more (--json has all)", ""))
     if not findings:
-        rows.append(("all", "ok", "nothing is wrong with pictures and labels", ""))
+        fine = "nothing is wrong with pictures and labels"
+        rest = "" if compared else "; the labels were not compared with the model"
+        rows.append(("all", "ok", fine + rest, ""))
     counts = ", ".join(f"{count} {split}" for split, count in dataset.counts().items())
     title = f"{dataset.root}: {len(dataset.classes)} classes, {len(dataset.samples)} pictures"
     print_findings(f"{title} ({counts})", rows)

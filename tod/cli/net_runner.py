@@ -203,7 +203,7 @@ def _follow(
                 saved = f"the {record.kind} of cycle {record.cycle} is saved in {record.path}"
         if inference is not None:
             session.save_inference(inference)
-            show(Saved("inference model", str(inference), 0))
+            show(Saved("inference model", str(inference), session.manifest.kept_cycle))
     except Interrupted:
         if show.error is None or should_stop():
             raise

@@ -277,6 +277,13 @@ class Manifest:
             return self.run.split_seed
         return self.history[-1].split_seed if self.history else None
 
+    @property
+    def kept_cycle(self) -> int | None:
+        """The cycle of the last run that the parameters are of; None if there was no run."""
+        if self.run is not None:
+            return self.run.cycle
+        return self.history[-1].kept_cycle if self.history else None
+
     def train_inputs(self) -> tuple[str, ...]:
         """The inputs of `train.onnx` besides the tensors."""
         names = ["features", "labels", "lr"]

@@ -235,7 +235,8 @@ def _sentence(record: Record) -> str:
             f"{record.before:.6g} before, {record.after:.6g} after"
         )
     if isinstance(record, Saved):
-        return f"saved {record.kind} of cycle {record.cycle}: {record.path}"
+        of = "" if record.cycle is None else f" of cycle {record.cycle}"
+        return f"saved {record.kind}{of}: {record.path}"
     if isinstance(record, Promoted):
         return _promoted(record)
     if isinstance(record, RolledBack):

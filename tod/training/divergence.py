@@ -16,6 +16,9 @@ from tod.format.manifest import Manifest, Run
 from tod.training.state import TrainState
 
 MAX_HALVINGS = 3
+# How many times its start a loss may be. A start below 1 counts as 1: the loss of one batch of a
+# good model varies by more than that.
+_FAR_ABOVE = 10
 
 
 def rate(run: Run) -> float:
@@ -61,6 +64,22 @@ def check(run: Run, kept: str) -> None:
             f"{MAX_HALVINGS} times; the parameters of cycle {run.best_cycle} are kept{kept}",
             hint=f"try a smaller learning rate than {run.lr / 2**MAX_HALVINGS:g} with --lr",
         )
+
+
+def exploded(run: Run, loss: float, start: float) -> str:
+    """A notice where a finite loss is far above its start; empty where it is not.
+
+    Args:
+        run: after the cycle of this loss.
+        loss: of the present cycle.
+        start: of the first cycle.
+    """
+    if loss <= _FAR_ABOVE * max(start, 1.0):
+        return ""
+    return (
+        f"cycle {run.cycle}: the loss is {loss:.4g}, it began at {start:.4g}: the learning rate "
+        f"{rate(run):g} is probably too large, try a smaller one with --lr"
+    )
 
 
 def sentence(run: Run, wrong: str) -> str:

@@ -169,6 +169,7 @@ def _cycles(
     """Cycle after cycle until `finished` gives a reason, or the time is used up."""
     features, labels = rows
     divergence.check(session.run, "")
+    start, warned = None, False
     while finished(session.run) is None:
         run = session.run
         drawn = batch_rows(
@@ -189,6 +190,10 @@ def _cycles(
             least = loss if run.min_loss is None else min(loss, run.min_loss)
             session.state = replace(state, run=replace(run, min_loss=least))
             yield CycleDone(run.cycle, run.cycles, loss, least)
+            start = loss if start is None else start
+            if not warned and (text := divergence.exploded(run, loss, start)):
+                warned = True
+                yield Notice(text)
         if run.eval_every and run.cycle % run.eval_every == 0:
             yield from _test(session, dataset, checkpoints)
         run = session.run

@@ -83,9 +83,11 @@ class OldClasses:
 
 @dataclass(frozen=True)
 class Saved:
+    """A file was written. `cycle` is the one whose parameters it holds, None if none is known."""
+
     kind: str
     path: str
-    cycle: int
+    cycle: int | None
 
 
 # "hour" is the time of the day, "time" what the run may use; "other" comes from the caller.

@@ -124,7 +124,7 @@ def settle(
             Settings, "accumulate", f"is {run.accumulate}, this model cannot add up batches",
             hint="export it with --accumulate N",
         )  # fmt: skip
-    notices: list[str] = []
+    notices = _pointless(given, run, len(dataset.split("train")))
     if earlier is None:
         return run, notices
     exact = [name for name, row in rows(Settings).items() if row.exact]
@@ -140,6 +140,33 @@ def settle(
     if earlier.data_sha256 != run.data_sha256:
         notices.append("the pictures or their split are not those that the checkpoint has seen")
     return run, notices
+
+
+def _pointless(given: dict[str, Any], run: Run, pictures: int) -> list[str]:
+    """What was given and changes nothing, or not as it was meant.
+
+    Args:
+        given: by name.
+        pictures: of the train split.
+    """
+    options = {name: row.option for name, row in rows(Settings).items()}
+    told = []
+    if "batch_size" in given and run.batch_size > pictures:
+        told.append(
+            f"a batch of {run.batch_size} ({options['batch_size']}) is more than the {pictures} "
+            "pictures of the train split: each stands in it more than once"
+        )
+    for name, what in (
+        ("save_every", "checkpoint"),
+        ("eval_every", "evaluation on the test split"),
+    ):
+        every = getattr(run, name)
+        if name in given and every > run.cycles > 0:
+            told.append(
+                f"no {what} comes: one was asked for every {every} cycles ({options[name]}), and "
+                f"the run has {run.cycles}"
+            )
+    return told
 
 
 def history_entry(

@@ -244,6 +244,7 @@ def test_changed_labels_come_out_on_top(tiny, pictures, data):
     done = run("tod", "check", data, "-f", model, "--json", "--no-cache")
     assert done.returncode == 0, done.stderr
     assert "features: " in done.stderr
+    assert json.loads(done.stdout)["labels_compared"] is True
     items = {f["kind"]: f for f in json.loads(done.stdout)["findings"]}["doubtful"]["items"]
     assert {item["path"] for item in items[:6]} == {
         f"{target}/{source}{index}.png"
@@ -257,7 +258,10 @@ def test_changed_labels_come_out_on_top(tiny, pictures, data):
     foreign = run("tod", "check", data, "-f", model)
     assert foreign.returncode == 0, foreign.stderr
     assert "3 classes, 60 pictures" in foreign.stdout
-    assert f"notice: no label is doubted: {data}: its classes are not the" in foreign.stderr
+    notice = "notice: labels were not compared with the model"
+    assert f"{notice}: {data}: its classes are not the" in foreign.stderr
+    told = run("tod", "check", data, "-f", model, "--json")
+    assert json.loads(told.stdout)["labels_compared"] is False
 
 
 def test_a_look_says_why_there_is_none(tmp_path, data):

@@ -55,6 +55,32 @@ def test_the_records_of_a_run(tiny, pictures):
     assert read(output).manifest.history[0].cycles == 25
 
 
+def notices(records):
+    return [record.text for record in of(records, Notice)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"batch_size": 37}, ("a batch of 37 (--batch-size) is more than the 36 pictures",)),
+        ({"batch_size": 36}, ()),
+        (
+            {"save_every": 3},
+            ("no checkpoint comes", "every 3 cycles (--save-every), and the run has 2"),
+        ),
+        ({"save_every": 2}, ()),
+        ({"eval_every": 3}, ("no evaluation on the test split comes", "(--eval-every)")),
+        ({}, ()),  # the default of 20 was not asked for
+        ({"lr": 1e4, "cycles": 3}, ("the loss is ", "it began at 1.", "try a smaller one")),
+    ],
+)
+def test_what_was_hardly_meant_is_said(tiny, pictures, settings, words):
+    _, records = finish(tiny, pictures, **{"cycles": 2} | settings)
+    told = notices(records)
+    assert len(told) == bool(words)
+    assert all(word in told[0] for word in words)
+
+
 def test_accuracy_counts_every_picture(tiny, pictures):
     """12 validation pictures in batches of 8: the rest of 4 counts, and is right by hand."""
     session = tod.TrainSession.load(tiny)
