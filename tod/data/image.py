@@ -50,6 +50,7 @@ _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_PIXELS = 89_478_485
 # Their decoders keep a picture several times: 50 megapixels of a phone.
 _MAX_PIXELS_OF = dict.fromkeys(("AVIF", "HEIF", "WEBP"), 8192 * 6144)
+PillowImage = Image.Image
 _UNKNOWN = "not a picture in a known format"
 _MAX_SIDE_PX = 65_535  # what JPEG and GIF can say; beyond it TIFF's tables outgrow the pixels
 # A JPEG is decoded at a reduced scale that is at least this multiple of the wanted side: measured,
@@ -117,6 +118,22 @@ def decode(data: bytes) -> NDArray[np.uint8]:
         PictureError: not a picture, damaged, too large, or of a kind without a defined meaning.
     """
     return np.asarray(_decode(data))
+
+
+def from_pillow(image: Image.Image) -> NDArray[np.uint8]:
+    """`decode` of a picture that Pillow has opened or a program has made; it is not changed.
+
+    Raises:
+        PictureError: it cannot be decoded, or its numbers have no defined black and white.
+    """
+    try:
+        upright = image.copy()
+        _turn_upright(upright)
+        return np.asarray(to_srgb(upright, Numbers()))
+    except PictureError:
+        raise
+    except Exception as error:  # its file is decoded only now
+        raise PictureError(f"it cannot be decoded: {error or type(error).__name__}") from error
 
 
 def fit(pixels: NDArray[np.uint8], spec: InputSpec, *, cropped: bool = False) -> NDArray[np.uint8]:

@@ -24,18 +24,16 @@ from numpy.typing import NDArray
 from tod.data.dataset import Dataset
 from tod.data.file_hashes import FOLDER, Contents
 from tod.data.image import decoder_version, load
-from tod.data.picture_limits import MAX_FILE_BYTES
+from tod.data.pictures import Pictures, batches
 from tod.data.samples import Sample
-from tod.errors import ArtifactError, DataError, PictureError, UsageError
+from tod.errors import ArtifactError, DataError, PictureError
 from tod.format.manifest import InputSpec, Manifest
 from tod.runtime.engine import Engine, runtime_version
 from tod.runtime.feature_cache import FeatureCache
-from tod.system.files import read_regular
 from tod.system.machine import instructions, processor
 
 # Measured, docs/performance.md: the fastest per picture, with a third of the memory that 8 take.
 BATCH = 2
-Pictures = NDArray[np.uint8] | Sequence[str | Path] | str | Path  # uint8 [N, S, S, 3], or files
 
 
 class Features:
@@ -295,33 +293,10 @@ def _read(contents: Contents, sample: Sample) -> bytes:
 
 
 def picture_features(engine: Engine, spec: InputSpec, pictures: Pictures) -> NDArray[np.float32]:
-    """Features [N, ...] of pixels or of picture files, without remembering them.
+    """Features [N, ...] of pictures, without remembering them.
 
     Raises:
-        UsageError: an array that is not uint8 [N, S, S, 3], or no picture at all.
+        UsageError: something that is no picture, or no picture at all.
         PictureError: naming the file and the reason.
     """
-    if isinstance(pictures, str | Path):
-        pictures = [pictures]
-    if len(pictures) == 0:
-        raise UsageError("no picture was given")
-    if not isinstance(pictures, np.ndarray):
-        pictures = np.stack([_file_pixels(Path(path), spec) for path in pictures])
-    shape = (spec.size_px, spec.size_px, 3)
-    if pictures.shape[1:] != shape or pictures.dtype != np.uint8:
-        raise UsageError(
-            f"wanted uint8 pixels [N, {spec.size_px}, {spec.size_px}, 3], found {pictures.dtype} "
-            f"{list(pictures.shape)}",
-            hint="give picture files instead; they are brought to size",
-        )
-    parts = [engine.features(pictures[i : i + BATCH]) for i in range(0, len(pictures), BATCH)]
-    return np.concatenate(parts)
-
-
-def _file_pixels(path: Path, spec: InputSpec) -> NDArray[np.uint8]:
-    try:
-        return load(read_regular(path, limit_bytes=MAX_FILE_BYTES)[0], spec)
-    except OSError as error:
-        raise PictureError(f"{path}: cannot be read: {error.strerror}") from error
-    except PictureError as error:
-        raise PictureError(f"{path}: {error.problem}") from error
+    return np.concatenate([engine.features(part) for part in batches(pictures, spec, BATCH)])

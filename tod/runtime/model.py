@@ -11,13 +11,14 @@ import os
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tod.data.dataset import Dataset
 from tod.data.opening import finish
+from tod.data.pictures import Pictures
 from tod.data.splits import Split
 from tod.data.trained_on import Trained, without_trained
 from tod.errors import ArtifactError, DataError, TrainingError, UsageError
@@ -28,7 +29,7 @@ from tod.format.graph import join_inference
 from tod.format.manifest import Manifest
 from tod.runtime.cache_folder import choose_folder
 from tod.runtime.engine import Engine, Observer, check_runtime
-from tod.runtime.features import Features, FeatureStore, Pictures, picture_features
+from tod.runtime.features import Features, FeatureStore, picture_features
 from tod.runtime.new_tensors import new_tensors
 from tod.runtime.scoring import Evaluation, Labels, nothing_to_score, predictions, score
 from tod.system.files import write_whole
@@ -210,7 +211,17 @@ class Model:
 
     def predict(self, pictures: Pictures) -> NDArray[np.float32]:  # [N, C]
         """Class probabilities, or the quantities themselves where the model was trained on
-        numbers, of pixels uint8 [N, S, S, 3] or of picture files."""
+        numbers.
+
+        Args:
+            pictures: one or several: paths, bytes of picture files, Pillow images, or arrays uint8
+                [H, W, 3] of any size in RGB; or uint8 [N, H, W, 3]. What is not S x S is brought to
+                size as in training.
+
+        Raises:
+            UsageError: something that is no picture, or classes that are still open.
+            PictureError: a picture that cannot be read, named.
+        """
         self._check_bound()  # before any picture is read
         return self.predict_features(picture_features(self.engine, self.manifest.input, pictures))
 
@@ -222,7 +233,7 @@ class Model:
 
     def evaluate(
         self,
-        dataset: Dataset,
+        dataset: Dataset | str | Path,
         split: Split = "validation",
         *,
         progress: Callable[[int, int], None] = lambda done, total: None,
@@ -231,11 +242,18 @@ class Model:
         trained on, and `store.unreadable` names those that cannot be read.
 
         Args:
+            dataset: or its folder, which is split as for `open_dataset`.
+            split: "train", "test" or "validation".
             progress: called with the pictures that are done and those to do.
 
         Raises:
             DataError: its classes are not the model's, or no picture of the split is readable.
+            UsageError: another split, or what is no dataset.
         """
+        if split not in get_args(Split):
+            raise UsageError(f"split is {split!r}, wanted one of {', '.join(get_args(Split))}")
+        if not isinstance(dataset, Dataset):
+            dataset = open_dataset(dataset, self)
         dataset = self.match(dataset)
         samples = dataset.split(split)
         self.store.fill(dataset, samples, progress)
@@ -311,6 +329,11 @@ def opening_dataset(
     data: str | Path, *models: Model, seed: int | None = None, splits: bool = False
 ) -> Generator[tuple[int, int], None, Dataset]:
     """`open_dataset` step by step, see `Dataset.opening`."""
+    if not isinstance(data, str | os.PathLike):
+        raise UsageError(
+            f"the data are of the type {type(data).__name__}, wanted a tod.Dataset or its folder",
+            hint="pictures of a program go to session.predict, or with labels to session.step",
+        )
     folder = choose_folder(Path(data), models[0].artifact.path, models[0].cache)
     chosen = split_seed(seed, *models)
     dataset = yield from Dataset.opening(data, seed=chosen, cache=folder or False, splits=splits)

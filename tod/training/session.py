@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tod.data.pictures import Pictures
 from tod.errors import UsageError
 from tod.format import artifact as artifacts
 from tod.format.arrays import Arrays
 from tod.format.manifest import Run
 from tod.runtime.draws import uniform_noise
 from tod.runtime.engine import runtime_version
-from tod.runtime.features import Pictures, picture_features
+from tod.runtime.features import picture_features
 from tod.runtime.model import Model
 from tod.runtime.scoring import Labels
 from tod.training.closed_form import imprint, ridge
@@ -135,7 +136,7 @@ class TrainSession(Model):
         """One training step; `state` is the next one afterwards.
 
         Args:
-            pictures: uint8 [B, S, S, 3], or B picture files.
+            pictures: B pictures, as for `predict`.
             labels: [B], indices into `classes`; or [B, C] numbers, as the loss takes them.
             lr: learning rate; the artifact's by default.
 

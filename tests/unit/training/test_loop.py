@@ -1,15 +1,18 @@
 """The loop: what it yields, when it stops, what it keeps, and how it continues."""
 
+import io
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tod
 from dataset_tools.prepare import prepare
 from dataset_tools.sources import class_folders
-from tod.errors import DataError, Interrupted, TrainingError, UsageError
+from tod.data.image import decode, encode
+from tod.errors import DataError, Interrupted, PictureError, TrainingError, UsageError
 from tod.format.artifact import read
 from tod.training.evaluation import evaluate
 from tod.training.loop import finished, train
@@ -349,8 +352,10 @@ def test_a_lost_copy_of_a_picture_does_not_take_its_twin_along(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("pictures_given", "message"),
     [
-        (np.zeros((1, 16, 16, 3), np.float32), "found float32"),
-        (np.zeros((1, 8, 8, 3), np.uint8), r"found uint8 \[1, 8, 8, 3\]"),
+        (np.zeros((1, 16, 16, 3), np.float32), r"the picture is an array float32 \[16, 16, 3\]"),
+        (np.zeros((2, 4, 8, 8), np.uint8), r"picture 0 is an array uint8 \[4, 8, 8\]"),
+        (["a.png", 3], "picture 1 is of the type int"),
+        (None, "the picture is of the type NoneType"),
         ([], "no picture was given"),
     ],
 )
@@ -361,11 +366,73 @@ def test_what_predict_refuses(tiny, pictures_given, message):
         session.predict(pictures_given)
 
 
-def test_predict_takes_one_path(tiny, pictures):
+def test_predict_takes_whatever_a_program_has(tiny, pictures):
+    """One picture in eleven forms, and lists of them: the same answer to the bit."""
     session = tod.TrainSession.load(tiny)
     session.bind(["a", "b"])
-    assert session.predict(pictures / "red" / "0.png").shape == (1, 2)
-    assert session.predict(str(pictures / "red" / "0.png")).shape == (1, 2)
+    path = pictures / "red" / "0.png"
+    pixels = decode(path.read_bytes())
+    wanted = session.predict([path])
+    assert wanted.shape == (1, 2)
+    with Image.open(path) as opened:
+        forms = [
+            path, str(path), path.read_bytes(), bytearray(path.read_bytes()),
+            memoryview(path.read_bytes()), opened, Image.fromarray(pixels), pixels, pixels[None],
+            pixels[:, ::-1][:, ::-1], (path,),
+        ]  # fmt: skip
+        for form in forms:
+            assert np.array_equal(session.predict(form), wanted)
+        several = session.predict([*forms[:-3], path])
+    assert np.array_equal(several, np.repeat(wanted, len(several), axis=0))
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (40, 30), (16, 16), (5, 64)])
+def test_an_array_of_any_size_is_brought_to_size_as_its_file_is(tiny, shape):
+    session = tod.TrainSession.load(tiny)
+    session.bind(["a", "b"])
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    file = encode(pixels, "png")
+    assert np.array_equal(session.predict(pixels), session.predict(file))
+
+
+def test_a_pillow_image_is_turned_and_converted_as_its_file_is(tiny, tmp_path):
+    session = tod.TrainSession.load(tiny)
+    session.bind(["a", "b"])
+    grey = Image.fromarray(np.arange(600, dtype=np.uint8).reshape(20, 30), "L")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    grey.save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as image:
+        before = image.size
+        assert np.array_equal(session.predict(image), session.predict(tmp_path / "turned.png"))
+        assert image.size == before
+
+
+def test_a_picture_that_cannot_be_read_is_named_by_its_place(tiny, pictures):
+    session = tod.TrainSession.load(tiny)
+    session.bind(["a", "b"])
+    good = pictures / "red" / "0.png"
+    half = Image.open(io.BytesIO(good.read_bytes()[:60]))
+    for bad, words in (
+        (b"hello", "picture 1: not a picture"),
+        (half, "picture 1: it cannot be decoded"),
+        (np.zeros((0, 5, 3), np.uint8), "picture 1: it has no pixels"),
+        (good.with_name("none.png"), "none.png: cannot be read: No such file"),
+    ):
+        with pytest.raises(PictureError, match=words):
+            session.predict([good, bad])
+
+
+def test_evaluate_takes_a_folder_and_says_what_it_takes(tiny, pictures):
+    session = tod.TrainSession.load(tiny)
+    session.bind(["blue", "green", "red"])
+    assert session.evaluate(str(pictures)) == session.evaluate(tod.Dataset.open(pictures))
+    with pytest.raises(UsageError, match=r"the data are of the type list, wanted a tod.Dataset"):
+        session.evaluate([pictures])
+    with pytest.raises(UsageError, match="the data are of the type int"):
+        tod.train(session, 3, cycles=1).run()
+    with pytest.raises(UsageError, match="split is 'val', wanted one of train, test, validation"):
+        session.evaluate(pictures, "val")
 
 
 def test_a_checkpoint_needs_a_run(tiny):
