@@ -24,6 +24,9 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PYTEST_ARGS ?=
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SETUP := pyproject.toml constraints.txt
+# Before anything else, with words that an old Python understands too.
+CHECK_PYTHON = @$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("TOD needs \
+Python 3.10 or newer, $(PYTHON) is " + sys.version.split()[0] + ": make ... PYTHON=python3.12")'
 
 .PHONY: demo device-test-tools test test-real test-all-networks test-old-runtime lint types soak fuzz bench lock clean
 
@@ -79,6 +82,7 @@ clean:
 	rm -rf $(VENV) $(DEVICE) $(OLD) $(FUZZ) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/demo-ready: $(SETUP)
+	$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python $(PIP) --editable '.[workstation,demo]'
 	touch $@
@@ -89,12 +93,14 @@ $(VENV)/soak-ready: $(VENV)/test-ready
 	touch $@
 
 $(VENV)/test-ready: $(SETUP)
+	$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python $(PIP) --editable '.[workstation,demo,dev]'
 	touch $@ $(VENV)/demo-ready
 
 # What a device has: the base dependencies and nothing else.
 $(DEVICE)/ready: $(SETUP)
+	$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(DEVICE)
 	$(DEVICE)/bin/python $(PIP) --editable .
 	touch $@
@@ -105,6 +111,7 @@ $(FUZZ)/ready: $(SETUP)
 	touch $@
 
 $(OLD)/ready: $(SETUP)
+	$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(OLD)
 	grep -v '^onnxruntime' constraints.txt > $(OLD)/constraints.txt
 	$(OLD)/bin/python -m pip install --quiet --disable-pip-version-check \
