@@ -13,9 +13,9 @@ import numpy as np
 
 import tod
 from benchmarks.data import machine, subset
+from benchmarks.seeds import Stores, sessions
 from model.export import export
 from model.step.optimizers import SGD
-from tod.runtime.features import FeatureStore
 from tod.training.records import CycleDone, Evaluated
 
 SEEDS = range(5)
@@ -29,31 +29,20 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def run_seed(
-    model: Path, tree: Path, seed: int, store: FeatureStore | None
-) -> tuple[dict[str, float], FeatureStore]:
-    """Train twice with one seed of split and training: with early stopping, and to cycle 60.
-
-    Args:
-        store: features of earlier runs on these pictures, which are computed only once.
-
-    Returns:
-        Accuracies and cycles by name, and the store.
-    """
-    dataset = tod.Dataset.open(tree, seed=seed)
-    found: dict[str, float] = {}
+def runs(model: Path, tree: Path, stores: Stores) -> list[dict[str, float]]:
+    """Accuracies and cycles by name for each seed: with early stopping, and to cycle 60."""
+    rows: list[dict[str, float]] = [{} for _ in SEEDS]
     for target in (0.9, 1.0):
-        session = tod.TrainSession.load(model)
-        session.store = store = store or session.store
-        session.bind(dataset.classes, seed=seed)
-        found["untrained"] = session.evaluate(dataset).accuracy
-        records = list(tod.train(session, dataset, cycles=60, target_accuracy=target, seed=seed))
-        scores = [record for record in records if isinstance(record, Evaluated)]
-        found[f"test, target {target}"] = max(r.accuracy for r in scores if r.split == "test")
-        found[f"validation, target {target}"] = scores[-1].accuracy
-        found[f"cycles, target {target}"] = sum(isinstance(r, CycleDone) for r in records)
-    assert store is not None
-    return found, store
+        for found, (session, data, seed) in zip(
+            rows, sessions(model, tree, SEEDS, stores), strict=True
+        ):
+            found["untrained"] = session.evaluate(data).accuracy
+            records = list(tod.train(session, data, cycles=60, target_accuracy=target, seed=seed))
+            scores = [record for record in records if isinstance(record, Evaluated)]
+            found[f"test, target {target}"] = max(r.accuracy for r in scores if r.split == "test")
+            found[f"validation, target {target}"] = scores[-1].accuracy
+            found[f"cycles, target {target}"] = sum(isinstance(r, CycleDone) for r in records)
+    return rows
 
 
 def main() -> None:
@@ -63,10 +52,7 @@ def main() -> None:
             model = Path(folder, "model.tod")
             export(model, **settings)
             for name, per_class in (("scenes", 100), ("places", 200)):
-                tree, store, rows = subset(name, per_class), None, []
-                for seed in SEEDS:
-                    found, store = run_seed(model, tree, seed, store)
-                    rows.append(found)
+                rows = runs(model, subset(name, per_class), {})
                 print(f"\n{name}, {recipe}")
                 for key in rows[0]:
                     values = [row[key] for row in rows]

@@ -13,13 +13,11 @@ from typing import Any
 
 import numpy as np
 
-import tod
 from benchmarks.data import machine, subset
+from benchmarks.seeds import Stores, scores
 from model.export import export_backbone
 from model.networks.load import load_backbone
 from model.step.optimizers import SGD, Adam, Optimizer
-from tod.runtime.features import FeatureStore
-from tod.training.records import Evaluated
 
 SEEDS = range(10)
 INPUTS: dict[str, dict[str, Any]] = {
@@ -43,20 +41,6 @@ HEADS: list[tuple[Optimizer, float]] = [
 ]
 
 
-def accuracies(
-    model: Path, tree: Path, store: FeatureStore | None
-) -> tuple[list[float], FeatureStore | None]:
-    """Validation accuracy for each seed, and the features for the next call."""
-    found = []
-    for seed in SEEDS:
-        session = tod.TrainSession.load(model)
-        session.store = store = store or session.store
-        data = tod.Dataset.open(tree, seed=seed)
-        records = tod.train(session, data, cycles=60, target_accuracy=1, seed=seed)
-        found.append([r for r in records if isinstance(r, Evaluated)][-1].accuracy)
-    return found, store
-
-
 def main() -> None:
     print(machine())
     print("validation accuracy: mean (least) of 10 seeds\n")
@@ -67,13 +51,13 @@ def main() -> None:
         for input_name, change in INPUTS.items():
             base = load_backbone()
             base = replace(base, input=replace(base.input, **change))
-            stores: list[FeatureStore | None] = [None, None]
+            stores: Stores = {}
             for optimizer, std in HEADS:
                 model = Path(folder, "model.tod")
                 export_backbone(model, base, optimizer=optimizer, head_std=std)
                 cells = []
-                for i, tree in enumerate(trees):
-                    found, stores[i] = accuracies(model, tree, stores[i])
+                for tree in trees:
+                    found = scores(model, tree, SEEDS, stores)
                     cells.append(f"{np.mean(found):.3f} ({min(found):.3f})")
                 label = f"{optimizer.name} {optimizer.learning_rate:g}"
                 print(f"| {input_name} | {label} | {std} | {' | '.join(cells)} |", flush=True)

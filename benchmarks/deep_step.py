@@ -8,11 +8,11 @@ a script without a cache does it, from the pictures through the whole network.
 from __future__ import annotations
 
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ import torch
 from torch import nn
 
 from benchmarks.data import machine
+from benchmarks.processes import printed
+from benchmarks.sides import in_turn, ratio
 from model.export import export
 from model.networks import trainable
 from model.networks.load import load_backbone
@@ -30,6 +32,11 @@ from tod.system.machine import available_cores
 from tod.training.session import TrainSession
 
 CLASSES, BATCH, STEPS, PAIRS, DEPTH = 10, 32, 9, 3, "last:2"
+SIDES = {
+    "ours": "ours",
+    "tail": "torch eager from the same features",
+    "whole": "torch eager from the pictures",
+}
 
 
 def ours(model: Path) -> Callable[[], None]:
@@ -86,20 +93,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "model.tod")
         export(model, optimizer=SGD(0.02, dampening=0.01), trainable=DEPTH)
-        rounds = []
-        for _ in range(PAIRS):
-            row = []
-            for side in ("ours", "tail", "whole"):
-                command = [sys.executable, "-m", "benchmarks.deep_step", side, str(model)]
-                done = subprocess.run(command, capture_output=True, check=True)
-                row.append(float(done.stdout))
-            rounds.append(row)
-    mine, tail, whole = np.median(rounds, axis=0)
-    by_tail = statistics.median(row[1] / row[0] for row in rounds)
-    by_whole = statistics.median(row[2] / row[0] for row in rounds)
-    print(f"ours {mine:.0f} ms a step")
-    print(f"torch eager from the same features {tail:.0f} ms: {by_tail:.1f} times ours")
-    print(f"torch eager from the pictures {whole:.0f} ms: {by_whole:.1f} times ours")
+        sides = {side: partial(printed, "deep_step", side, model) for side in SIDES}
+        found = in_turn(sides, PAIRS)
+    for side, what in SIDES.items():
+        times = ratio(found[side], found["ours"])
+        print(f"{what}: {statistics.median(found[side]):.0f} ms a step, {times:.1f} times ours")
 
 
 if __name__ == "__main__":

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 import tod
 from benchmarks.data import PICTURES, machine, subset
+from benchmarks.seeds import Stores, scores
 from model.export import export
 from model.step.optimizers import SGD
 from tod.data.splits import shuffle_key
-from tod.runtime.features import FeatureStore
-from tod.training.records import Evaluated
 from tod.training.settings import InitName
 
 SEEDS = range(3)
@@ -27,31 +28,8 @@ WAYS: tuple[tuple[InitName | None, int], ...] = (("imprint", 0), ("ridge", 0), (
 MOBILENET = PICTURES / "weights" / "mobilenet_v2-imagenet.pth"
 
 
-def accuracy(
-    model: Path,
-    tree: Path,
-    seed: int,
-    stores: dict[Path, FeatureStore],
-    init: InitName | None = None,
-    cycles: int = 60,
-    per_class: int | None = None,
-) -> float:
-    """Validation accuracy after training, or of a head in closed form with no cycle at all."""
-    session = tod.TrainSession.load(model)
-    if tree in stores:
-        session.store = stores[tree]
-    stores[tree] = session.store
-    dataset = tod.Dataset.open(tree, seed=seed)
-    if per_class is not None:
-        dataset = few(dataset, per_class, seed)
-    records = tod.train(session, dataset, cycles=cycles, seed=seed, target_accuracy=1, init=init)
-    return [record for record in records if isinstance(record, Evaluated)][-1].accuracy
-
-
-def few(dataset: tod.Dataset, per_class: int, seed: int) -> tod.Dataset:
+def few(dataset: tod.Dataset, seed: int, per_class: int) -> tod.Dataset:
     """Only so many training pictures of each class."""
-    from dataclasses import replace
-
     kept = []
     for label in range(len(dataset.classes)):
         rows = [s for s in dataset.split("train") if s.label == label]
@@ -75,25 +53,22 @@ def main() -> None:
         export(mobile, backbone="torchvision:mobilenet_v2", weights=str(MOBILENET), optimizer=rule)
         for name, tree in trees.items():
             print(f"\n| {name} | validation, mean (least) of 3 seeds |\n|---|---|")
-            stores: dict[Path, FeatureStore] = {}
+            stores: Stores = {}
             for kind in KINDS:
                 start = time.perf_counter()
-                found = [accuracy(head, tree, s, stores, kind, 0) for s in SEEDS]
+                found = scores(head, tree, SEEDS, stores, init=kind, cycles=0)
                 print(f"{time.perf_counter() - start:.1f} s for three, pictures included once")
                 row(f"--init {kind}, no cycle", found)
-            row("--trainable head", [accuracy(head, tree, s, stores) for s in SEEDS])
-            deep_stores: dict[Path, FeatureStore] = {}
-            row("--trainable last:2", [accuracy(deep, tree, s, deep_stores) for s in SEEDS])
-            other: dict[Path, FeatureStore] = {}
-            row("mobilenet_v2, head", [accuracy(mobile, tree, s, other) for s in SEEDS])
+            row("--trainable head", scores(head, tree, SEEDS, stores))
+            row("--trainable last:2", scores(deep, tree, SEEDS, {}))
+            row("mobilenet_v2, head", scores(mobile, tree, SEEDS, {}))
             print(
                 f"\n| {name}: pictures per class | imprint | ridge | 60 cycles |\n|---|---|---|---|"
             )
             for count in (1, 2, 5, 10, 20):
+                part = partial(few, per_class=count)
                 cells = [
-                    np.mean(
-                        [accuracy(head, tree, s, stores, kind, cycles, count) for s in range(5)]
-                    )
+                    np.mean(scores(head, tree, range(5), stores, part, init=kind, cycles=cycles))
                     for kind, cycles in WAYS
                 ]
                 print(f"| {count} | {' | '.join(f'{c:.3f}' for c in cells)} |", flush=True)

@@ -6,11 +6,11 @@ Run it with `python -m benchmarks.head_step`.
 from __future__ import annotations
 
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ import torch
 from torch import nn
 
 from benchmarks.data import machine
+from benchmarks.processes import printed
+from benchmarks.sides import in_turn, ratio
 from model.export import export
 from model.networks.backbone import Features
 from model.step.optimizers import SGD
@@ -91,19 +93,13 @@ def main() -> None:
         for kind, count in KINDS.items():
             model = Path(folder, "model.tod")
             export(model, optimizer=SGD(0.05, dampening=0.01), features=kind)
-            pairs = []
-            for _ in range(PAIRS):
-                pair = []
-                for side in ("ours", "theirs"):
-                    command = [sys.executable, "-m", "benchmarks.head_step", side, model, count]
-                    done = subprocess.run([*map(str, command)], capture_output=True, check=True)
-                    pair.append(float(done.stdout))
-                pairs.append(pair)
-            mine, torchs = np.median(pairs, axis=0)
-            ratio = statistics.median(b / a for a, b in pairs)
+            sides = {s: partial(printed, "head_step", s, model, count) for s in ("ours", "theirs")}
+            found = in_turn(sides, PAIRS)
+            mine, torchs = map(statistics.median, found.values())
+            times = ratio(found["theirs"], found["ours"])
             print(
                 f"{count} -> {CLASSES}, batch {BATCH}: Median {mine:.3f} ms a cycle, torch eager "
-                f"{torchs:.3f} ms, ratio {ratio:.1f}"
+                f"{torchs:.3f} ms, ratio {times:.1f}"
             )
 
 

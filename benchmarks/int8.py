@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 
-from benchmarks.accuracy import RECIPES, SEEDS, run_seed
+from benchmarks.accuracy import RECIPES, SEEDS
 from benchmarks.data import machine, subset
+from benchmarks.seeds import scores
+from benchmarks.sides import in_turn, ratio
 from model.export import export
 from model.reduce import calibration, parity, pixel_input, quantize
 from model.reduce.precision import Precision
@@ -30,21 +33,23 @@ _ROUNDS, _BATCHES = 15, 8
 
 def speed(files: dict[str, Path], workers: int, rows: int) -> None:
     """Milliseconds a picture with so many workers of one thread each: in turn, medians."""
-    engines = [Engine(artifact.read(file).graphs) for file in files.values()]
+    engines = {name: Engine(artifact.read(file).graphs) for name, file in files.items()}
     side = artifact.read(next(iter(files.values()))).manifest.input.size_px
     batch = np.random.default_rng(0).integers(0, 256, (rows, side, side, 3), dtype=np.uint8)
-    times: list[list[float]] = [[] for _ in engines]
+
+    def picture_ms(engine: Engine) -> float:
+        start = time.perf_counter()
+        list(pool.map(engine.features, [batch] * _BATCHES))
+        return (time.perf_counter() - start) / _BATCHES / rows * 1e3
+
     with ThreadPoolExecutor(workers) as pool:
-        for round_ in range(_ROUNDS + 1):
-            for engine, found in zip(engines, times, strict=True):
-                start = time.perf_counter()
-                list(pool.map(engine.features, [batch] * _BATCHES))
-                if round_:
-                    found.append((time.perf_counter() - start) / _BATCHES / rows * 1e3)
-    ratios = [np.median(np.array(times[0]) / np.array(found)) for found in times]
+        measures = {name: partial(picture_ms, engine) for name, engine in engines.items()}
+        in_turn(measures, 1)
+        times = in_turn(measures, _ROUNDS)
+    first = next(iter(times.values()))
     text = ", ".join(
-        f"{name} {np.median(found):.2f} ms ({ratio:.2f}x)"
-        for name, found, ratio in zip(files, times, ratios, strict=True)
+        f"{name} {np.median(found):.2f} ms ({ratio(first, found):.2f}x)"
+        for name, found in times.items()
     )
     print(f"{workers} workers, batch {rows}: {text}")
 
@@ -105,11 +110,9 @@ def main() -> None:
             for rows in (4, 8):
                 speed(files, workers, rows)
         for data, per_class in (("scenes", 100), ("places", 200)):
+            tree = subset(data, per_class)
             for name, file in files.items():
-                store, found = None, []
-                for seed in SEEDS:
-                    scores, store = run_seed(file, subset(data, per_class), seed, store)
-                    found.append(scores["validation, target 1.0"])
+                found = scores(file, tree, SEEDS, {})
                 print(f"{data}, {name}: mean {np.mean(found):.4f} min {min(found):.3f}")
         for data in ("scenes", "places"):
             lower_cosines(files["float32"], data)

@@ -11,10 +11,12 @@ import statistics
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from benchmarks.data import machine, subset
 from benchmarks.processes import module, program, run
+from benchmarks.sides import in_turn, ratio
 
 SIDE_PX, SHORTER_PX = 224, 256
 
@@ -43,15 +45,19 @@ def main(rounds: int = 5) -> None:
     print(machine())
     source = subset("scenes", 120)
     count = sum(1 for _ in source.glob("*/*"))
-    pairs = []
-    for _ in range(rounds):
+
+    def a_second(*command: object) -> float:
         with tempfile.TemporaryDirectory() as folder:
-            ours = run([program("tod"), "prepare-dataset", source, Path(folder, "ours")])
-            least = run(module("prepare", "bare", source, Path(folder, "bare")))
-        pairs.append((count / ours.seconds, count / least.seconds))
-    mine, others = (statistics.median(column) for column in zip(*pairs, strict=True))
-    ratio = statistics.median(a / b for a, b in pairs)
-    print(f"{count} pictures: ours {mine:.0f}/s, bare loop {others:.0f}/s, ratio {ratio:.2f}")
+            return count / run([*command, source, Path(folder, "out")]).seconds
+
+    sides = {
+        "ours": partial(a_second, program("tod"), "prepare-dataset"),
+        "bare": partial(a_second, *module("prepare", "bare")),
+    }
+    found = in_turn(sides, rounds)
+    mine, others = map(statistics.median, found.values())
+    times = ratio(found["ours"], found["bare"])
+    print(f"{count} pictures: ours {mine:.0f}/s, bare loop {others:.0f}/s, ratio {times:.2f}")
 
 
 if __name__ == "__main__":

@@ -63,6 +63,11 @@ def run(command: Sequence[object], environment: Mapping[str, str] | None = None)
     return Done(seconds, math.nan if hidden else usage.ru_maxrss / 1024, text)
 
 
+def printed(name: str, *arguments: object) -> float:
+    """The number that another benchmark prints last, in a process of its own."""
+    return float(run(module(name, *arguments)).output.split()[-1])
+
+
 def own_peak_kb() -> int:
     """The most memory of this program; `ru_maxrss` would count what its parent held as well."""
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from benchmarks.data import machine, prepared
 from benchmarks.processes import program, run, seconds_until
+from benchmarks.sides import in_turn
 from benchmarks.whole_job import export, net_runner
 
 LARGE = 20000
@@ -39,12 +41,9 @@ def row(name: int, rounds: list[list[float]]) -> None:
 def by_option(what: str, job: list[object], option: str, values: list[int], rounds: int) -> None:
     """A table of one option's values, in turn in every round."""
     head(what)
-    found: dict[int, list[list[float]]] = {value: [] for value in values}
-    for _ in range(rounds):
-        for value in values:
-            found[value].append(cold_and_warm([*job, option, value]))
-    for value in values:
-        row(value, found[value])
+    sides = {value: partial(cold_and_warm, [*job, option, value]) for value in values}
+    for value, times in in_turn(sides, rounds).items():
+        row(value, times)
 
 
 def by_pictures(model: Path, counts: list[int]) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import tod
-from benchmarks.accuracy import SEEDS, run_seed
+from benchmarks.accuracy import SEEDS, runs
 from benchmarks.data import subset
+from benchmarks.seeds import scores
 from model.export import export
 from model.step.optimizers import SGD
 from tests.conftest import run
@@ -27,11 +28,7 @@ def scenes(test_data):
 @pytest.fixture(scope="module")
 def scenes_runs(scenes, lite0_file):
     """Five seeds of split and training; every picture goes through the backbone once in all."""
-    store, runs = None, []
-    for seed in SEEDS:
-        found, store = run_seed(lite0_file, scenes, seed, store)
-        runs.append(found)
-    return runs
+    return runs(lite0_file, scenes, {})
 
 
 def test_untrained_is_chance(scenes_runs):
@@ -51,11 +48,7 @@ def test_scenes_validation(scenes_runs):
 
 @pytest.mark.long
 def test_places_validation(test_data, lite0_file):
-    tree, store, found = subset("places", 200), None, []
-    for seed in SEEDS:
-        run, store = run_seed(lite0_file, tree, seed, store)
-        found.append(run["validation, target 1.0"])
-    assert np.mean(found) >= 0.76
+    assert np.mean(scores(lite0_file, subset("places", 200), SEEDS, {})) >= 0.76
 
 
 def trained(model, tree, **settings):
@@ -97,11 +90,7 @@ def test_mindspore_recipe(scenes, tmp_path):
         features="logits",
         head_std=0.1,
     )
-    store, found = None, []
-    for seed in SEEDS:
-        run, store = run_seed(tmp_path / "seed.tod", scenes, seed, store)
-        found.append(run["validation, target 1.0"])
-    assert np.mean(found) >= 0.87
+    assert np.mean(scores(tmp_path / "seed.tod", scenes, SEEDS, {})) >= 0.87
 
 
 def test_the_commands_a_user_types(scenes, lite0_file, tmp_path):
