@@ -170,7 +170,7 @@ def glance(data: bytes, width: int, height: int) -> tuple[tuple[int, int], NDArr
         PictureError: the reason why it cannot be read.
     """
     small = _decode(data, least_px=8 * max(width, height))
-    with Image.open(io.BytesIO(data), formats=(*_FORMATS, *heif_formats(data))) as image:
+    with _opened(data) as image:
         size = image.size
     return size, np.asarray(small.resize((width, height), Image.Resampling.BOX))
 
@@ -184,9 +184,14 @@ def _wanted_px(spec: InputSpec, cropped: bool) -> int:
     return spec.size_px if cropped or spec.crop == "none" else spec.resize_px
 
 
+def _opened(data: bytes) -> Image.Image:
+    """Its header read, no pixel yet."""
+    return Image.open(io.BytesIO(data), formats=(*_FORMATS, *heif_formats(data)))
+
+
 def _is_reduced(data: bytes, least_px: int) -> bool:
     """Whether a picture is decoded smaller than it is, where no side need be above `least_px`."""
-    with Image.open(io.BytesIO(data), formats=(*_FORMATS, *heif_formats(data))) as image:
+    with _opened(data) as image:
         size = image.size
         image.draft(image.mode, (least_px, least_px))
         return image.size != size
@@ -206,7 +211,7 @@ def _decode(data: bytes, least_px: int | None = None) -> Image.Image:
         inverted = False
         if tiff.is_tiff(data):
             data, inverted = _with_black_zero(data)
-        with Image.open(io.BytesIO(data), formats=(*_FORMATS, *heif_formats(data))) as image:
+        with _opened(data) as image:
             # Pillow refuses twice as many by itself and only warns of these.
             _check_size(image, data)
             if least_px is not None:

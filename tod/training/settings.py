@@ -154,7 +154,7 @@ def _pointless(given: dict[str, Any], run: Run, pictures: int) -> list[str]:
     if "batch_size" in given and run.batch_size > pictures:
         told.append(
             f"a batch of {run.batch_size} ({options['batch_size']}) is more than the {pictures} "
-            "pictures of the train split: each stands in it more than once"
+            "pictures of the train split: some stand in it more than once"
         )
     for name, what in (
         ("save_every", "checkpoint"),
