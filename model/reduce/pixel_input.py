@@ -82,7 +82,7 @@ def fold(model: onnx.ModelProto, pixels: PixelInput) -> onnx.ModelProto:
     conv = next(node for node in folded.graph.node if node.name == pixels.layer)
     constants = {tensor.name: tensor for tensor in folded.graph.initializer}
     constants[conv.input[1]].CopyFrom(numpy_helper.from_array(pixels.weight, conv.input[1]))
-    # A bias of its own: two convolutions without one of theirs may share one of zeros.
+    # A new bias: convolutions without a bias of their own may share one tensor of zeros.
     name = f"{pixels.tensor}/bias"
     folded.graph.initializer.append(numpy_helper.from_array(pixels.bias, name))
     conv.input[:] = [*conv.input[:2], name]

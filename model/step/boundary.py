@@ -115,7 +115,7 @@ def plain_attention() -> Any:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Without the listings that torch.export prints of a network which it cannot trace."""
+    """Hide what torch.export prints about a network that it cannot trace."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -208,7 +208,7 @@ def _passes_by(output: fx.Node, source: fx.Node, cut: fx.Node) -> bool:
             if node is source:
                 return True
             seen.add(node)
-            # How many pictures there are is known on either side.
+            # Nodes that carry only the batch size do not count: both parts know it.
             waiting += [before for before in node.all_input_nodes if before.target not in _SIZES]
     return False
 

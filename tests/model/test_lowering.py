@@ -75,9 +75,9 @@ def test_20_steps_equal_torch(lowered, batch, classes):
 
 def test_adam_keeps_its_eps():
     """A constant of 1e-8 is taken for zero by the exporter's optimizer: 0 / 0 where g is 0."""
-    train = lowering.train_graph(wrap_for(Adam(), lowering.PROBE_CLASSES), axes())
+    train = lowering.train_graph(wrap_for(Adam(0.001), lowering.PROBE_CLASSES), axes())
     engine = Engine({"train.onnx": train.SerializeToString()})
-    wrap = wrap_for(Adam(), 3)
+    wrap = wrap_for(Adam(0.001), 3)
     parameters = wrap.parameters()
     tensors = {n: t.numpy() for n, t in {**parameters, **wrap.optimizer.init(parameters)}.items()}
     inputs = {

@@ -44,6 +44,7 @@ _DEFAULTS: dict[str, Any] = {
     "features": FeatureKind.pooled,
     "optimizer": OptimizerName.sgd,
     "head_std": 0.01,
+    "dampening": 0.01,
 }
 # The optimizer's fields that have an option, with their ranges.
 _RANGES: dict[str, tuple[str, Callable[[float], bool], str]] = {
@@ -289,7 +290,7 @@ def _class_weights(text: str | None) -> Any:
 
 
 def _optimizer(chosen: dict[str, Any], given: dict[str, Any]) -> Any:
-    """The optimizer with its own defaults, what a recipe says of it, and what was given."""
+    """The optimizer: the command's or a recipe's defaults, overridden by what was given."""
     from model.step.optimizers import OPTIMIZERS
 
     kinds: dict[str, Any] = OPTIMIZERS
@@ -300,7 +301,7 @@ def _optimizer(chosen: dict[str, Any], given: dict[str, Any]) -> Any:
             those = " and ".join(other for other in known if field in known[other])
             raise UsageError(f"{option} is a setting of --optimizer {those}")
     stated = {field: value for field, value in chosen.items() if field in _RANGES}
-    settings = {**kinds[name].export_defaults, **stated, **given}
+    settings = {"learning_rate": chosen["optimizer"].lr, **stated, **given}
     settings = {field: value for field, value in settings.items() if field in known[name]}
     wrong = [
         f"{option} is {settings[field]}, wanted {text}"

@@ -116,7 +116,7 @@ def run(
         if job.nice and hasattr(os, "nice"):
             os.nice(_NICE)  # before any thread is there, which would keep the old one
         observe = print_tensors(sys.stderr if job.as_json else sys.stdout) if job.verbose else None
-        # Whoever wants to see what goes through the graphs wants to see the pictures go through.
+        # With -v the cache is off, so that the pictures pass through the graphs again.
         cache = cache_choice(job.cache_dir, job.no_cache or job.verbose)
         only_evaluate = settings.cycles == 0 and settings.init is None
         found, told = None, tuple[str, ...]()
@@ -212,9 +212,9 @@ def _follow(
 
 
 class _Careful:
-    """Shows records; a full disk or a closed pipe is remembered instead of ending the training,
-    which can then save what it has, and the log gets the rest of its records. Where the end of the
-    terminal is ignored (nohup), a terminal that is gone is no reason to end."""
+    """Shows records. A full disk or a closed pipe does not end the training at once: the error is
+    kept, the training saves what it has, and the log gets the rest of the records. Under nohup, a
+    closed terminal ends nothing."""
 
     def __init__(self, show: Callable[[Any], None]) -> None:
         self._show = show

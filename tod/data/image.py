@@ -18,33 +18,13 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from tod.data import tiff
 from tod.data.colour import Numbers, to_srgb
 from tod.data.heif import heif_formats, heif_version
-from tod.data.picture_kind import HEAD_BYTES, other_kind
+from tod.data.picture_kind import FORMATS, HEAD_BYTES, other_kind
 from tod.data.picture_limits import check_codec, check_header, check_scans
 from tod.errors import PictureError
 from tod.format.manifest import InputSpec
 
-SUFFIXES = frozenset(
-    {
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".jfif",
-        ".jpe",
-        ".jpeg",
-        ".jpg",
-        ".mpo",
-        ".png",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-    }
-    | {".tif", ".tiff", ".webp"}
-)
 # Raised when the pixels of any picture change: earlier features are then no longer good.
 _PIXELS_VERSION = 3
-# MPO files (JPEGs of stereo cameras) are opened by the JPEG reader.
-_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # What a small file may unfold to, so that the largest picture of any kind takes less than 1 GB as
 # it is read (docs/reliability.md): Pillow's own limit, a quarter of a GiB at 3 bytes a pixel.
 _MAX_PIXELS = 89_478_485
@@ -68,7 +48,7 @@ _SAVE_OPTIONS: dict[str, dict[str, int | str]] = {
 
 def decodable() -> dict[str, bool]:
     """Which formats this machine's Pillow can decode: tried out, as builds differ."""
-    return {name: _comes_back(name) for name in _FORMATS}
+    return {name: _comes_back(name) for name in FORMATS}
 
 
 def _comes_back(format_name: str) -> bool:
@@ -186,7 +166,7 @@ def _wanted_px(spec: InputSpec, cropped: bool) -> int:
 
 def _opened(data: bytes) -> Image.Image:
     """Its header read, no pixel yet."""
-    return Image.open(io.BytesIO(data), formats=(*_FORMATS, *heif_formats(data)))
+    return Image.open(io.BytesIO(data), formats=(*FORMATS, *heif_formats(data)))
 
 
 def _is_reduced(data: bytes, least_px: int) -> bool:

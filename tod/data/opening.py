@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from tod.data.file_hashes import Content, Contents
-from tod.data.image import SUFFIXES
 from tod.data.index import INDEX_NAME, read_index
 from tod.data.left_out import summary
 from tod.data.own_splits import joined, read_own, share_out
+from tod.data.picture_kind import SUFFIXES
 from tod.data.samples import MIN_PICTURES, LeftOut, Sample, check_classes, check_splits
 from tod.data.scan import scan
 from tod.data.targets import (

@@ -1,8 +1,13 @@
-"""What a file is, by its first bytes: a picture, or which other kind. Knows bytes, no files."""
+"""The picture formats that are read; what a file is, by its first bytes. Knows bytes, no files.
+
+A new format that Pillow decodes is a row of FORMATS.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from tod.system.file_kind import of_bytes
 
@@ -13,8 +18,6 @@ HEIC = "HEIC, which is not read here; pip install 'tod[heif]', or convert it to 
 RAW = "a camera's raw picture, which is not read; export it as JPEG or PNG"
 EMPTY = "an empty file"
 
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Sizes of the second header of a BMP file: two letters alone begin many a text.
 _BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
 _PNM = re.compile(rb"P[1-6]\s+(#[^\n]*\n\s*)*\d+\s")
@@ -23,15 +26,49 @@ _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b
 _HEIF_BRANDS = (*_HEIC_BRANDS, b"mif1", b"msf1", b"heif")
 
 
+@dataclass(frozen=True)
+class Format:
+    """A picture format.
+
+    Args:
+        suffixes: of its files, in small letters.
+        begins: whether the first bytes of a file are those of the format.
+    """
+
+    suffixes: tuple[str, ...]
+    begins: Callable[[bytes], bool]
+
+
+def _begins(*starts: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(starts)
+
+
+def _bmp(head: bytes) -> bool:
+    size = int.from_bytes(head[14:18], "little")
+    return head.startswith(b"BM") and size in _BMP_HEADERS and head[6:10] == bytes(4)
+
+
+def _webp(head: bytes) -> bool:
+    return head.startswith(b"RIFF") and head[8:12] == b"WEBP"
+
+
+# By Pillow's names. MPO files (JPEGs of stereo cameras) are opened by the JPEG reader.
+FORMATS: dict[str, Format] = {
+    "AVIF": Format((".avif",), lambda head: _has_brand(head, _AVIF_BRANDS)),
+    "BMP": Format((".bmp",), _bmp),
+    "GIF": Format((".gif",), _begins(b"GIF87a", b"GIF89a")),
+    "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), _begins(b"\xff\xd8\xff")),
+    "PNG": Format((".png",), _begins(b"\x89PNG\r\n\x1a\n")),
+    "PPM": Format((".ppm", ".pgm", ".pbm", ".pnm"), lambda head: bool(_PNM.match(head))),
+    "TIFF": Format((".tif", ".tiff"), _begins(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    "WEBP": Format((".webp",), _webp),
+}
+SUFFIXES = frozenset(suffix for each in FORMATS.values() for suffix in each.suffixes)
+
+
 def is_picture(head: bytes) -> bool:
-    """Whether a file begins as a picture of a kind that Pillow is asked for."""
-    if head.startswith(_MAGIC) or head.startswith(_TIFF):
-        return True
-    if head.startswith(b"BM"):
-        return int.from_bytes(head[14:18], "little") in _BMP_HEADERS and head[6:10] == bytes(4)
-    if head.startswith(b"RIFF"):
-        return head[8:12] == b"WEBP"
-    return bool(_PNM.match(head)) or _has_brand(head, _AVIF_BRANDS)
+    """Whether a file begins as a picture of a format that is read."""
+    return any(each.begins(head) for each in FORMATS.values())
 
 
 def is_heic(head: bytes) -> bool:

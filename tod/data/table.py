@@ -2,8 +2,8 @@
 
 Nothing is guessed: the separator is what follows the header's first word. A comma in a number is a
 decimal comma where no number of the table has a point. In a table separated by commas such numbers
-stand in quotes, and one of them must have other than three digits behind it (1,234 may be 1234).
-Knows text; knows no pictures.
+stand in quotes, and at least one must not have exactly three digits after the comma: 1,234 could
+mean 1234. Knows text; knows no pictures.
 """
 
 from __future__ import annotations

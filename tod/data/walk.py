@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tod.data.heif import heif_version
-from tod.data.image import SUFFIXES
 from tod.data.picture_kind import (
     HEAD_BYTES,
     LFS_POINTER,
     RAW,
+    SUFFIXES,
     is_heic,
     is_picture,
     other_kind,

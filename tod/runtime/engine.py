@@ -186,8 +186,8 @@ def _load(data: bytes, graph: str, threads: int, *, profile: str | None = None) 
         options.enable_profiling = True
         options.profile_file_prefix = profile
     try:
-        # onnxruntime would compute whatever a graph makes of constants while it loads: a few nodes
-        # are enough for gigabytes. Without it ours run as fast, to the same bits.
+        # While loading, onnxruntime would compute every node whose inputs are constants; a few such
+        # nodes can need gigabytes. Without that our graphs are as fast and give the same bits.
         return onnxruntime.InferenceSession(
             data,
             options,

@@ -83,9 +83,9 @@ class Watch:
         return obstacle
 
     def _wait(self, obstacle: Obstacle, should_stop: Callable[[], bool]) -> Obstacle | None:
-        """Until there is none, or another one, or a stop is asked for."""
+        """Wait until the obstacle is gone, another one appears, or a stop is requested."""
         polled = self._monotonic()
-        # The reason counts: a temperature that still falls is no news.
+        # Only another reason is reported, not another temperature.
         found: Obstacle | None = obstacle
         while found is not None and found.reason == obstacle.reason and not should_stop():
             self._sleep(_ASK_S)
@@ -118,7 +118,7 @@ class Watch:
         if conditions.between is None:
             return texts
         now = self._local_time()
-        # Without a zone a clock says UTC as if it were one.
+        # If no time zone is set, the clock shows UTC as if that were local time.
         lacking = "" if zones.is_told() else "; nothing here names a time zone: set TZ"
         texts.append(f"local time is {zones.clock(now)}{lacking}")
         if now.tm_year < _FIRST_YEAR:

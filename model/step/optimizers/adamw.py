@@ -20,10 +20,9 @@ class AdamW:
     """
 
     name: ClassVar[str] = "adamw"
-    export_defaults: ClassVar[Mapping[str, float]] = {"learning_rate": 0.003}
     torch_slots: ClassVar[Mapping[str, str]] = TORCH_SLOTS
 
-    learning_rate: float = 1e-3
+    learning_rate: float
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8

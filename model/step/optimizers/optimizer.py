@@ -16,12 +16,10 @@ class Optimizer(Protocol):
 
     Attributes:
         name: the manifest's and the command's word for it.
-        export_defaults: what `tod export` takes for some fields in place of their defaults.
         torch_slots: its slots by the first part of their names, and what `torch.optim` calls them.
     """
 
     name: ClassVar[str]
-    export_defaults: ClassVar[Mapping[str, float]]
     torch_slots: ClassVar[Mapping[str, str]]
 
     @property

@@ -21,10 +21,9 @@ class RMSprop:
     """
 
     name: ClassVar[str] = "rmsprop"
-    export_defaults: ClassVar[Mapping[str, float]] = {"learning_rate": 0.001}
     torch_slots: ClassVar[Mapping[str, str]] = {"square": "square_avg", "buffer": "momentum_buffer"}
 
-    learning_rate: float = 1e-3
+    learning_rate: float
     momentum: float = 0.0
     alpha: float = 0.99
     eps: float = 1e-8

@@ -25,8 +25,6 @@ class SGD:
     """
 
     name: ClassVar[str] = "sgd"
-    # Measured on scenes and places, see docs/performance.md.
-    export_defaults: ClassVar[Mapping[str, float]] = {"learning_rate": 0.02, "dampening": 0.01}
     torch_slots: ClassVar[Mapping[str, str]] = {"velocity": "momentum_buffer"}
 
     learning_rate: float
