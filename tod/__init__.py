@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tod.data.dataset import Dataset
     from tod.errors import TodError
+    from tod.runtime.interpreter import Interpreter
     from tod.training import records
     from tod.training.conditions import Conditions
     from tod.training.evaluation import evaluate
@@ -30,13 +31,14 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = [
-    "Conditions", "Dataset", "TodError", "TrainSession", "__version__",
+    "Conditions", "Dataset", "Interpreter", "TodError", "TrainSession", "__version__",
     "evaluate", "records", "train",
 ]  # fmt: skip
 
 _HOMES = {
     "Conditions": "tod.training.conditions",
     "Dataset": "tod.data.dataset",
+    "Interpreter": "tod.runtime.interpreter",
     "TodError": "tod.errors",
     "TrainSession": "tod.training.session",
     "evaluate": "tod.training.evaluation",

@@ -43,6 +43,8 @@ ONLY_IN = {
     "PIL": {"tod/data/image.py", "tod/data/colour.py"},
     "pillow_heif": {"tod/data/heif.py"},
     "onnxruntime": {"tod/runtime/engine.py", "model/reduce/quantize.py"},
+    "openvino": {"tod/runtime/delegates/openvino.py"},
+    "ai_edge_litert": {"tod/runtime/delegates/litert.py"},
     "rich": {"tod/report"},
     "typer": {"tod/cli"},
     "safetensors": {"tod/format/arrays.py"},

@@ -22,6 +22,7 @@ from tod.format.generations import (
     Scores,
     Shelf,
     bytes_of,
+    digest,
     file_name,
     folder_of,
     locked,
@@ -93,19 +94,19 @@ def write(
     """
     named, path = path, path.resolve()
     has_generations = folder_of(path).is_dir()
-    before = bytes_of(path) if path.exists() else None
-    if before == data or (not has_generations and (before is None or overwrite)):
+    sha256, before = hashlib.sha256(data).hexdigest(), digest(path) if path.exists() else None
+    if before == sha256 or (not has_generations and (before is None or overwrite)):
         artifact.write_bytes(path if named.is_symlink() else named, data)
         return None
     with locked(path):
         shelf = look(path)
-        events, files = ((), {}) if overwrite else present(shelf, before)
-        for number in files:
+        events, files = ((), {}) if overwrite else present(shelf, b"")
+        for number in files:  # by a link: what it holds need not be read
             _set_aside(shelf, number)
         generation = events[0].generation if events else shelf.generation
         event = Event(
             what=what, when=now(), generation=shelf.next_number + len(events), before=generation,
-            sha256=hashlib.sha256(data).hexdigest(), source=str(source.resolve()), scores=scores,
+            sha256=sha256, source=str(source.resolve()), scores=scores,
         )  # fmt: skip
         last = _last_training(path)
         put_in_place(shelf, (*events, event), data, {})

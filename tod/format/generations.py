@@ -24,6 +24,7 @@ import msgspec
 from tod.errors import ArtifactError
 from tod.format.container import MAX_FILE_BYTES
 from tod.system.files import read_regular, remove_unfinished, write_whole
+from tod.system.files import sha256 as sha256_of
 
 try:
     import fcntl
@@ -139,7 +140,7 @@ def look(served: Path) -> Shelf:
         ArtifactError: the log or the served file cannot be read.
     """
     served = served.resolve()  # a link stays one: the file that it names is replaced
-    sha256 = _digest(served) if served.exists() else None
+    sha256 = digest(served) if served.exists() else None
     files = _files(folder_of(served))
     events = _read_log(folder_of(served)) or _events_of(files)
     notices = []
@@ -311,15 +312,23 @@ def _events_of(files: dict[tuple[int, str], Path]) -> tuple[Event, ...]:
     """What is known without a log: the generations that are there and whole, in their order."""
     events: list[Event] = []
     for (number, start), path in sorted(files.items()):
-        if (sha256 := _digest(path)).startswith(start):
+        if (sha256 := digest(path)).startswith(start):
             before = events[-1].generation if events else None
             found = Event(what="found", when="", generation=number, sha256=sha256, before=before)
             events.append(found)
     return tuple(events)
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(bytes_of(path)).hexdigest()
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, of which only a part is in memory at a time.
+
+    Raises:
+        ArtifactError: it cannot be read.
+    """
+    try:
+        return sha256_of(path, limit_bytes=MAX_FILE_BYTES)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def bytes_of(path: Path) -> bytes:

@@ -22,6 +22,7 @@ from tod.format.arrays import Arrays
 
 # Graph name, then every input and output by name: what `net_runner -v` prints.
 Observer = Callable[[str, Arrays, Arrays], None]
+CPU = "CPUExecutionProvider"
 
 
 class Engine:
@@ -108,7 +109,7 @@ class Engine:
             if graph not in self._sessions:
                 features = graph == "features.onnx"
                 threads = self._features_threads if features else self.threads
-                session = _load(self._graphs[graph], graph, threads)
+                session = open_session(self._graphs[graph], graph, threads)
                 self._sessions[graph] = (session, [output.name for output in session.get_outputs()])
             entry: tuple[Any, list[str]] = self._sessions[graph]
             return entry
@@ -139,7 +140,7 @@ def operator_times(
         threads: for a run.
     """
     with tempfile.TemporaryDirectory(prefix="tod-profile-") as folder:
-        session = _load(data, graph, threads, profile=str(Path(folder, "run")))
+        session = open_session(data, graph, threads, profile=str(Path(folder, "run")))
         for _ in range(1 + runs):
             session.run(None, feeds)
         events = json.loads(Path(session.end_profiling()).read_bytes())
@@ -169,14 +170,33 @@ def check_runtime(minimum: str) -> None:
         )
 
 
-def _load(data: bytes, graph: str, threads: int, *, profile: str | None = None) -> Any:
-    # Loading onnxruntime takes longer than `--help` may.
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise DeviceError(
-            f"onnxruntime cannot be loaded: {error}", hint="pip install onnxruntime"
-        ) from error
+def providers() -> tuple[str, ...]:
+    """The execution providers that the installed onnxruntime was built with."""
+    return tuple(_onnxruntime().get_available_providers())
+
+
+def open_session(
+    data: bytes,
+    graph: str,
+    threads: int,
+    *,
+    provider: str = CPU,
+    profile: str | None = None,
+) -> Any:
+    """A graph in onnxruntime, ready to run.
+
+    Args:
+        data: the ONNX file.
+        graph: its name, for messages.
+        threads: for one run.
+        provider: the execution provider that computes; nodes that it does not know are computed
+            by the CPU's.
+        profile: the beginning of the name of the profiler's file.
+
+    Raises:
+        DeviceError: onnxruntime cannot load it, or the provider does not start here.
+    """
+    onnxruntime = _onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -188,10 +208,10 @@ def _load(data: bytes, graph: str, threads: int, *, profile: str | None = None) 
     try:
         # While loading, onnxruntime would compute every node whose inputs are constants; a few such
         # nodes can need gigabytes. Without that our graphs are as fast and give the same bits.
-        return onnxruntime.InferenceSession(
+        session = onnxruntime.InferenceSession(
             data,
             options,
-            providers=["CPUExecutionProvider"],
+            providers=list(dict.fromkeys((provider, CPU))),
             disabled_optimizers=["ConstantFolding"],
         )
     except Exception as error:  # onnxruntime's errors share no base class but this
@@ -199,6 +219,25 @@ def _load(data: bytes, graph: str, threads: int, *, profile: str | None = None) 
             f"onnxruntime {onnxruntime.__version__} cannot load {graph}: {first_line(error)}",
             hint="run 'tod verify' on the file; upgrade onnxruntime if its version is too old",
         ) from error
+    # A provider whose driver is missing is dropped by onnxruntime without an error.
+    if session.get_providers()[0] != provider:
+        raise DeviceError(
+            f"onnxruntime {onnxruntime.__version__} cannot start {provider} for {graph}",
+            hint="look whether its driver is installed; --engine cpu runs everywhere",
+        )
+    session.disable_fallback()
+    return session
+
+
+def _onnxruntime() -> Any:
+    # Loading onnxruntime takes longer than `--help` may.
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DeviceError(
+            f"onnxruntime cannot be loaded: {error}", hint="pip install onnxruntime"
+        ) from error
+    return onnxruntime
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -268,11 +268,11 @@ class Model:
         task = self.manifest.loss.task
         return score(task, self._logits(features), labels, split, self.classes or ())
 
-    def save_inference(self, path: str | Path) -> None:
-        """Write one ordinary ONNX file: pixels in, answers out, classes in its metadata. Its output
-        is `probabilities`, or `values` of a model that was trained on numbers."""
+    def inference_graph(self) -> bytes:
+        """One ordinary ONNX file: pixels in, answers out, classes in its metadata. Its output is
+        `probabilities`, or `values` of a model that was trained on numbers."""
         last = {"single-label": "Softmax", "multi-label": "Sigmoid", "regression": None}
-        data = join_inference(
+        return join_inference(
             self.artifact.graphs["features.onnx"],
             self.artifact.graphs["predict.onnx"],
             self.parameters,
@@ -282,8 +282,11 @@ class Model:
             },
             activation=last[self.manifest.loss.task],
         )
+
+    def save_inference(self, path: str | Path) -> None:
+        """Write `inference_graph` to a file."""
         try:
-            write_whole(Path(path), data)
+            write_whole(Path(path), self.inference_graph())
         except OSError as error:
             raise ArtifactError(f"{path}: cannot be written: {error.strerror or error}") from error
 

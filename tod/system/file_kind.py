@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tod.system.files import read_start
 
-_START_BYTES = 1024
+START_BYTES = 1024
 _EXPORT = "TOD trains what 'tod export' makes: give it the network itself, see tod export --help"
 _WEIGHTS = (
     "these are weights, not a model that trains: tod export --weights FILE makes one, "
@@ -53,7 +53,7 @@ def _archive(name: str) -> Kind:
 
 
 FOLDER = Kind("a folder", "give the .tod file in it")
-_TOD = Kind("a .tod file", "", f"a model is given with -f; for the data, {CLASSES}")
+TOD = Kind("a .tod file", "", f"a model is given with -f; for the data, {CLASSES}")
 _EMPTY = Kind("an empty file", "copy or download it again")
 TEXT = Kind("a text file")
 _TOD_BEGINS = rb"PK\x03\x04.{26}manifest\.json"
@@ -115,8 +115,8 @@ def look(path: str | Path) -> Kind | None:
     try:
         if os.path.isdir(path):
             return FOLDER
-        start = read_start(path, _START_BYTES)
-        return _TOD if re.match(_TOD_BEGINS, start, re.DOTALL) else of_bytes(start)
+        start = read_start(path, START_BYTES)
+        return TOD if re.match(_TOD_BEGINS, start, re.DOTALL) else of_bytes(start)
     except OSError:
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -21,6 +22,7 @@ except ImportError:  # Windows; without locks nothing that is left over is remov
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part", re.DOTALL)
 # More than fits beside a file's entry in its folder, so that a full disk shows.
 _TRIAL_BYTES = 1 << 12
+_PART_BYTES = 1 << 20
 
 
 def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -123,6 +125,21 @@ def read_regular(path: str | Path, *, limit_bytes: int) -> tuple[bytes, os.stat_
     if len(data) > found.st_size:
         raise OSError(errno.EBUSY, "it grows while it is read")
     return data, found
+
+
+def sha256(path: str | Path, *, limit_bytes: int) -> str:
+    """The SHA-256 of a regular file, of which only a part is in memory at a time.
+
+    Raises:
+        OSError: as for `read_regular`.
+    """
+    digest = hashlib.sha256()
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(descriptor, "rb") as file:
+        _check_regular(os.fstat(descriptor), limit_bytes)
+        while part := file.read(_PART_BYTES):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def read_start(path: str | Path, count: int) -> bytes:

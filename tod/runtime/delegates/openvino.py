@@ -1,0 +1,73 @@
+"""An ONNX graph in OpenVINO. The only user of openvino, which is optional."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tod.errors import DeviceError, first_line
+from tod.format.arrays import Arrays
+from tod.runtime.delegates.runner import Detail
+
+# What OpenVINO calls the precision that it computes with.
+_PRECISIONS = {"float32": "f32", "bf16": "bf16"}
+
+
+class OpenVinoRunner:
+    """See `Runner`.
+
+    Args:
+        data: the ONNX file.
+        name: for messages.
+        threads: for one run.
+        precision: "float32" or "bf16".
+
+    Raises:
+        DeviceError: openvino is not installed, or cannot load the graph.
+    """
+
+    def __init__(self, data: bytes, name: str, threads: int, precision: str = "float32") -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise DeviceError(
+                f"openvino cannot be loaded: {error}", hint="pip install 'tod[openvino]'"
+            ) from error
+        self._name = name
+        settings = {
+            "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+        }
+        try:
+            core = openvino.Core()
+            able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            if precision == "bf16" and "BF16" not in able:
+                raise DeviceError(
+                    "this processor computes no bf16 in OpenVINO",
+                    hint="leave --precision away, or use a processor with AVX512-BF16 or AMX",
+                )
+            self._compiled = core.compile_model(core.read_model(data), "CPU", settings)
+        except RuntimeError as error:
+            raise DeviceError(f"OpenVINO cannot load {name}: {first_line(error)}") from error
+        self.inputs = tuple(map(_detail, self._compiled.inputs))
+        self.outputs = tuple(map(_detail, self._compiled.outputs))
+        # A request computes for one thread at a time.
+        self._local = threading.local()
+
+    def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        if not hasattr(self._local, "request"):
+            self._local.request = self._compiled.create_infer_request()
+        try:
+            found = self._local.request.infer(feeds)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise DeviceError(f"{self._name} failed in OpenVINO: {first_line(error)}") from error
+        return {d.name: np.array(found[i]) for i, d in enumerate(self.outputs)}
+
+
+def _detail(port: Any) -> Detail:
+    sides = (side.get_length() if side.is_static else -1 for side in port.partial_shape)
+    return Detail(port.any_name, tuple(sides), np.dtype(port.element_type.to_dtype()))

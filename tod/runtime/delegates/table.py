@@ -1,0 +1,165 @@
+"""The delegates by name: where each one runs, what it computes with, and how to get it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from tod.errors import DeviceError, UsageError
+from tod.runtime.delegates.runner import Graph, Runner
+from tod.runtime.engine import CPU, providers
+
+CPU_NAME = "cpu"
+LITERT = "litert"
+OPENVINO = "openvino"
+_TFLITE_MAGIC = b"TFL3"
+
+
+@dataclass(frozen=True)
+class Delegate:
+    """Who computes a graph.
+
+    Attributes:
+        platforms: where it runs.
+        precisions: what it computes with.
+        install: how to get it.
+        provider: onnxruntime's execution provider; empty for a library of its own.
+        module: the library otherwise.
+    """
+
+    platforms: str
+    precisions: str
+    install: str
+    provider: str = ""
+    module: str = ""
+
+
+# Platforms and precisions as the makers state them: onnxruntime.ai/docs/execution-providers and
+# docs.openvino.ai. A wheel of onnxruntime holds the providers that it was built with, no others.
+DELEGATES: dict[str, Delegate] = {
+    CPU_NAME: Delegate("all", "float32, int8", "pip install onnxruntime", CPU),
+    OPENVINO: Delegate(
+        "Intel x86-64, Arm64", "float32, bf16", "pip install 'tod[openvino]'", module="openvino"
+    ),
+    LITERT: Delegate(
+        "Linux, macOS, Windows; .tflite files", "float32, float16, int8",
+        "pip install 'tod[tflite]'", module="ai_edge_litert",
+    ),
+    "xnnpack": Delegate(
+        "Arm, x86-64", "float32", "build onnxruntime with --use_xnnpack; Android's package has it",
+        "XnnpackExecutionProvider",
+    ),
+    "nnapi": Delegate(
+        "Android 8.1 or newer", "float32, float16, int8", "onnxruntime's package for Android",
+        "NnapiExecutionProvider",
+    ),
+    "coreml": Delegate(
+        "macOS, iOS", "float32, float16", "pip install onnxruntime (on macOS)",
+        "CoreMLExecutionProvider",
+    ),
+    "cuda": Delegate(
+        "NVIDIA, x86-64", "float32, float16", "pip install onnxruntime-gpu",
+        "CUDAExecutionProvider",
+    ),
+    "tensorrt": Delegate(
+        "NVIDIA, x86-64", "float32, float16, int8", "pip install onnxruntime-gpu and TensorRT",
+        "TensorrtExecutionProvider",
+    ),
+    "qnn": Delegate(
+        "Snapdragon", "float16, int8", "pip install onnxruntime-qnn", "QNNExecutionProvider"
+    ),
+    "webgpu": Delegate(
+        "Windows, macOS, Linux", "float32, float16", "build onnxruntime with --use_webgpu",
+        "WebGpuExecutionProvider",
+    ),
+    "directml": Delegate(
+        "Windows 10 or newer", "float32, float16", "pip install onnxruntime-directml",
+        "DmlExecutionProvider",
+    ),
+    "acl": Delegate(
+        "Arm", "float32", "build onnxruntime with --use_acl", "ACLExecutionProvider"
+    ),
+}  # fmt: skip
+
+
+def available() -> dict[str, bool]:
+    """Which delegates are installed here."""
+    built = providers()
+    return {
+        name: each.provider in built if each.provider else find_spec(each.module) is not None
+        for name, each in DELEGATES.items()
+    }
+
+
+def check(names: Sequence[str]) -> None:
+    """Refuse delegates that do not exist, or are not installed.
+
+    Raises:
+        UsageError: no delegate has this name.
+        DeviceError: it is not installed; what is here, and how to get it.
+    """
+    here = available()
+    for name in names:
+        if name not in DELEGATES:
+            raise UsageError(f"engine {name!r} is none of {', '.join(DELEGATES)}", hint=_here(here))
+        if not here[name]:
+            raise DeviceError(
+                f"the engine {name} is not installed here", hint=f"{DELEGATES[name].install}; "
+                f"{_here(here)}",
+            )  # fmt: skip
+
+
+def open_runner(
+    graph: Graph, names: Sequence[str] = (), *, threads: int, others: Sequence[object] = ()
+) -> Runner:
+    """A graph in the first delegate that can load it.
+
+    Args:
+        graph: an ONNX file or a TFLite one.
+        names: in the order in which they are tried; empty for the one that fits the file. A later
+            one takes over where an earlier one cannot load the graph: only who names it gets it.
+        threads: for one run.
+        others: delegates that LiteRT has loaded, passed on to it.
+
+    Raises:
+        UsageError: a delegate for another kind of file, or none that exists.
+        DeviceError: none of them can load it.
+    """
+    is_tflite = graph.data[4:8] == _TFLITE_MAGIC
+    names = names or (LITERT if is_tflite else CPU_NAME,)
+    check(names)
+    for name in names:
+        if (name == LITERT) != is_tflite:
+            kind = "a TFLite" if is_tflite else "an ONNX"
+            raise UsageError(
+                f"{graph.name}: the engine {name} does not read {kind} file",
+                hint=f"leave it away, or convert the model: tod convert --to "
+                f"{'onnx' if is_tflite else 'tflite'}",
+            )
+    for i, name in enumerate(names):
+        try:
+            return _open(graph, name, threads, others)
+        except DeviceError:
+            if i == len(names) - 1:
+                raise
+    raise AssertionError("a list of delegates is never empty")
+
+
+def _open(graph: Graph, name: str, threads: int, others: Iterable[object]) -> Runner:
+    # Each of these loads a library.
+    if name == LITERT:
+        from tod.runtime.delegates.litert import LiteRtRunner
+
+        return LiteRtRunner(graph.data, graph.name, threads, list(others))
+    if name == OPENVINO:
+        from tod.runtime.delegates.openvino import OpenVinoRunner
+
+        return OpenVinoRunner(graph.data, graph.name, threads)
+    from tod.runtime.delegates.onnx import OnnxRunner
+
+    return OnnxRunner(graph.data, graph.name, threads, DELEGATES[name].provider)
+
+
+def _here(here: dict[str, bool]) -> str:
+    return f"here are: {', '.join(name for name, there in here.items() if there)}"

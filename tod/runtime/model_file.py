@@ -1,0 +1,68 @@
+"""A model file of any kind -> the graph that answers: .tod, .onnx or .tflite, by their content."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tod.errors import ArtifactError, UsageError
+from tod.format.container import MAX_FILE_BYTES
+from tod.runtime.delegates.runner import Graph
+from tod.runtime.model import Model
+from tod.system import file_kind
+from tod.system.files import read_regular
+
+_ONNX, _TFLITE = "ONNX", "TFLite"
+
+
+def read_model(
+    path: str | os.PathLike[str] | None,
+    content: bytes | None = None,
+    *,
+    require_signature: str | Path | None = None,
+) -> Graph:
+    """The graph from inputs to answers.
+
+    Args:
+        path: a .tod file, whose graphs and parameters become one graph; .onnx; or .tflite.
+        content: the bytes of .onnx or .tflite instead.
+        require_signature: see `Model.load`; only a .tod file can be signed.
+
+    Raises:
+        ArtifactError: it cannot be read, or is no model.
+        UsageError: a .tod file whose classes are still open; or a signature is wanted of another.
+    """
+    if path is None:
+        return _foreign(content or b"", "the model", require_signature)
+    file = Path(path)
+    if _is_tod(file):
+        model = Model.load(file, threads=1, cache=False, require_signature=require_signature)
+        return Graph(model.inference_graph(), str(file))
+    try:
+        data, _ = read_regular(file, limit_bytes=MAX_FILE_BYTES)
+    except OSError as error:
+        raise ArtifactError(f"{file}: cannot be read: {error.strerror}") from error
+    return _foreign(data, str(file), require_signature)
+
+
+def _is_tod(file: Path) -> bool:
+    """Whether it is to be read as a .tod file, however damaged."""
+    if not file.is_file():
+        return file.suffix == ".tod"
+    kind = file_kind.look(file)
+    return (kind is None and file.suffix not in (".onnx", ".tflite")) or kind is file_kind.TOD
+
+
+def _foreign(data: bytes, name: str, require_signature: str | Path | None) -> Graph:
+    kind = file_kind.of_bytes(data[: file_kind.START_BYTES])
+    if kind is None or not any(word in kind.name for word in (_ONNX, _TFLITE)):
+        what = "nothing known" if kind is None else kind.name
+        raise ArtifactError(
+            f"{name}: it is {what}, wanted a .tod, .onnx or .tflite file",
+            hint="" if kind is None else kind.as_model,
+        )
+    if require_signature is not None:
+        raise UsageError(
+            f"{name}: only a .tod file can be signed", hint="give one, or ask for no signature"
+        )
+    return Graph(data, name)
