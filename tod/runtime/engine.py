@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tod.errors import DeviceError, first_line
 from tod.format.arrays import Arrays
+from tod.runtime.delegates.runner import Runner
 
 # Graph name, then every input and output by name: what `net_runner -v` prints.
 Observer = Callable[[str, Arrays, Arrays], None]
@@ -37,6 +38,7 @@ class Engine:
             two threads on two cores it takes 1.3 to 1.7 times as long at batch 32; one with
             convolutions takes half as long (docs/performance.md).
         features_threads: for one run of `features.onnx`.
+        frozen: opens `features.onnx` in another delegate.
         observe: called after each run.
     """
 
@@ -46,8 +48,11 @@ class Engine:
         *,
         threads: int = 1,
         features_threads: int = 1,
+        frozen: Callable[[], Runner] | None = None,
         observe: Observer | None = None,
     ) -> None:
+        self._frozen = frozen
+        self._runner: Runner | None = None
         self._graphs = graphs
         self.threads = threads
         self._features_threads = features_threads
@@ -58,6 +63,11 @@ class Engine:
     def load(self, graph: str) -> None:
         """Make the runtime's session of a graph now, not when it is first used."""
         self._session(graph)
+
+    @property
+    def frozen_library(self) -> str:
+        """What computes `features.onnx`: name, version and settings."""
+        return f"onnxruntime {runtime_version()}" if self._frozen is None else self._other().library
 
     def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The frozen part, [N, S, S, 3] -> [N, ...]. May be called from several threads at once."""
@@ -95,14 +105,26 @@ class Engine:
         Raises:
             DeviceError: onnxruntime cannot load or run it here.
         """
-        session, outputs = self._session(graph)
         try:
-            results = dict(zip(outputs, session.run(None, feeds), strict=True))
+            if graph == "features.onnx" and self._frozen is not None:
+                results = self._other().run(feeds)
+            else:
+                session, outputs = self._session(graph)
+                results = dict(zip(outputs, session.run(None, feeds), strict=True))
+        except DeviceError:
+            raise
         except Exception as error:  # onnxruntime's errors share no base class but this
             raise DeviceError(f"{graph} failed in onnxruntime: {first_line(error)}") from error
         if self._observe:
             self._observe(graph, feeds, results)
         return results
+
+    def _other(self) -> Runner:
+        assert self._frozen is not None
+        with self._lock:
+            if self._runner is None:
+                self._runner = self._frozen()
+            return self._runner
 
     def _session(self, graph: str) -> tuple[Any, list[str]]:
         with self._lock:
@@ -181,6 +203,7 @@ def open_session(
     threads: int,
     *,
     provider: str = CPU,
+    bf16: bool = False,
     profile: str | None = None,
 ) -> Any:
     """A graph in onnxruntime, ready to run.
@@ -191,6 +214,7 @@ def open_session(
         threads: for one run.
         provider: the execution provider that computes; nodes that it does not know are computed
             by the CPU's.
+        bf16: multiply matrices in bf16, on Arm processors that have it.
         profile: the beginning of the name of the profiler's file.
 
     Raises:
@@ -202,6 +226,8 @@ def open_session(
     options.inter_op_num_threads = 1
     # Whatever goes wrong is raised; a second copy of it on the terminal helps nobody.
     options.log_severity_level = 4
+    if bf16:
+        options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile

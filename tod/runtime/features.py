@@ -28,7 +28,7 @@ from tod.data.pictures import Pictures, batches
 from tod.data.samples import Sample
 from tod.errors import ArtifactError, DataError, PictureError
 from tod.format.manifest import InputSpec, Manifest
-from tod.runtime.engine import Engine, runtime_version
+from tod.runtime.engine import Engine
 from tod.runtime.feature_cache import FeatureCache
 from tod.system.machine import instructions, processor
 
@@ -191,7 +191,7 @@ class FeatureStore:
                 "input": asdict(self._manifest.input),
                 "cropped": cropped,
                 "shape": shape,
-                "runtime": f"onnxruntime {runtime_version()}",
+                "runtime": self._engine.frozen_library,
                 "processor": processor(),
                 "instructions": sha256(" ".join(instructions()).encode()).hexdigest()[:16],
                 "decoder": decoder_version(),

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tod.errors import UsageError
 from tod.runtime.delegates.runner import Detail, Runner
-from tod.runtime.delegates.table import open_runner
+from tod.runtime.delegates.table import Choice, open_runner
 from tod.runtime.model_file import read_model
 from tod.system.machine import available_cores
 
@@ -59,9 +59,11 @@ class Interpreter:
         threads = available_cores() if num_threads in (None, -1) else num_threads
         graph = read_model(model_path, model_content, require_signature=require_signature)
         wanted = [*delegates, *(experimental_delegates or ())]
-        names = [name for name in wanted if isinstance(name, str)]
+        names = tuple(name for name in wanted if isinstance(name, str))
         others = [other for other in wanted if not isinstance(other, str)]
-        self._runner: Runner = open_runner(graph, names, threads=int(threads or 1), others=others)
+        self._runner: Runner = open_runner(
+            graph, Choice(names), threads=int(threads or 1), others=others
+        )
         self._details = (*self._runner.inputs, *self._runner.outputs)
         self._inputs = len(self._runner.inputs)
         self._shapes = [_closed(detail.shape) for detail in self._details]

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -28,6 +29,8 @@ from tod.format.artifact import Artifact
 from tod.format.graph import join_inference
 from tod.format.manifest import Manifest
 from tod.runtime.cache_folder import choose_folder
+from tod.runtime.delegates.runner import Graph
+from tod.runtime.delegates.table import DEFAULT, Choice, check, open_runner
 from tod.runtime.engine import Engine, Observer, check_runtime
 from tod.runtime.features import Features, FeatureStore, picture_features
 from tod.runtime.new_tensors import new_tensors
@@ -58,6 +61,7 @@ class Model:
         threads: int,
         observe: Observer | None,
         cache: str | os.PathLike[str] | bool,
+        engine: Choice = DEFAULT,
     ) -> None:
         self.artifact = artifact
         self.manifest: Manifest = artifact.manifest
@@ -66,9 +70,16 @@ class Model:
         self.threads = threads
         # Features with more than one axis mean convolutions, or the like, in the step.
         deep = len(self.manifest.backbone.feature_shape) > 1
-        self.engine = Engine(artifact.graphs, threads=threads if deep else 1, observe=observe)
         # Printed in order, an observed run is one picture batch after the other.
         workers = 1 if observe else threads
+        frozen = None
+        if engine != DEFAULT:
+            check(engine.names)
+            graph = Graph(artifact.graphs["features.onnx"], "features.onnx")
+            frozen = partial(open_runner, graph, engine, threads=1, parallel=workers)
+        self.engine = Engine(
+            artifact.graphs, threads=threads if deep else 1, frozen=frozen, observe=observe
+        )
         self.store = FeatureStore(
             self.engine,
             artifact.manifest,
@@ -90,6 +101,7 @@ class Model:
         cache: str | os.PathLike[str] | bool = True,
         require_signature: str | Path | None = None,
         continues: Path | None = None,
+        engine: Choice = DEFAULT,
     ) -> _Loaded:
         """Open and verify a .tod file: a fresh export, a checkpoint or a trained model.
 
@@ -104,17 +116,25 @@ class Model:
                 signed is refused.
             continues: `path` is a checkpoint that was written here in training this model; the
                 model is signed in its place.
+            engine: who computes the frozen part.
 
         Raises:
             ArtifactError: it is missing, damaged, not a .tod file or not signed as required.
-            DeviceError: onnxruntime here is too old for it, or no signature can be checked.
+            DeviceError: onnxruntime here is too old for it, or no signature can be checked; the
+                engine is not installed.
         """
         if threads is not None and threads < 1:
             raise UsageError(f"threads is {threads}, at least 1 is wanted")
         key = None if require_signature is None else Path(require_signature)
         artifact = artifacts.read(path, require_signature=key, continues=continues)
         check_runtime(artifact.manifest.min_onnxruntime)
-        return cls(artifact, threads=threads or available_cores(), observe=observe, cache=cache)
+        return cls(
+            artifact,
+            threads=threads or available_cores(),
+            observe=observe,
+            cache=cache,
+            engine=engine,
+        )
 
     @property
     def classes(self) -> tuple[str, ...] | None:

@@ -185,7 +185,7 @@ def test_delegates_that_are_not_here():
 def test_another_delegate_takes_over_only_when_it_is_named(monkeypatch, wanted):
     from tod.runtime.delegates import openvino
 
-    def fail(*_):
+    def fail(*_, **__):
         raise DeviceError("the driver is gone")
 
     monkeypatch.setattr(openvino, "OpenVinoRunner", fail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class LiteRtRunner:
         self._delegates = list(delegates)
         self._local = threading.local()
         interpreter = self._interpreter()
+        self.library = f"ai-edge-litert {metadata.version('ai-edge-litert')}"
         self.inputs = tuple(map(_detail, interpreter.get_input_details()))
         self.outputs = tuple(map(_detail, interpreter.get_output_details()))
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from tod.errors import DeviceError, first_line
 from tod.format.arrays import Arrays
 from tod.runtime.delegates.runner import Detail
-from tod.runtime.engine import open_session
+from tod.runtime.engine import CPU, open_session, runtime_version
+from tod.system.machine import instructions
 
 # onnxruntime's words for the types of tensors.
 _DTYPES = {
@@ -28,14 +29,25 @@ class OnnxRunner:
         name: for messages.
         threads: for one run.
         provider: onnxruntime's name of the execution provider.
+        bf16: multiply matrices of float32 in bf16, where the processor can.
 
     Raises:
         DeviceError: it cannot be loaded here.
     """
 
-    def __init__(self, data: bytes, name: str, threads: int, provider: str) -> None:
+    def __init__(
+        self, data: bytes, name: str, threads: int, provider: str, *, bf16: bool = False
+    ) -> None:
+        if bf16 and (provider != CPU or "bf16" not in instructions()):
+            raise DeviceError(
+                "onnxruntime computes in bf16 only on Arm processors that have it",
+                hint="leave --precision away, or try --engine openvino",
+            )
         self._name = name
-        self._session = open_session(data, name, threads, provider=provider)
+        self._session = open_session(data, name, threads, provider=provider, bf16=bf16)
+        self.library = f"onnxruntime {runtime_version()}"
+        self.library += "" if provider == CPU else f" {provider}"
+        self.library += " bf16" if bf16 else ""
         self.inputs = tuple(_detail(value, name) for value in self._session.get_inputs())
         self.outputs = tuple(_detail(value, name) for value in self._session.get_outputs())
 

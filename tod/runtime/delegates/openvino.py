@@ -12,9 +12,6 @@ from tod.errors import DeviceError, first_line
 from tod.format.arrays import Arrays
 from tod.runtime.delegates.runner import Detail
 
-# What OpenVINO calls the precision that it computes with.
-_PRECISIONS = {"float32": "f32", "bf16": "bf16"}
-
 
 class OpenVinoRunner:
     """See `Runner`.
@@ -23,13 +20,16 @@ class OpenVinoRunner:
         data: the ONNX file.
         name: for messages.
         threads: for one run.
-        precision: "float32" or "bf16".
+        parallel: runs that are made at once.
+        bf16: compute in bf16.
 
     Raises:
         DeviceError: openvino is not installed, or cannot load the graph.
     """
 
-    def __init__(self, data: bytes, name: str, threads: int, precision: str = "float32") -> None:
+    def __init__(
+        self, data: bytes, name: str, threads: int, *, parallel: int = 1, bf16: bool = False
+    ) -> None:
         try:
             import openvino
         except ImportError as error:
@@ -37,15 +37,16 @@ class OpenVinoRunner:
                 f"openvino cannot be loaded: {error}", hint="pip install 'tod[openvino]'"
             ) from error
         self._name = name
+        self.library = f"openvino {openvino.__version__}{' bf16' if bf16 else ''}"
         settings = {
-            "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+            "INFERENCE_NUM_THREADS": threads * parallel,
+            "NUM_STREAMS": parallel,
         }
         try:
             core = openvino.Core()
             able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-            if precision == "bf16" and "BF16" not in able:
+            if bf16 and "BF16" not in able:
                 raise DeviceError(
                     "this processor computes no bf16 in OpenVINO",
                     hint="leave --precision away, or use a processor with AVX512-BF16 or AMX",

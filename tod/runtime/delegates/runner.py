@@ -52,6 +52,9 @@ class Runner(Protocol):
 
     inputs: tuple[Detail, ...]
     outputs: tuple[Detail, ...]
+    library: str
+    """Name, version and settings of what computes: rows of features that another one has computed
+    are not the same."""
 
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         """Every input by name -> every output by name.
