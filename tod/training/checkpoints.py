@@ -1,8 +1,9 @@
 """The checkpoints of a run: written beside its output, found again, the oldest removed.
 
 A checkpoint is `<stem>_trained_<cycle>.tod`, where the trained model is `<stem>_trained.tod` or
-`<stem>.tod`: runs with outputs of their own keep out of each other's way. The newest is the one
-that was written last; of those written in the same moment, the one of the later cycle.
+`<stem>.tod`, so runs with different outputs do not touch each other's checkpoints. The newest
+checkpoint is the one written last; if two were written in the same moment, the later cycle is
+newer.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ def newest(
 
     Args:
         model: the .tod file that training starts from, or one of its checkpoints.
-        output: the trained model to be, beside which its checkpoints lie; None: `default_output`.
+        output: path of the trained model, whose checkpoints are beside it; None: `default_output`.
 
     Returns:
-        The checkpoint, None if there is none; and what a user should know: which files were
-        passed over and why, or that there is no checkpoint.
+        The checkpoint or None, and notices for the user: which files were passed over and why, or
+        that there is no checkpoint.
 
     Raises:
         ArtifactError: the model itself cannot be read.
@@ -51,7 +52,7 @@ def newest(
     notices: list[str] = []
     for path in reversed(_named(output)):
         try:
-            # A pipe of that name would be waited for.
+            # Opening a pipe would wait for someone to write into it.
             problem = "it is not a file" if not path.is_file() else None
             problem = problem or _stranger(artifacts.read(path).manifest, manifest)
         except ArtifactError as error:
@@ -65,13 +66,13 @@ def newest(
 
 
 class Checkpoints:
-    """What one run saves: its checkpoints, and its model at the end.
+    """Save the checkpoints of one run, and its trained model at the end.
 
     Args:
-        session: of the run.
+        session: the session of the run.
         output: where the trained model is written; checkpoints go beside it. None saves nothing.
         keep: how many checkpoints stay.
-        overwrite: an earlier model in the place of the output is not kept.
+        overwrite: do not keep an earlier model at the output path.
 
     Attributes:
         last: the newest checkpoint of this run.
@@ -101,7 +102,7 @@ class Checkpoints:
         """Remove the temporary files of earlier runs that were killed while they wrote.
 
         Raises:
-            ArtifactError: an earlier model in the place of the output could not be kept.
+            ArtifactError: an earlier model at the output path could not be kept.
         """
         if self._output is not None:
             if not self._overwrite:
@@ -110,9 +111,9 @@ class Checkpoints:
             remove_unfinished(self._output.parent, wanted.fullmatch)
 
     def save(self, session: TrainSession) -> Iterator[Record]:
-        """Write a checkpoint of the present cycle, unless there is one, then remove those that are
-        too many. One that cannot be written is a notice, once for each reason, and the last one
-        stays."""
+        """Write a checkpoint of the present cycle, unless there is one already; then remove the
+        oldest checkpoints beyond `keep`. If it cannot be written, give a notice, once for each
+        reason, and keep the last checkpoint."""
         if self._output is None or self.has(session):
             return
         path = _path(self._output, session)
@@ -139,13 +140,13 @@ class Checkpoints:
     def save_model(
         self, session: TrainSession, ending: TrainSession, score: Evaluated
     ) -> Iterator[Record]:
-        """Write the trained model, and keep an earlier one that lies there; if it cannot be
-        written, a checkpoint of its run.
+        """Write the trained model and keep an earlier model at its path. If it cannot be written,
+        save a checkpoint of its run instead.
 
         Args:
-            session: the trained one.
-            ending: the same with its run still under way: what a checkpoint holds.
-            score: of the trained one on the validation split.
+            session: the session with the trained model.
+            ending: the same session with its run still under way, as a checkpoint needs it.
+            score: of the trained model on the validation split.
 
         Raises:
             ArtifactError: the model cannot be written; it says where the best state is.
@@ -178,13 +179,13 @@ class Checkpoints:
         yield Saved("model", str(self._output), ending.run.kept_cycle)
 
     def has(self, session: TrainSession) -> bool:
-        """Whether the present cycle is in a checkpoint."""
+        """Tell whether the present cycle is in a checkpoint."""
         if self._output is None or self.last != (path := _path(self._output, session)):
             return False
         return path.is_file()
 
     def where(self, session: TrainSession) -> str:
-        """Where the present state is, as the end of a sentence."""
+        """Say where the present state is saved; the text is the end of a sentence."""
         if self._output is None:
             return ""
         if self.has(session):
@@ -193,7 +194,8 @@ class Checkpoints:
         return f"; no checkpoint of it could be saved{last}"
 
     def _save_at_any_price(self, session: TrainSession) -> Iterator[Record]:
-        """A checkpoint, for which older ones may go; the last good one stays."""
+        """Save a checkpoint; if there is no room, remove older ones first. The last good one
+        stays."""
         if self._output is None or self.has(session):
             return
         yield from self.save(session)
@@ -209,7 +211,7 @@ class Checkpoints:
 
 
 def _stays(output: Path, before: earlier.Earlier, new: HistoryEntry) -> str:
-    """What became of the model that lay in the place of the output."""
+    """Say what happened to the earlier model at the output path."""
     text = (
         f"{output}: the model that was there stays as generation {before.generation}; "
         f"'tod rollback {output}' puts it back"
@@ -224,22 +226,22 @@ def _stays(output: Path, before: earlier.Earlier, new: HistoryEntry) -> str:
 
 
 def _check_no_model(path: Path) -> None:
-    """A whole model that has the name of a checkpoint is not written over.
+    """Refuse to overwrite a whole model that has the name of a checkpoint.
 
     Raises:
         ArtifactError: there is one.
     """
     try:
         kind = artifacts.read_manifest(path).kind if path.is_file() else ""
-    except ArtifactError:  # damaged: no loss
+    except ArtifactError:  # a damaged file may be overwritten
         return
     if kind == "model":
         raise ArtifactError("a whole model lies there, which has the name of a checkpoint")
 
 
 def default_output(model: Path, manifest: Manifest) -> Path:
-    """Where the trained model goes when nobody says: `<stem>_trained.tod` beside what it is trained
-    from, whether that is a model or a checkpoint."""
+    """Return the default path of the trained model: `<stem>_trained.tod` beside the model or
+    checkpoint that it is trained from."""
     name = re.fullmatch(r"(.+)_trained_[0-9]+", model.stem) if manifest.kind != "model" else None
     stem = name[1] if name else Path(manifest.base or model.name).stem
     return model.parent / f"{stem}_trained.tod"
@@ -258,18 +260,18 @@ def _pattern(output: Path) -> str:
 
 
 def _named(output: Path) -> list[Path]:
-    """What has the name of a checkpoint of a trained model to be, the newest last."""
+    """Return all files that are named like checkpoints of this output, the newest last."""
     found = []
     with contextlib.suppress(OSError):
         for path in output.parent.iterdir():
             if name := re.fullmatch(_pattern(output), path.name):
-                with contextlib.suppress(OSError):  # it went away meanwhile
+                with contextlib.suppress(OSError):  # it was removed meanwhile
                     found.append((path.lstat().st_mtime_ns, int(name[1]), path))
     return [path for _, _, path in sorted(found)]
 
 
 def _stranger(found: Manifest, model: Manifest) -> str | None:
-    """Why a file with a checkpoint's name is not one of this model; None if it is."""
+    """Say why a file with a checkpoint's name is not a checkpoint of this model; None if it is."""
     if found.kind != "checkpoint":
         return "it is a whole model, not a checkpoint"
     if any(found.members[name] != model.members[name] for name in GRAPHS):
@@ -282,7 +284,7 @@ def _stranger(found: Manifest, model: Manifest) -> str | None:
 
 
 def _is_ours(path: Path, model: Manifest) -> bool:
-    """Whether a file may be removed: what is damaged or foreign is not ours to remove."""
+    """Tell whether a file may be removed: a damaged file or one of another model may not."""
     try:
         found = artifacts.read_manifest(path) if path.is_file() else None
     except ArtifactError:
@@ -291,8 +293,8 @@ def _is_ours(path: Path, model: Manifest) -> bool:
 
 
 def _is_behind(found: Manifest, model: Manifest) -> bool:
-    """Whether it is of a finished training that the model has in its history: a model that is
-    trained every night would leave some of each night."""
+    """Tell whether a checkpoint is of a finished run in the model's history. Otherwise a model that
+    is trained every night would leave some checkpoints of each night."""
     before, run = len(found.history), found.run
     if run is None or before >= len(model.history) or found.history != model.history[:before]:
         return False
@@ -307,8 +309,8 @@ def _is_behind(found: Manifest, model: Manifest) -> bool:
 
 
 def _make_newest(path: Path, others: list[Path]) -> None:
-    """A clock that was set back, as that of a board without a battery is at every start, makes no
-    checkpoint older than those before it."""
+    """Give a checkpoint the latest file time of all. It could look older than the others if the
+    clock was set back, as happens at every start of a board without a battery."""
     with contextlib.suppress(OSError):
         latest = max((other.lstat().st_mtime_ns for other in others), default=0)
         if path.stat().st_mtime_ns <= latest:

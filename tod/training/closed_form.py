@@ -1,4 +1,4 @@
-"""Linear heads without a single training step.
+"""Compute linear heads in closed form, without training steps.
 
 Axes: N pictures, F features, C classes.
 """
@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 Head = tuple[NDArray[np.float32], NDArray[np.float32]]  # weight [C, F], bias [C]
-# Shares of the mean eigenvalue.
+# Penalties to try, as shares of the mean eigenvalue.
 _RIDGES = tuple(10.0**e for e in np.arange(-4, 2.1, 0.5))
 
 
 def imprint(features: NDArray[np.float32], labels: NDArray[np.int64], classes: int) -> Head:
-    """Each class is the mean direction of its pictures' features.
+    """Set the weights of each class to the mean direction of its pictures' features.
 
     Source: Qi, Brown and Lowe, "Low-Shot Learning with Imprinted Weights",
-    https://arxiv.org/abs/1712.07136. The scale of the logits, which changes no answer, is the one
-    with the least cross entropy on these pictures.
+    https://arxiv.org/abs/1712.07136. The scale of the logits changes no prediction; it is chosen
+    for the least cross entropy on these pictures.
 
     Args:
         features: [N, F].
@@ -31,11 +31,11 @@ def imprint(features: NDArray[np.float32], labels: NDArray[np.int64], classes: i
 
 
 def ridge(features: NDArray[np.float32], labels: NDArray[np.int64], classes: int) -> Head:
-    """Least squares on the one-hot labels with a penalty on the weights' squares.
+    """Fit the one-hot labels by least squares with a penalty on the squared weights.
 
-    The penalty is the one with the least leave-one-out error, which has a closed form (Golub, Heath
-    and Wahba 1979, generalised cross-validation's exact parent): with the eigenvectors of the
-    pictures' inner products, every penalty costs two products.
+    The penalty is chosen for the least leave-one-out error. That error has a closed form (Golub,
+    Heath and Wahba 1979; generalised cross-validation is derived from it): with the eigenvectors of
+    the pictures' inner products, each penalty costs two matrix products.
 
     Args:
         features: [N, F].
@@ -48,7 +48,7 @@ def ridge(features: NDArray[np.float32], labels: NDArray[np.int64], classes: int
     if len(x) <= x.shape[1]:
         values, vectors = np.linalg.eigh(x @ x.T)
     else:
-        # The same eigenvectors, of the smaller matrix.
+        # With more pictures than features, this smaller matrix gives the same eigenvectors.
         values, right = np.linalg.eigh(x.T @ x)
         kept = values > values[-1] * 1e-12
         values, right = values[kept], right[:, kept]
@@ -71,7 +71,7 @@ def _left_out(
     targets: NDArray[np.float64],
     penalty: float,
 ) -> float:
-    """Mean squared error of each picture, predicted from all others; the mean counts as one more
+    """Return the mean squared error of leave-one-out predictions; the mean counts as one more
     direction."""
     shrink = values / (values + penalty)
     fitted = vectors @ (shrink[:, None] * projected)
@@ -85,8 +85,8 @@ def _scaled(
     weight: NDArray[np.float64],
     bias: NDArray[np.float64],
 ) -> Head:
-    """Weight and bias times the scale with the least cross entropy: training goes on from logits
-    that mean probabilities."""
+    """Scale weight and bias for the least cross entropy, so that training starts from logits that
+    are good probabilities."""
     logits = features @ weight.T + bias
     logits = logits - logits.max(axis=1, keepdims=True)
     rows = np.arange(len(labels))

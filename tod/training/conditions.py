@@ -1,7 +1,7 @@
-"""Does it suit now? Power, battery, temperature, time of day, time used, memory.
+"""Check whether a run may work now: power, battery, temperature, time of day, time used, memory.
 
-What is wanted, what was found, and why the one does not go with the other. `tod.training.watch`
-waits.
+`Conditions` says what is required, `Reading` what was measured, `Obstacle` why a run may not work.
+`tod.training.watch` does the waiting.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from tod.system import machine
 from tod.system.settings import check, flag, refused, setting
 from tod.training.records import PauseReason
 
-# What crossed a limit has to come back by so much, or a run would stop and go at the limit.
+# After a pause, a value must be inside its limit by this margin; otherwise a run would stop and
+# start again and again at the limit.
 COOLER_CELSIUS = 5.0
 FULLER_PERCENT = 5.0
 
 
 @dataclass(frozen=True)
 class Window:
-    """A time of the day, in minutes after midnight; the end is not in it, and may be the next day.
+    """A part of the day, in minutes after midnight. The end is excluded and may be on the next day.
 
     Raises:
-        SettingError: the ends are equal, or no times of a day.
+        SettingError: start and end are equal, or are not times of a day.
     """
 
     start: int
@@ -44,7 +45,7 @@ class Window:
         """Read "22:00-06:00".
 
         Raises:
-            SettingError: it is written in another way.
+            SettingError: the text has another form.
         """
         found = re.fullmatch(r"(\d\d?):(\d\d)-(\d\d?):(\d\d)", text, re.ASCII)
         if not found or int(found[2]) > 59 or int(found[4]) > 59:
@@ -54,7 +55,7 @@ class Window:
         return cls(60 * hour + minute, 60 * end_hour + end_minute)
 
     def holds(self, minute: int) -> bool:
-        """Whether a minute of the day is in it."""
+        """Tell whether a minute of the day is inside the window."""
         if self.start < self.end:
             return self.start <= minute < self.end
         return minute >= self.start or minute < self.end
@@ -69,17 +70,18 @@ class Conditions:
 
     Attributes:
         only_on_power: only while a socket or a charger feeds the device.
-        min_battery_percent: only while the battery is at least so full, on power or not; after a
-            pause 5 points more are wanted, at most 100.
-        max_temperature_celsius: only while the hottest sensor says at most this; after a pause 5 C
-            less are wanted.
+        min_battery_percent: only while the battery has at least this charge, on power or not; after
+            a pause it needs 5 points more, at most 100.
+        max_temperature_celsius: only while the hottest sensor shows at most this; after a pause it
+            must show 5 C less.
         between: only at this time of the day, by the local clock; a text such as "22:00-06:00"
             becomes a `Window`.
-        max_minutes: a run that has worked so long ends with what it has; waiting does not count.
-        max_memory_mb: a run whose process holds more, in resident pages of 10^6 bytes, ends: memory
-            does not come back by waiting.
-        wait: whether to wait until it suits, or to end with `NotNow`.
-        sensors: /sys is looked for below this.
+        max_minutes: a run that has worked this long ends with its best state; waiting does not
+            count.
+        max_memory_mb: a run whose process has more resident memory, in units of 10^6 bytes, ends:
+            waiting frees no memory.
+        wait: wait until the conditions are met; False ends with `NotNow` instead.
+        sensors: the folder that holds /sys.
 
     Raises:
         SettingError: a limit that is not allowed.
@@ -112,26 +114,27 @@ class Conditions:
 
     @property
     def asked(self) -> bool:
-        """Whether anything is asked for."""
+        """True if any condition is set."""
         return self != Conditions(wait=self.wait, sensors=self.sensors)
 
     @property
     def window(self) -> Window | None:
-        """The time of the day."""
+        """`between` as a `Window`; None if it is not set."""
         return Window.parse(self.between) if isinstance(self.between, str) else self.between
 
     def __post_init__(self) -> None:
         check(self)
-        # Frozen, but not yet out of the hands of its maker: equal times make equal conditions.
+        # Store a Window, so that conditions with equal times are equal. The object is frozen, but
+        # nobody else has it yet.
         object.__setattr__(self, "between", self.window)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What was found at one moment; None is what this machine does not say.
+    """The values at one moment; None where this machine reports none.
 
     Attributes:
-        minute: of the day, by the local clock.
+        minute: minute of the day, by the local clock.
         worked_s: how long the run has worked.
     """
 
@@ -145,8 +148,8 @@ class Reading:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why it does not suit. `until` says what is waited for; None where waiting does not help, and
-    `hint` says what does."""
+    """Why a run may not work now. `until` says what it waits for; if waiting does not help, `until`
+    is None and `hint` says what helps."""
 
     reason: PauseReason
     text: str
@@ -169,12 +172,13 @@ def read(sensors: Path, minute: int, worked_s: float) -> Reading:
 def why_not(
     conditions: Conditions, now: Reading, waiting: PauseReason | None = None
 ) -> Obstacle | None:
-    """Why a run may not work, None if it may; what the machine does not say is as is wanted.
+    """Say why a run may not work, or None if it may. A value that the machine does not report
+    counts as allowed.
 
     Args:
-        conditions: what is wanted.
-        now: what was found.
-        waiting: why it waits already: what crossed its limit has to come back further.
+        conditions: what is required.
+        now: the measured values.
+        waiting: why the run waits already; that value must come back further inside its limit.
     """
     minutes, memory = conditions.max_minutes, conditions.max_memory_mb
     if minutes is not None and now.worked_s >= 60 * minutes:
@@ -217,7 +221,7 @@ def _temperature(conditions: Conditions, now: Reading, waiting: str | None) -> O
 
 
 def absent(conditions: Conditions, now: Reading) -> list[str]:
-    """What was asked for and cannot be read here, and what that means."""
+    """Return a notice for each condition whose value cannot be read on this machine."""
     return [
         text
         for asked, found, text in (

@@ -1,7 +1,7 @@
 """Recover from NaN or Inf: restore the best parameters, halve the learning rate.
 
-Everything that decides it is in the state and its run, so that a checkpoint holds it too: a run
-that was cut and continued falls back at the same cycles, to the same bytes.
+The decision depends only on the state and its run, which a checkpoint holds too: a run that was
+interrupted and continued falls back at the same cycles, to the same bytes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from tod.format.manifest import Manifest, Run
 from tod.training.state import TrainState
 
 MAX_HALVINGS = 3
-# How many times its start a loss may be. A start below 1 counts as 1: the loss of one batch of a
-# good model varies by more than that.
+# A loss above this many times the first loss gives a notice. A first loss below 1 counts as 1,
+# because the small loss of a good model varies by more than this factor from batch to batch.
 _FAR_ABOVE = 10
 
 
@@ -27,9 +27,9 @@ def rate(run: Run) -> float:
 
 
 def not_finite(manifest: Manifest, state: TrainState, loss: float) -> str:
-    """What of a step's result is not finite; empty where all is.
+    """Name the first part of a step's result that is not finite; empty if all parts are finite.
 
-    Slots count as well: one that has overflowed ruins the next step, and a checkpoint.
+    Slots are checked too: a slot that has overflowed ruins the next step and the checkpoint.
     """
     if not math.isfinite(loss):
         return "the loss"
@@ -40,11 +40,12 @@ def not_finite(manifest: Manifest, state: TrainState, loss: float) -> str:
 
 
 def fall_back(manifest: Manifest, state: TrainState) -> TrainState:
-    """The best parameters so far, or those that the run began with, and half the learning rate.
+    """Return to the best parameters so far, or the initial ones, with half the learning rate.
 
-    Slots are zero again, the optimizer's count of steps with them: what it remembers led here. Adam
-    corrects its moments by that count, and SGD takes its first velocity whole where it is zero, so
-    both go on as from the beginning. Accumulators are zero: they may hold what is not finite.
+    Slots are zero again, and so is the optimizer's count of steps, because their values led to the
+    divergence. Adam corrects its moments by that count, and SGD does not dampen its first velocity
+    when the count is zero, so both continue as at the start. Accumulators are zero because they may
+    hold NaN or Inf.
     """
     assert state.run is not None
     run = replace(state.run, halvings=state.run.halvings + 1)
@@ -55,8 +56,8 @@ def check(run: Run, kept: str) -> None:
     """Raise TrainingError when a run has fallen back too often to go on.
 
     Args:
-        run: it may have been loaded from the checkpoint that was saved at its end.
-        kept: where the parameters are that it fell back to.
+        run: the run; it may come from the checkpoint that was saved when it ended.
+        kept: says where the parameters are saved that the run fell back to.
     """
     if run.halvings > MAX_HALVINGS:
         raise TrainingError(
@@ -67,12 +68,12 @@ def check(run: Run, kept: str) -> None:
 
 
 def exploded(run: Run, loss: float, start: float) -> str:
-    """A notice where a finite loss is far above its start; empty where it is not.
+    """Return a notice if a finite loss is far above the first loss; otherwise an empty text.
 
     Args:
-        run: after the cycle of this loss.
-        loss: of the present cycle.
-        start: of the first cycle.
+        run: the run after the cycle of this loss.
+        loss: the loss of the present cycle.
+        start: the loss of the first cycle.
     """
     if loss <= _FAR_ABOVE * max(start, 1.0):
         return ""
@@ -83,11 +84,11 @@ def exploded(run: Run, loss: float, start: float) -> str:
 
 
 def sentence(run: Run, wrong: str) -> str:
-    """What just happened, for a notice.
+    """Describe the fall-back for a notice.
 
     Args:
-        run: after falling back.
-        wrong: as `not_finite` says.
+        run: the run after falling back.
+        wrong: what is not finite, as `not_finite` names it.
     """
     back = (
         f"cycle {run.cycle}: {wrong} is not finite; back to the parameters of cycle "

@@ -1,4 +1,4 @@
-"""Evaluate a session's model on a split, with the one pass over the pictures before it."""
+"""Evaluate a session's model on a split, after the one pass over the pictures."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def evaluate(
     should_stop: Callable[[], bool] = lambda: False,
     conditions: Conditions | Callable[[], str | None] | None = None,
 ) -> RecordStream:
-    """Accuracy of the session's model on one split, as records; `.run()` gives it alone.
+    """Score the session's model on one split, as records; `.run()` gives the score alone.
 
     Args:
-        session: stays as it is, but for a new head where the classes are still open.
-        dataset: or its folder; its classes are matched by name with the model's.
-        split: "validation" was never trained on and never chose a model.
-        seed: of the new head.
-        splits: of a folder, as for `Dataset.open`.
+        session: does not change, except for a new head if its classes are still open.
+        dataset: a dataset or its folder; its classes are matched by name with the model's.
+        split: "validation" was never used to train or to choose a model.
+        seed: for the random weights of a new head.
+        splits: for a folder, as for `Dataset.open`.
         should_stop: as for `train`.
         conditions: as for `train`.
 
@@ -71,8 +71,8 @@ def opened(
     *,
     splits: bool = False,
 ) -> Generator[Record, None, Dataset]:
-    """The dataset, opened if it is given as a folder, with a record for each hundredth of the
-    pictures that have to be read for that.
+    """Return the dataset; a folder is opened first, with a record for each hundredth of the
+    pictures that must be read.
 
     Args:
         others: models that are evaluated on the same pictures.
@@ -108,8 +108,8 @@ def fill_features(
     should_stop: Callable[[], bool],
     watch: Watch,
 ) -> Iterator[Record]:
-    """The one pass over the pictures of some splits, with a record for each hundredth; unreadable
-    ones become notices."""
+    """Make the one pass over the pictures of some splits, with a record for each hundredth of them.
+    Unreadable pictures become notices."""
     samples = [sample for split in splits for sample in dataset.split(split)]
     said = 0
     obstacle = yield from watch.pause(tuple, should_stop)
@@ -135,7 +135,7 @@ def evaluated(
     """Score the present parameters on the features of a split.
 
     Args:
-        best: the best accuracy on it so far, if there is one.
+        best: the best accuracy on this split so far, if there is one.
     """
     result = session.score(*session.store.rows(dataset, dataset.split(split)), split)
     accuracy = result.accuracy
@@ -145,11 +145,13 @@ def evaluated(
 
 
 def readable_counts(session: TrainSession, dataset: Dataset) -> dict[str, int]:
-    """Readable pictures of each split, after the one pass: a picture can vanish or change after
-    the dataset was opened, and those of a prepared one were not looked at before.
+    """Count the readable pictures of each split, after the one pass.
+
+    A picture can vanish or change after the dataset was opened, and the pictures of a prepared
+    dataset were not read before.
 
     Raises:
-        DataError: a split has none, or a class has too few, or none to train with.
+        DataError: a split has no readable picture, or a class has too few, or none to train with.
     """
     store = session.store
     readable = {split: store.readable(dataset, dataset.split(split)) for split in SPLITS}
@@ -168,13 +170,13 @@ def _check_classes(
     """Refuse to go on where a class lost too many of its pictures.
 
     Args:
-        session: knows what could not be read.
+        session: knows which pictures could not be read.
         dataset: all pictures.
-        seen: those that could be read.
-        trained: labels of those to train with.
+        seen: the pictures that could be read.
+        trained: the labels of readable train pictures.
 
     Raises:
-        DataError: naming the classes, and what happened to their pictures.
+        DataError: names the classes, and says what happened to their pictures.
     """
     root, unreadable = dataset.root, session.store.unreadable
     pictures = [(s, unreadable.get(root / s.path)) for s in dataset.samples]
@@ -199,7 +201,8 @@ def _check_classes(
 def _ended(
     is_kept: bool, where: str, obstacle: Obstacle | None, should_stop: Callable[[], bool]
 ) -> TodError:
-    """What a pass over the pictures ends with; what was found out may be kept for the next time."""
+    """Return the error that ends a pass over the pictures; if its results are kept, the hint says
+    so."""
     hint = "the same command goes on from there" if is_kept else ""
     if obstacle is None or should_stop():
         return Interrupted(f"stopped {where}; no cycle was run", hint=hint)

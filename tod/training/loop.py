@@ -49,24 +49,25 @@ def train(
 
         score = tod.train(session, dataset, cycles=60, output="my_model.tod").run()
 
-    One cycle is one step on one seeded random batch of the train split, or on several of them. A
-    session that was loaded from a checkpoint continues its run with the same batches and numbers;
-    a setting that is None is taken from there, else from the model, else it is the default.
+    One cycle is one optimizer step on one seeded random batch of the train split, or on several
+    batches. A session that was loaded from a checkpoint continues its run with the same batches and
+    numbers. A setting that is None comes from the checkpoint, else from the model, else it is the
+    default.
 
     Args:
         session: changed as training goes on.
-        dataset: or its folder; its classes are bound to the model, or matched by name with those
-            it has.
+        dataset: a dataset or its folder; its classes are bound to the model, or matched by name
+            with the model's classes.
         output: where the trained model is written at the end; checkpoints go beside it, and
             `tod.training.checkpoints.newest` finds the one to continue from. None writes nothing.
-            Another model that lies there stays as a generation, which `tod rollback` puts back.
+            Another model at that path stays as a generation, which `tod rollback` puts back.
         overwrite: replace such a model instead, and lose it.
-        splits: of a folder, as for `Dataset.open`.
-        should_stop: asked between cycles; when it says True, a checkpoint is saved and the
-            work ends with `Interrupted`.
-        conditions: when it may work, see `tod.Conditions`; or a function that says why not now, or
-            None. Asked between cycles and between pictures; while it does not suit, a checkpoint
-            is saved and the work waits.
+        splits: for a folder, as for `Dataset.open`.
+        should_stop: called between cycles; when it returns True, a checkpoint is saved and the work
+            ends with `Interrupted`.
+        conditions: when training may work, see `tod.Conditions`; or a function that returns why it
+            may not work now, or None. They are checked between cycles and between pictures; if they
+            are not met, a checkpoint is saved and the work waits.
 
     Returns:
         Records in the order in which things happen; `.run()` gives the score of the trained model
@@ -74,13 +75,13 @@ def train(
 
     Raises:
         UsageError: a setting that is not allowed, or an output that the session was loaded from;
-            at once.
+            raised at once.
         DataError: the dataset does not fit the model, its folder vanished while it was read, or a
             split has no readable picture.
-        TrainingError: the loss or what training changes is not finite, after the learning rate was
+        TrainingError: the loss or a trained tensor is not finite, after the learning rate was
             halved 3 times; the last good parameters are kept.
-        Interrupted: `should_stop` said so.
-        NotNow: it does not suit, and the conditions say not to wait, or waiting does not help.
+        Interrupted: `should_stop` returned True.
+        NotNow: the conditions are not met, and they say not to wait, or waiting does not help.
         ArtifactError: the trained model cannot be written; it says where the best state is.
     """
     checked = from_keywords(Settings, settings)
@@ -135,8 +136,8 @@ def _train(
 
 
 def _train_rows(session: TrainSession, dataset: Dataset) -> tuple[Features, NDArray[Any]]:
-    """Features and labels of the train split, ordered by content: other file names make no other
-    batches."""
+    """Return features and labels of the train split, ordered by content, so that file names do not
+    change the batches."""
     samples = sorted(dataset.split("train"), key=lambda sample: (sample.label, sample.sha256))
     return session.store.rows(dataset, samples)
 
@@ -166,7 +167,7 @@ def _cycles(
     should_stop: Callable[[], bool],
     watch: Watch,
 ) -> Iterator[Record]:
-    """Cycle after cycle until `finished` gives a reason, or the time is used up."""
+    """Run cycles until `finished` gives a reason or the time is used up."""
     features, labels = rows
     divergence.check(session.run, "")
     start, warned = None, False
@@ -183,7 +184,7 @@ def _cycles(
         state, loss = session.next_state(batches, lr=lr, seed=run.seed, cycle=run.cycle + 1)
         run = replace(run, cycle=run.cycle + 1)
         if wrong := divergence.not_finite(session.manifest, state, loss):
-            # The cycle counts: the next batch is another one, and the run has an end.
+            # Count the cycle, so that the next batch is another one and the run ends at some time.
             session.state = replace(session.state, run=run)
             yield from _fall_back(session, checkpoints, wrong)
         else:
@@ -225,7 +226,8 @@ def _not_now(session: TrainSession, checkpoints: Checkpoints, obstacle: Obstacle
 
 
 def finished(run: Run) -> str | None:
-    """Why a run is over, or None. A function of the run alone: a resumed one stops likewise."""
+    """Say why a run is over, or None. It depends on the run alone, so a resumed run stops in the
+    same way."""
     if run.best_accuracy is not None and run.best_accuracy > run.target_accuracy:
         return "target"
     if run.patience and run.stale >= run.patience:
@@ -234,7 +236,7 @@ def finished(run: Run) -> str | None:
 
 
 def _fall_back(session: TrainSession, checkpoints: Checkpoints, wrong: str) -> Iterator[Record]:
-    """Go back to the last good parameters; where that was done too often, end the run there."""
+    """Go back to the last good parameters; end the run if that happened too often."""
     session.state = divergence.fall_back(session.manifest, session.state)
     yield Notice(divergence.sentence(session.run, wrong))
     if session.run.halvings > divergence.MAX_HALVINGS:
@@ -243,7 +245,7 @@ def _fall_back(session: TrainSession, checkpoints: Checkpoints, wrong: str) -> I
 
 
 def _test(session: TrainSession, dataset: Dataset, checkpoints: Checkpoints) -> Iterator[Record]:
-    """Evaluate on the test split and keep the best state (of equal ones the later)."""
+    """Evaluate on the test split and keep the best state; of equally good states, the later one."""
     run = session.run
     try:
         record = evaluated(session, dataset, "test", run.best_accuracy)
@@ -259,7 +261,7 @@ def _test(session: TrainSession, dataset: Dataset, checkpoints: Checkpoints) -> 
 
 
 def _keep_best(session: TrainSession, accuracy: float | None) -> None:
-    """Take the present parameters as those to fall back on."""
+    """Keep the present parameters as the ones to fall back on."""
     run = replace(session.run, best_accuracy=accuracy, best_cycle=session.run.cycle)
     session.state = replace(session.state.keep_best(session.manifest), run=run)
 
@@ -273,7 +275,8 @@ def _finish(
     """Take the best state, score it on the validation split, write the trained model.
 
     Args:
-        old: pictures of the classes from before new ones were added, and the accuracy then.
+        old: the pictures of the classes that the model knew before new ones were added, and its
+            accuracy on them at that time.
     """
     run = session.run
     reason = finished(run) or "time"
@@ -282,7 +285,7 @@ def _finish(
     try:
         score = evaluated(session, dataset, "validation")
     except TrainingError as error:
-        # Finite parameters can be useless; those of a run without a test come here untried.
+        # Finite parameters can still give NaN or Inf, and a run without a test has not tried them.
         raise TrainingError(
             f"an answer of the trained model on the validation split is not finite after "
             f"{run.cycle} cycles; it was not saved",

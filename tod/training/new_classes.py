@@ -1,4 +1,4 @@
-"""Add the dataset's new classes to a trained model, and see that the old ones are not forgotten."""
+"""Add the dataset's new classes to a trained model, and score the old classes before that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `tod.train` and `tod.evaluate` give back: records, made as the work goes on."""
+"""The result of `tod.train` and `tod.evaluate`: records that are made while the work is done."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tod.training.records import Evaluated, Record
 
 
 class RecordStream(Iterator[Record]):
-    """Records of a piece of work, which is done while they are taken.
+    """Records of a piece of work; taking the records does the work.
 
-    Take them in a `for` loop, or let `run` do the whole work. Work that nobody ever started is a
-    RuntimeWarning, as with a coroutine that was never awaited.
+    Take them in a `for` loop, or let `run` do the whole work. Work that is never started gives a
+    RuntimeWarning, like a coroutine that is never awaited.
 
     Args:
-        records: gives the final score as it ends.
-        name: of the function that made it, for the warning.
+        records: returns the final score at its end.
+        name: the function that made the stream, for the warning.
     """
 
     def __init__(self, records: Generator[Record, None, Evaluated], name: str) -> None:

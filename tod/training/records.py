@@ -11,7 +11,7 @@ from tod.format.manifest import Run
 
 @dataclass(frozen=True)
 class Started:
-    """What is about to happen. `first_cycle` is above 1 when a checkpoint is continued."""
+    """Training starts. `first_cycle` is above 1 when a checkpoint is continued."""
 
     model: str
     backbone: str
@@ -26,14 +26,14 @@ class Started:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something a user should know that stops nothing."""
+    """A message for the user that does not stop the work."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class PicturesRead:
-    """Progress of opening a dataset whose pictures are not all known."""
+    """Progress of opening a dataset with pictures that must be read first."""
 
     done: int
     total: int
@@ -57,7 +57,7 @@ class CycleDone:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Accuracy of a split; `max_accuracy` is the best one on it so far in this run.
+    """Accuracy on a split; `max_accuracy` is the best on this split so far in this run.
 
     `metric` is "accuracy" or, for measured quantities, "R2"; see `tod.runtime.scoring`.
     """
@@ -73,8 +73,9 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class OldClasses:
-    """Accuracy on the validation pictures of the classes that the model knew before new ones were
-    added: by the model as it came, and by the trained one with all its classes to choose from."""
+    """Accuracy on the validation pictures of the old classes, after new classes were added:
+    `before` of the model without the new classes, `after` of the trained model, which chooses among
+    all classes."""
 
     before: float
     after: float
@@ -83,20 +84,20 @@ class OldClasses:
 
 @dataclass(frozen=True)
 class Saved:
-    """A file was written. `cycle` is the one whose parameters it holds, None if none is known."""
+    """A file was written. `cycle` is the cycle whose parameters the file holds, None if unknown."""
 
     kind: str
     path: str
     cycle: int | None
 
 
-# "hour" is the time of the day, "time" what the run may use; "other" comes from the caller.
+# "hour" is the time of day, "time" the time limit of the run; "other" comes from the caller.
 PauseReason = Literal["power", "battery", "temperature", "hour", "time", "memory", "other"]
 
 
 @dataclass(frozen=True)
 class Paused:
-    """It does not suit now, see `tod.training.conditions`: why, and what is waited for."""
+    """The run waits, see `tod.training.conditions`; `text` says why and for what."""
 
     reason: PauseReason
     text: str
@@ -104,15 +105,15 @@ class Paused:
 
 @dataclass(frozen=True)
 class Resumed:
-    """It suits again, after so long."""
+    """The run continues after a pause."""
 
     waited_seconds: float
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """Why training ended: "cycles", "target", "patience", "time" or "interrupted"; which cycle is
-    kept."""
+    """Training ended. `reason` is "cycles", "target", "patience", "time" or "interrupted";
+    `kept_cycle` is the cycle whose parameters are kept."""
 
     reason: str
     cycle: int
@@ -121,8 +122,8 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Promoted:
-    """A model took the place of the served one, see `tod.promotion.promote`; `served_accuracy` is
-    None where none was served."""
+    """A model replaced the served one, see `tod.promotion.promote`; `served_accuracy` is None if no
+    model was served before."""
 
     path: str
     served: str
@@ -135,8 +136,8 @@ class Promoted:
 
 @dataclass(frozen=True)
 class RolledBack:
-    """An earlier generation serves again; `was` is the one that served until now, None where it
-    was missing."""
+    """An earlier generation is served again; `was` is the generation that was served until now,
+    None if it was missing."""
 
     served: str
     generation: int

@@ -1,6 +1,6 @@
-"""TrainSession: a model with the state of its training; what a program on the device uses.
+"""TrainSession: a model with its training state, for use by a program on the device.
 
-Axes: N pictures, B batch, C classes, S side in pixels, F features where they are one row.
+Axes: N pictures, B batch, C classes, S side in pixels, F features, if they have one axis.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class TrainSession(Model):
 
     Attributes:
         state: parameters, slots and position of the run (`tod.training.state.TrainState`,
-            immutable); each step puts a new one in its place.
+            immutable); each step replaces it.
     """
 
     _state: TrainState
@@ -67,14 +67,14 @@ class TrainSession(Model):
         return self.state.run
 
     def add_classes(self, names: Sequence[str], *, seed: int = 0) -> None:
-        """Add classes behind those that the model has.
+        """Add classes after the existing ones.
 
-        What the model knows stays as it is, slots included; rows for the new classes are made as
-        the head's rule says.
+        The rows of existing classes and their slots do not change; rows for new classes are made by
+        the rule in the manifest.
 
         Args:
             names: new class names.
-            seed: of the new rows.
+            seed: for the random numbers of the new rows.
 
         Raises:
             UsageError: a name is known already, or the head has no rows for classes.
@@ -120,8 +120,8 @@ class TrainSession(Model):
         self.state = replace(self.state, tensors=tensors)
 
     def weigh_classes(self, labels: NDArray[np.int64]) -> None:
-        """Settle the weights of the classes, where the loss has them: "auto" makes each class count
-        the same, weight = N / (C * pictures of the class)."""
+        """Set the class weights, if the loss has them. "auto" makes each class count the same:
+        weight = N / (C * pictures of the class)."""
         asked = self.manifest.loss.class_weights
         if asked == "auto":
             counts = np.bincount(labels, minlength=len(self.classes or ()))
@@ -133,7 +133,7 @@ class TrainSession(Model):
     def step(
         self, pictures: Pictures, labels: Sequence[Any] | Labels, *, lr: float | None = None
     ) -> float:
-        """One training step; `state` is the next one afterwards.
+        """Do one training step and replace `state` with the next state.
 
         Args:
             pictures: B pictures, as for `predict`.
@@ -159,13 +159,14 @@ class TrainSession(Model):
         seed: int,
         cycle: int,
     ) -> tuple[TrainState, float]:
-        """The state after one update from the mean gradient of all batches; changes nothing.
+        """Return the state after one update from the mean gradient of all batches; the session
+        keeps its state.
 
         Args:
-            batches: features [B, ...] and labels [B] or [B, C] of each.
+            batches: features [B, ...] and labels [B] or [B, C] of each batch.
             lr: learning rate.
-            seed: of the noise for dropout.
-            cycle: of the run; another cycle, other noise.
+            seed: for the dropout noise.
+            cycle: the cycle of the run; each cycle has its own noise.
 
         Returns:
             The next state, and the mean loss before the update.
@@ -205,11 +206,11 @@ class TrainSession(Model):
         return inputs
 
     def end_run(self, stopped: str, validation_accuracy: float | None = None) -> None:
-        """Add the run that is under way to the history. Only the parameters stay: slots are zero
+        """Add the run that is under way to the history. Only the parameters stay; slots are zero
         again, as in a model that was just loaded.
 
         Args:
-            stopped: why it ended.
+            stopped: why the run ended.
             validation_accuracy: of the parameters that stay.
         """
         entry = history_entry(
@@ -224,11 +225,11 @@ class TrainSession(Model):
 
     def save(self, path: str | Path) -> None:
         """Write a whole model with the present parameters and the bound classes. A run that is
-        under way stays so, but is not in the file: `save_checkpoint` keeps it."""
+        under way can continue, but is not in the file; `save_checkpoint` writes it."""
         artifacts.write_bytes(Path(path), self.packed(path))
 
     def packed(self, path: str | Path) -> bytes:
-        """What `save` writes to `path`."""
+        """Return the bytes that `save` writes to `path`."""
         manifest = replace(self.manifest, kind="model", base=None, run=None)
         state = self.state.parameters(self.manifest)
         made = replace(
@@ -238,8 +239,8 @@ class TrainSession(Model):
         return artifacts.packed(made)[1]
 
     def save_checkpoint(self, path: str | Path) -> None:
-        """Write a checkpoint that a run continues from: slim when the model that it was trained
-        from is in the same folder, whole otherwise."""
+        """Write a checkpoint from which a run can continue. It is slim if the model that training
+        started from is in the same folder, whole otherwise."""
         path, source = Path(path), self.artifact.source
         base = source.name if source else self.manifest.base
         manifest = replace(self.manifest, kind="checkpoint", base=base, run=self.run)

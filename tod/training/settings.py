@@ -1,8 +1,8 @@
-"""The settings of a training run: one table, and what each of them is in a run.
+"""The settings of a training run: one table, and how each gets its value in a run.
 
-`Settings` is what was given; `settle` makes of it the `Run` that a checkpoint keeps: given, or from
-the checkpoint, or from the model, or the default. Imports nothing heavy, so that a command line can
-be made of the table.
+`Settings` holds the given values. `settle` turns them into the `Run` that a checkpoint keeps: a
+value that is not given comes from the checkpoint, else from the model, else it is the default. This
+module imports nothing heavy, because the command line is built from the table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _MODEL = "the model's"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What can be asked of a run; None where nothing was. `Run` holds what a checkpoint keeps."""
+    """The settings that a user can give; None means not given. `Run` holds what a checkpoint
+    keeps."""
 
     panel: ClassVar = "Training"
 
@@ -71,12 +72,13 @@ class Settings:
 
 
 def default(name: str) -> Any:
-    """What holds where a setting is not given, and neither checkpoint nor model says it."""
+    """Return the default of a setting, for use if it is not given and not in checkpoint or
+    model."""
     return rows(Settings)[name].default
 
 
 def _of_model(manifest: Manifest) -> dict[str, Any]:
-    """The settings whose defaults the model says."""
+    """Return the settings whose defaults come from the model."""
     return {
         "batch_size": manifest.batch_size,
         "lr": manifest.optimizer.lr,
@@ -86,7 +88,7 @@ def _of_model(manifest: Manifest) -> dict[str, Any]:
 
 
 def _kept(settings: Settings) -> dict[str, Any]:
-    """What was given and a checkpoint keeps, as `Run` holds it."""
+    """Return the given settings that a checkpoint keeps, in the form that `Run` uses."""
     names = [name for name, row in rows(Settings).items() if row.kept]
     given = {n: value for n in names if (value := getattr(settings, n)) is not None}
     if "schedule" in given:
@@ -97,7 +99,7 @@ def _kept(settings: Settings) -> dict[str, Any]:
 def settle(
     manifest: Manifest, earlier: Run | None, dataset: Dataset, settings: Settings
 ) -> tuple[Run, list[str]]:
-    """Settle every setting: given, or from the checkpoint, or the default.
+    """Choose the value of every setting: given, or from the checkpoint, or the default.
 
     Args:
         manifest: of the model.
@@ -106,7 +108,7 @@ def settle(
         settings: what was given.
 
     Returns:
-        The run as it starts or goes on; what a user should know about it.
+        The run as it starts or continues, and notices for the user.
 
     Raises:
         UsageError: the model cannot do what was asked.
@@ -114,11 +116,11 @@ def settle(
     given = _kept(settings)
     run = earlier or _fresh(manifest)
     run = replace(run, **given, split_seed=dataset.seed, data_sha256=dataset.digest())
-    # Found out now, not after the work: what could not be read again is not written.
+    # Check now, not after the work: a manifest that could not be read again must not be written.
     if wrong := problems(replace(manifest, run=run)):
         raise UsageError(f"what is trained here could not be saved: {'; '.join(wrong[:8])}")
     if earlier is not None and earlier.lr != run.lr:
-        run = replace(run, halvings=0)  # the new rate is meant as it was given
+        run = replace(run, halvings=0)  # use the new rate as given, without earlier halvings
     if run.accumulate > 1 and manifest.accumulate is None:
         raise refused(
             Settings, "accumulate", f"is {run.accumulate}, this model cannot add up batches",
@@ -143,11 +145,11 @@ def settle(
 
 
 def _pointless(given: dict[str, Any], run: Run, pictures: int) -> list[str]:
-    """What was given and changes nothing, or not as it was meant.
+    """Return notices on given settings that have no effect, or not the expected one.
 
     Args:
-        given: by name.
-        pictures: of the train split.
+        given: the given settings by name.
+        pictures: the number of pictures in the train split.
     """
     options = {name: row.option for name, row in rows(Settings).items()}
     told = []
@@ -172,7 +174,8 @@ def _pointless(given: dict[str, Any], run: Run, pictures: int) -> list[str]:
 def history_entry(
     run: Run, *, stopped: str, validation_accuracy: float | None, runtime: str
 ) -> HistoryEntry:
-    """What a trained model says of a run that ended: of the run, what the two records share."""
+    """Return the history entry of a run that ended; fields that `Run` and `HistoryEntry` share are
+    copied."""
     shared = {f.name for f in fields(Run)} & {f.name for f in fields(HistoryEntry)}
     of_run = {name: getattr(run, name) for name in shared}
     return HistoryEntry(**of_run | {
@@ -183,7 +186,7 @@ def history_entry(
 
 
 def _fresh(manifest: Manifest) -> Run:
-    """A run to which nothing was given."""
+    """Return a new run in which no setting was given."""
     kept = {name: row.default for name, row in rows(Settings).items() if row.kept}
     empty: dict[str, Any] = {"split_seed": 0, "pictures": {}, "data_sha256": ""}
     return Run(**kept | _of_model(manifest) | empty)

@@ -42,23 +42,24 @@ class TrainState:
         return replace(self, best=self.parameters(manifest))
 
     def restore_best(self) -> TrainState:
-        """The best parameters in the place of the present ones; unchanged if none was evaluated."""
+        """Return a state with the best parameters; the same state if none was evaluated."""
         if self.run is None or self.run.best_accuracy is None:
             return self
         return self.restore_fallback()
 
     def restore_fallback(self) -> TrainState:
-        """The parameters to fall back on in the place of the present ones."""
+        """Return a state with the parameters to fall back on."""
         return replace(self, tensors={**self.tensors, **(self.best or {})})
 
     def with_zeros(self, manifest: Manifest) -> TrainState:
-        """Slots and accumulators are zero again, as in a model that was just loaded."""
+        """Return a state with slots and accumulators of zero, as in a model that was just
+        loaded."""
         slots = _zeros(manifest, self.tensors, "slot")
         accumulators = _zeros(manifest, self.tensors, "accumulator")
         return replace(self, tensors={**self.tensors, **slots, **accumulators})
 
     def without_run(self, manifest: Manifest) -> TrainState:
-        """Only the model stays."""
+        """Return a state with the model only: no run, no best parameters, slots of zero."""
         return TrainState(self.with_zeros(manifest).tensors)
 
 
@@ -70,16 +71,16 @@ def initial(manifest: Manifest, stored: Arrays, *, seed: int) -> TrainState:
 def add_classes(
     manifest: Manifest, state: TrainState, *, before: int, added: int, seed: int
 ) -> TrainState:
-    """The same state for more classes.
+    """Return the state extended to more classes.
 
     Old rows and their slots stay as they are; new rows are made as in `initial`, new slots are
-    zero. The best parameters are forgotten: their accuracy was one on fewer classes.
+    zero. The best parameters are dropped, because their accuracy was measured on fewer classes.
 
     Args:
         manifest: the table of tensors.
         state: for the classes so far.
-        before: how many those are.
-        added: how many are new; their rows come last.
+        before: the number of classes so far.
+        added: the number of new classes; their rows come last.
         seed: of the random numbers for new rows.
     """
     streams = np.random.SeedSequence(seed).spawn(len(manifest.tensors))
@@ -109,7 +110,8 @@ def to_arrays(manifest: Manifest, state: TrainState) -> dict[str, NDArray[Any]]:
 
 
 def from_arrays(manifest: Manifest, arrays: Arrays) -> TrainState:
-    """The inverse of `to_arrays`. Accumulators are zero: a checkpoint lies between cycles."""
+    """The inverse of `to_arrays`. Accumulators are zero because a checkpoint is written between
+    cycles."""
     best = {k[len(BEST) :]: v for k, v in arrays.items() if k.startswith(BEST)}
     tensors = {k: v for k, v in arrays.items() if not k.startswith(BEST)}
     for tensor in manifest.tensors:

@@ -1,4 +1,4 @@
-"""Look now and then whether it suits, and wait while it does not.
+"""Check the conditions from time to time, and wait while they are not met.
 
 Knows clocks and conditions; knows no training.
 """
@@ -13,24 +13,24 @@ from tod.system.settings import refused
 from tod.training.conditions import Conditions, Obstacle, Reading, absent, read, why_not
 from tod.training.records import Notice, Paused, PauseReason, Record, Resumed
 
-_LOOK_S = 1.0  # a cycle takes a millisecond, reading the sensors takes one as well
+_LOOK_S = 1.0  # reading the sensors takes 1 ms, as long as a cycle
 _POLL_S = 2.0  # while it waits
-_ASK_S = 0.2  # a stop request is not to wait for the sensors
-_FIRST_YEAR = 2020  # a clock that says less was never set
+_ASK_S = 0.2  # a stop request must not wait for the sensors
+_FIRST_YEAR = 2020  # a clock with an earlier year was never set
 
 
 class Watch:
-    """Looks now and then whether it suits, and waits while it does not.
+    """Checks the conditions from time to time, and waits while they are not met.
 
     Args:
-        conditions: what is wanted; or a function that says why it does not suit, or None, which is
-            asked every time. None: it always suits.
-        monotonic: seconds.
-        local_time: the wall clock's.
+        conditions: what is required; or a function, called every time, that returns why work is not
+            allowed, or None. None: work is always allowed.
+        monotonic: returns seconds.
+        local_time: returns the time of the wall clock.
         sleep: waits for a number of seconds.
 
     Raises:
-        SettingError: the time of day matters, and `TZ` names no time zone.
+        SettingError: `between` is set, and `TZ` names no time zone.
     """
 
     def __init__(
@@ -53,15 +53,16 @@ class Watch:
     def pause(
         self, save: Callable[[], Iterable[Record]], should_stop: Callable[[], bool]
     ) -> Generator[Record, None, Obstacle | None]:
-        """Go on at once where it suits; else save, and wait until it does or a stop is asked for.
+        """Return at once if the conditions are met; else save, and wait for them or for a stop
+        request.
 
         Args:
             save: writes a checkpoint.
-            should_stop: asked five times a second.
+            should_stop: called five times a second.
 
         Returns:
-            None where it suits; else why the run has to end, or what it waited for when it was
-            asked to stop.
+            None if the conditions are met; else why the run must end, or what it waited for when
+            the stop was requested.
         """
         if isinstance(self._conditions, Conditions) and self._looked is None:
             yield from map(Notice, self._told(self._conditions))
@@ -85,7 +86,7 @@ class Watch:
     def _wait(self, obstacle: Obstacle, should_stop: Callable[[], bool]) -> Obstacle | None:
         """Wait until the obstacle is gone, another one appears, or a stop is requested."""
         polled = self._monotonic()
-        # Only another reason is reported, not another temperature.
+        # Report only a new reason, not a new temperature.
         found: Obstacle | None = obstacle
         while found is not None and found.reason == obstacle.reason and not should_stop():
             self._sleep(_ASK_S)
@@ -109,7 +110,7 @@ class Watch:
 
     def _read(self, conditions: Conditions, waiting: bool) -> Reading:
         local = self._local_time()
-        # While it waits, time is not used.
+        # Waiting does not count as working time.
         worked_s = 0.0 if waiting else self._monotonic() - self._begun - self._waited_s
         return read(conditions.sensors, 60 * local.tm_hour + local.tm_min, worked_s)
 
