@@ -1,4 +1,4 @@
-"""Where features are kept, how a dataset is opened with them, and what such a folder holds.
+"""Choose the folder that keeps features, list its files, and clear it.
 
 Knows folders and datasets; knows no rows.
 """
@@ -19,16 +19,16 @@ from tod.runtime.feature_cache import FILES, read_head
 def choose_folder(
     dataset: Path, model: Path, wanted: str | os.PathLike[str] | bool = True
 ) -> Path | None:
-    """Where a dataset's features are kept.
+    """Choose the folder that keeps a dataset's features.
 
     Args:
-        dataset: its folder.
+        dataset: the folder of the dataset.
         model: the .tod file.
-        wanted: a folder, which is made; True for `.tod-cache` in the dataset, or beside the model
-            where that cannot be written; False for none.
+        wanted: a folder, which is made if missing; True for `.tod-cache` in the dataset, or beside
+            the model if the dataset is read-only; False for none.
 
     Returns:
-        The folder, whole from the root, or None for memory.
+        The folder as an absolute path, or None for memory.
 
     Raises:
         UsageError: the folder that was asked for cannot be written.
@@ -94,7 +94,7 @@ def clear(folder: Path) -> int:
     A process that works with these files is not disturbed.
 
     Returns:
-        How many bytes that were.
+        The number of bytes removed.
 
     Raises:
         OSError: something cannot be removed.
@@ -105,6 +105,6 @@ def clear(folder: Path) -> int:
     for path in files:
         path.unlink()
     if folder.name == FOLDER:
-        with contextlib.suppress(OSError):  # it holds something of the user's
+        with contextlib.suppress(OSError):  # the user keeps other files in it
             folder.rmdir()
     return removed_bytes

@@ -27,9 +27,9 @@ from tod.runtime.verify import run_vectors
 from tod.system import machine
 
 Kind = Literal["ok", "warn", "wrong"]
-# Python with numpy, Pillow and onnxruntime, before any model is loaded: 60 to 90 MB were seen.
+# Python with numpy, Pillow and onnxruntime, before any model is loaded: 60 to 90 MB were measured.
 _BARE_MB = 100
-# A picture while it is decoded: the largest that is read takes 270 MB, a usual one far less.
+# Memory for decoding a picture: the largest allowed one takes 270 MB, a usual one far less.
 _DECODE_MB = 40
 _HOT_CELSIUS = 80
 _LOW_PERCENT = 20
@@ -55,10 +55,10 @@ def examine(
     Args:
         artifact: the model that is to be trained here; without one only the machine is checked.
         root: where the machine's own files are.
-        sensors: where those of power and temperature are, if elsewhere.
+        sensors: where the files of power and temperature are, if not below `root`.
     """
     yield _architecture(root)
-    yield Finding("Python", platform.python_version())  # an older one than 3.10 installs no TOD
+    yield Finding("Python", platform.python_version())  # TOD cannot be installed on less than 3.10
     yield _libc(root)
     yield _runtime(artifact)
     yield Finding("numpy", metadata.version("numpy"))
@@ -82,10 +82,10 @@ def overall(findings: list[Finding]) -> Kind:
 def needed_mb(manifest: Manifest, graph_bytes: int, threads: int) -> float:
     """A rough estimate of the memory that training takes, in units of 10^6 bytes.
 
-    The bare program, the graphs twice (as they are in the file, and as the runtime lays them out),
-    what a step keeps, and for each thread a batch of pictures with what the frozen part makes of
-    them: taken as 16 times the pixels in float32. EfficientNet-Lite0 and B0 with two threads took
-    201 and 249 MB (docs/performance.md) where this says 255 and 260.
+    The sum of the bare program, the graphs twice (in the file, and as the runtime lays them out),
+    the memory of a step, and for each thread a batch of pictures with its activations in the frozen
+    part, taken as 16 times the pixels in float32. EfficientNet-Lite0 and B0 with two threads took
+    201 and 249 MB (docs/performance.md); this estimate says 255 and 260.
     """
     picture_mb = manifest.input.size_px**2 * 3 * 4 * 16 / 1e6
     each_thread = _DECODE_MB + BATCH * picture_mb
@@ -177,7 +177,7 @@ def _disk(artifact: Artifact | None) -> Finding:
         return Finding("disk", f"{folder.resolve()} cannot be written to", "wrong", advice)
     free = shutil.disk_usage(folder).free
     value = f"{free / 1e6:,.0f} MB free in {folder.resolve()}"
-    # The trained model, beside which the earlier one stays until it is written.
+    # Room for two models: the earlier one stays until the trained one is written.
     wanted = 100e6 if artifact is None else 2 * artifact.path.stat().st_size + 20e6
     if free < wanted:
         advice = f"free some room: {wanted / 1e6:,.0f} MB are wanted"
@@ -218,7 +218,7 @@ def _temperature(root: Path) -> Finding:
 
 
 def _vectors(artifact: Artifact) -> Finding:
-    """Does it compute here what the workstation computed?"""
+    """Check that the graphs compute here what they computed on the workstation."""
     try:
         verdicts = run_vectors(artifact)
     except TodError as error:

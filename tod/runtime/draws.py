@@ -1,4 +1,4 @@
-"""Seeded draws: which rows make which batch, and the noise of dropout.
+"""Seeded draws: the rows of each batch, and the noise of dropout.
 
 Everything here is a pure function of its arguments: no generator is advanced, so a resumed run
 needs no saved random state but the seed and the cycle. Only NumPy's bit generators are used,
@@ -44,7 +44,7 @@ def uniform_noise(
         seed: of the run.
         cycle: 1 for the first cycle.
         batch: which batch of the cycle, from 0.
-        index: which dropout, from 0.
+        index: which dropout layer, from 0.
         shape: of the result.
     """
     stream = np.random.Philox(np.random.SeedSequence([seed, cycle, batch, index]))

@@ -21,7 +21,7 @@ from tod.errors import DeviceError, first_line
 from tod.format.arrays import Arrays
 from tod.runtime.delegates.runner import Runner
 
-# Graph name, then every input and output by name: what `net_runner -v` prints.
+# Called with the graph name, its inputs and its outputs by name; `net_runner -v` prints them.
 Observer = Callable[[str, Arrays, Arrays], None]
 CPU = "CPUExecutionProvider"
 
@@ -29,13 +29,13 @@ CPU = "CPUExecutionProvider"
 class Engine:
     """The graphs of one artifact in onnxruntime, each loaded when it is first used.
 
-    `features.onnx` runs in one thread unless told otherwise: callers run several batches at once
-    (see `tod.runtime.features`).
+    By default `features.onnx` runs in one thread, because callers run several batches at once (see
+    `tod.runtime.features`).
 
     Args:
         graphs: ONNX bytes by name.
-        threads: for a step and a prediction. A head's step is too short to be shared out: with
-            two threads on two cores it takes 1.3 to 1.7 times as long at batch 32; one with
+        threads: for a step and a prediction. A head's step is too short for several threads: with
+            two threads on two cores it takes 1.3 to 1.7 times as long at batch 32. A step with
             convolutions takes half as long (docs/performance.md).
         features_threads: for one run of `features.onnx`.
         frozen: opens `features.onnx` in another delegate.
@@ -81,14 +81,14 @@ class Engine:
         """One training step.
 
         Args:
-            tensors: all that it changes.
+            tensors: every tensor that the step changes.
             inputs: the other inputs of `train.onnx`, see `Manifest.train_inputs`.
 
         Returns:
             The next value of every tensor; the loss before the step; the logits [B, C].
         """
         outputs = self.run("train.onnx", {**tensors, **inputs})
-        # onnxruntime gives a 0-d output back as a 0-d array; np.asarray keeps it one.
+        # np.asarray keeps a 0-d output of onnxruntime a 0-d array.
         after = {name: np.asarray(outputs[f"next.{name}"]) for name in tensors}
         return after, float(outputs["loss"]), outputs["logits"]
 
@@ -139,7 +139,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class OperatorTime:
-    """All calls of one kind of operator, in however many nodes."""
+    """Time of all calls of one operator, over all its nodes."""
 
     operator: str
     calls: int
@@ -151,14 +151,14 @@ def operator_times(
 ) -> list[OperatorTime]:
     """Time of each operator, by onnxruntime's own profiler; the slowest first.
 
-    Operators are those that onnxruntime made of the graph's: it fuses some, and adds others that
-    change the layout. Its profiler costs time itself, most where operators are short.
+    The operators are those after onnxruntime's optimization: it fuses some, and adds others that
+    change the layout. The profiler itself takes time, most for short operators.
 
     Args:
         data: the graph.
         graph: its name.
         feeds: every input by name.
-        runs: how many are counted; one before them is not.
+        runs: the number of measured runs; a warm-up run before them is not counted.
         threads: for a run.
     """
     with tempfile.TemporaryDirectory(prefix="tod-profile-") as folder:
@@ -224,7 +224,7 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Whatever goes wrong is raised; a second copy of it on the terminal helps nobody.
+    # Every error is raised, so onnxruntime need not print it on the terminal too.
     options.log_severity_level = 4
     if bf16:
         options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")

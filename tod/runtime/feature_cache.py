@@ -33,12 +33,12 @@ class FeatureCache:
     under a lock. Where no file can be written, the rows are kept in memory.
 
     Args:
-        shape: of one row.
+        shape: the shape of one row.
         folder: where the file lies; None for memory.
-        origin: what the numbers depend on beside the picture; another origin, another file.
+        origin: what the numbers depend on beside the picture; each origin has its own file.
 
     Attributes:
-        notices: what a user should know about the file; whoever has told it clears the list.
+        notices: messages for the user about the file; the caller that reports them clears the list.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class FeatureCache:
 
     @property
     def on_disk(self) -> bool:
-        """Whether the rows outlive this process."""
+        """True if the rows stay when this process ends."""
         return self._file.on_disk
 
     def __contains__(self, sha256: str) -> bool:
@@ -82,8 +82,8 @@ class FeatureCache:
         return rows
 
     def add(self, hashes: Sequence[str], rows: NDArray[np.float32]) -> None:
-        """Keep the rows [N, ...] of N pictures, on disk at once: a killed process loses none. Those
-        that another process has added meanwhile are taken from there."""
+        """Keep the rows [N, ...] of N pictures. They are written to disk at once, so a killed
+        process loses none. Rows that another process has added meanwhile are not added again."""
         records = np.zeros(len(hashes), self._record)
         records["sha256"] = np.frombuffer(b"".join(map(bytes.fromhex, hashes)), "V32")
         records["row"] = rows
@@ -98,7 +98,7 @@ class FeatureCache:
     def _append(self, hashes: Sequence[str], records: NDArray[Any]) -> None:
         """Add records at the end of the file, except those that it has."""
         with self._file.locked():
-            count = self._file.count()  # half a record behind them is written over
+            count = self._file.count()  # an incomplete record after them is overwritten
             self._learn(count)
             new = {sha256: i for i, sha256 in enumerate(hashes) if sha256 not in self._places}
             self._file.write(count, records[[*new.values()]].tobytes())
@@ -106,7 +106,7 @@ class FeatureCache:
             self._learned = count + len(new)
 
     def _learn_all(self) -> int:
-        """Look at every record of a file that was just opened.
+        """Check every record of a file that was just opened.
 
         Returns:
             How many are damaged or cut off.
@@ -119,7 +119,7 @@ class FeatureCache:
         """Note the places of the records up to `count` that are new and good.
 
         Returns:
-            How many are damaged; they are blanked, so that it is said only once.
+            How many are damaged; they are blanked, so that they are reported only once.
         """
         damaged = []
         new = self._file.records(count)[self._learned : count]
@@ -128,7 +128,7 @@ class FeatureCache:
             if key == bytes(32):
                 continue
             if record["crc32"] == _check_sum(record):
-                # The string that the dataset and its contents have as well.
+                # Share the memory of equal strings in the dataset and its contents.
                 self._places.setdefault(sys.intern(key.hex()), place)
             else:
                 damaged.append(place)
@@ -140,7 +140,8 @@ class FeatureCache:
 
 
 def read_head(path: Path) -> tuple[dict[str, Any], int]:
-    """What the rows of a file depend on, and how many it has; nothing and 0 if it is not readable.
+    """Return the origin of a file's rows and their number; an empty origin and 0 if it is
+    unreadable.
 
     Raises:
         OSError: there is no such file.

@@ -1,7 +1,8 @@
-"""The frozen part of the network, once per picture.
+"""Run the frozen part of the network once per picture.
 
-A picture file is read, decoded, resized and run through `features.onnx` the first time that it is
-asked for; after that its feature row is found in the cache by the hash of its content.
+When its features are needed for the first time, a picture file is read, decoded, resized and run
+through `features.onnx`; after that its feature row is found in the cache by the hash of its
+content.
 Axes: N pictures, C classes.
 """
 
@@ -32,12 +33,12 @@ from tod.runtime.engine import Engine
 from tod.runtime.feature_cache import FeatureCache
 from tod.system.machine import instructions, processor
 
-# Measured, docs/performance.md: the fastest per picture, with a third of the memory that 8 take.
+# The fastest size per picture, with a third of the memory of size 8 (docs/performance.md).
 BATCH = 2
 
 
 class Features:
-    """Feature rows [N, ...] that are read when they are asked for: rows[numbers], rows[a:b]."""
+    """Feature rows [N, ...] that are read on demand: rows[numbers], rows[a:b]."""
 
     def __init__(self, cache: FeatureCache, places: NDArray[np.int64]) -> None:
         self._cache = cache
@@ -62,21 +63,21 @@ class _Shelf:
 
 @dataclass(frozen=True)
 class _Batch:
-    readable: list[str]  # hashes, of files that hold what the dataset says
-    computed: list[str]  # those of them whose rows follow
+    readable: list[str]  # hashes of files whose content has not changed
+    computed: list[str]  # hashes of the rows below
     rows: NDArray[np.float32] | None
 
 
 class FeatureStore:
     """Feature rows of pictures, computed when needed and kept.
 
-    One worker thread per core, each decoding its pictures and running them on one core: reading
-    and decoding overlap with arithmetic by themselves.
+    Each worker thread decodes its pictures and runs the graph on one core, so reading and decoding
+    overlap with arithmetic.
 
     Args:
         engine: runs `features.onnx`.
         manifest: of the artifact.
-        workers: how many threads.
+        workers: the number of threads.
         folder_for: the folder that keeps the features of a dataset; None keeps them in memory.
     """
 
@@ -117,26 +118,26 @@ class FeatureStore:
             progress(done, total)
 
     def filling(self, dataset: Dataset, samples: Sequence[Sample]) -> Iterator[tuple[int, int]]:
-        """`fill` step by step, for who waits or stops in between.
+        """Do `fill` step by step, for callers that wait or stop in between.
 
         Yields:
             Pictures done and pictures to do, after each batch; nothing if none is missing.
-            Whoever stops iterating stops the work, and what was computed is kept.
+            To stop the work, stop iterating; computed rows are kept.
 
         Raises:
-            DataError: the dataset's folder has vanished, which is not the fault of each picture.
+            DataError: the dataset's folder has vanished, so no single picture is to blame.
         """
         self.unreadable = {}
         shelf = self._shelf(dataset)
         done = failed = 0
-        # Once more where a picture cannot be read but has a twin with the same content.
+        # Repeat, because an unreadable picture may have a copy with the same content.
         while missing := self._missing(dataset, shelf, samples):
             total = done + len(missing)
             batches = (missing[i : i + BATCH] for i in range(0, len(missing), BATCH))
             with ThreadPoolExecutor(self._workers) as pool:
                 look_at = partial(self._look_at, dataset, shelf)
                 start = partial(pool.submit, look_at)
-                # A few batches per worker, not all: waiting batches take memory as well.
+                # Queue a few batches per worker, not all: waiting batches take memory too.
                 running = deque(map(start, islice(batches, 8 * self._workers)))
                 try:
                     while running:
@@ -157,17 +158,17 @@ class FeatureStore:
         shelf.contents.notices.clear()
 
     def keeps(self, dataset: Dataset) -> bool:
-        """Whether the dataset's features are there for the next run as well."""
+        """Tell whether the dataset's features are kept for the next run."""
         return self._shelf(dataset).cache.on_disk
 
     def readable(self, dataset: Dataset, samples: Sequence[Sample]) -> list[Sample]:
-        """Those of the samples that `fill` has seen and could read: what `rows` gives rows of."""
+        """Return the samples that `fill` has seen and could read; `rows` gives their rows."""
         contents = self._shelf(dataset).readable
         return [sample for sample in samples if sample.sha256 in contents]
 
     def rows(self, dataset: Dataset, samples: Sequence[Sample]) -> tuple[Features, NDArray[Any]]:
-        """Features [N, ...] of samples that `fill` has seen and could read, and their answers:
-        labels int64 [N], or targets float32 [N, C]."""
+        """Return features [N, ...] of the samples that `fill` has seen and could read, and their
+        labels int64 [N] or targets float32 [N, C]."""
         shelf, readable = self._shelf(dataset), self.readable(dataset, samples)
         features = Features(shelf.cache, shelf.cache.places([s.sha256 for s in readable]))
         if readable and readable[0].targets is not None:
@@ -177,7 +178,7 @@ class FeatureStore:
     def _shelf(self, dataset: Dataset) -> _Shelf:
         key = (os.path.abspath(dataset.root), dataset.cropped)
         if key not in self._shelves:
-            # Once: a folder that goes away later ends no run.
+            # Choose the folder once, so that a run goes on if the folder vanishes later.
             folder = self._folder_for(dataset)
             cache = self._cache(folder, dataset.cropped)
             self._shelves[key] = _Shelf(cache, Contents(dataset.root, folder))
@@ -201,8 +202,8 @@ class FeatureStore:
         return self._caches[folder, cropped]
 
     def _missing(self, dataset: Dataset, shelf: _Shelf, samples: Sequence[Sample]) -> list[Sample]:
-        """One sample for each content that was not seen in this run and may still be read; those
-        whose file has not changed since their row was computed are taken as seen."""
+        """Return one sample for each content that was not read in this run and may still be
+        readable. A sample whose file has not changed since its row was computed counts as read."""
         by_content = {
             s.sha256: s
             for s in samples
@@ -242,7 +243,7 @@ class FeatureStore:
                 f"features.onnx gives {list(rows.shape)} numbers, the manifest says {list(wanted)}",
                 hint="export the model again",
             )
-        # One such row would ruin every parameter; the other pictures are as good as ever.
+        # A row with NaN or Inf would ruin every parameter; the other rows can be used.
         good = np.array([np.isfinite(row).all() for row in rows])
         for sample in compress(computed, ~good):
             self.unreadable[dataset.root / sample.path] = "its features are not finite numbers"
@@ -258,10 +259,10 @@ def _keep(shelf: _Shelf, batch: Future[_Batch]) -> None:
 
 
 def _check_there(root: Path) -> None:
-    """After a picture could not be read: is its folder still there?
+    """Check that the folder is still there, after a picture could not be read.
 
     Raises:
-        DataError: it is not, or it is empty, as the place of an unmounted disk is.
+        DataError: it is gone, or it is empty, like the mount point of an unmounted disk.
     """
     try:
         with os.scandir(root) as entries:
@@ -293,10 +294,10 @@ def _read(contents: Contents, sample: Sample) -> bytes:
 
 
 def picture_features(engine: Engine, spec: InputSpec, pictures: Pictures) -> NDArray[np.float32]:
-    """Features [N, ...] of pictures, without remembering them.
+    """Compute features [N, ...] of pictures without caching them.
 
     Raises:
-        UsageError: something that is no picture, or no picture at all.
-        PictureError: naming the file and the reason.
+        UsageError: an input is not a picture, or there are no pictures.
+        PictureError: a picture cannot be read; it names the file and the reason.
     """
     return np.concatenate([engine.features(part) for part in batches(pictures, spec, BATCH)])

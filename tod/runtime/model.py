@@ -1,7 +1,7 @@
-"""Model: one .tod file, ready to use: pictures to probabilities, and how good those are.
+"""Model: one .tod file, ready to use: predict probabilities for pictures, and evaluate them.
 
 Knows nothing of training; `tod.training.session.TrainSession` is a Model whose parameters change.
-Axes: N pictures, C classes, S side in pixels, F features where they are one row.
+Axes: N pictures, C classes, S side in pixels, F features, if they have one axis.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tod.runtime.scoring import Evaluation, Labels, nothing_to_score, prediction
 from tod.system.files import write_whole
 from tod.system.machine import available_cores
 
-# Largest features of one batch of predictions.
+# Largest size of the features in one batch of predictions.
 _PREDICT_BYTES = 1 << 20
 _Loaded = TypeVar("_Loaded", bound="Model")
 
@@ -50,7 +50,7 @@ class Model:
         artifact: the file as it was read.
         manifest: what it declares, with the classes once they are bound.
         store: the features of the pictures seen so far.
-        cache: where features and hashes are kept, as `load` was told.
+        cache: where features and hashes are kept, as given to `load`.
         trained_on: which pictures it was trained on, see `tod.data.trained_on`.
     """
 
@@ -70,7 +70,7 @@ class Model:
         self.threads = threads
         # Features with more than one axis mean convolutions, or the like, in the step.
         deep = len(self.manifest.backbone.feature_shape) > 1
-        # Printed in order, an observed run is one picture batch after the other.
+        # An observed run prints batches in order, so it computes one batch after the other.
         workers = 1 if observe else threads
         frozen = None
         if engine != DEFAULT:
@@ -107,15 +107,15 @@ class Model:
 
         Args:
             path: the file.
-            threads: pictures read in parallel; by default one for each core that this
-                process, or its container, gets the time of.
+            threads: number of pictures read in parallel; by default, the number of cores that this
+                process or its container may use.
             observe: called with name, inputs and outputs after each run of a graph.
             cache: the folder that keeps the features of pictures; True chooses it as
                 `tod.runtime.cache_folder.choose_folder` says, False keeps them in memory.
-            require_signature: a file with a public key; a .tod file that its holder has not
-                signed is refused.
-            continues: `path` is a checkpoint that was written here in training this model; the
-                model is signed in its place.
+            require_signature: a file with a public key; a .tod file that was not signed with this
+                key is refused.
+            continues: the model that this checkpoint was trained from, on this machine; the
+                signature of that model is checked instead.
             engine: who computes the frozen part.
 
         Raises:
@@ -143,8 +143,8 @@ class Model:
 
     @property
     def split_seed(self) -> int | None:
-        """The seed that the data of the last run was split with; None if there was no run. With
-        it a plain tree is split as it was then, and nothing trained on is used to validate."""
+        """The split seed of the last run; None if there was no run. It splits a plain folder in the
+        same way as then, so that no picture that was trained on is used to validate."""
         return self.manifest.split_seed
 
     @property
@@ -154,10 +154,10 @@ class Model:
         return self._parameters
 
     def _begin(self, *, seed: int) -> None:
-        """Take the file's tensors, and make those for classes that were open.
+        """Take the file's tensors, and make the tensors for classes that were open.
 
         Args:
-            seed: of the new ones.
+            seed: for the new tensors.
         """
         made = new_tensors(self.manifest, self.artifact.state, seed=seed)
         self._parameters = {tensor.name: made[tensor.name] for tensor in self.manifest.model}
@@ -170,7 +170,7 @@ class Model:
             )
 
     def bind(self, class_names: Sequence[str], *, seed: int = 0) -> None:
-        """Choose the classes and make the head for them, where the artifact left that open.
+        """Choose the classes and make the head for them, if the artifact left them open.
 
         Args:
             class_names: in the order of the labels.
@@ -198,13 +198,14 @@ class Model:
         self._begin(seed=seed)
 
     def match(self, dataset: Dataset, *, seed: int | None = None) -> Dataset:
-        """The dataset with labels as the model numbers them, without the test and validation
-        pictures that the model was trained on; binds open classes to the data's.
+        """Return the dataset with the model's label numbers, without the test and validation
+        pictures that the model was trained on. Open classes are bound to the classes of the
+        dataset.
 
         Args:
             dataset: its classes are matched by name.
-            seed: of the head that is made for open classes (0). A head that was made here and
-                has not been used since is made again when a seed is given.
+            seed: for the head that is made for open classes; default 0. With a seed, a head that
+                was made here and not used since is made again.
         """
         dataset = self._as_wanted(dataset)
         names = self.manifest.class_names
@@ -215,7 +216,7 @@ class Model:
         return dataset.matched(self.manifest.class_names or ())
 
     def _as_wanted(self, dataset: Dataset) -> Dataset:
-        """The dataset with the kind of answers that the loss takes."""
+        """Return the dataset with the kind of labels that the loss takes."""
         task = self.manifest.loss.task
         if task == "multi-label":
             return dataset.with_targets()
@@ -230,17 +231,17 @@ class Model:
         return dataset
 
     def predict(self, pictures: Pictures) -> NDArray[np.float32]:  # [N, C]
-        """Class probabilities, or the quantities themselves where the model was trained on
+        """Predict class probabilities, or the quantities themselves if the model was trained on
         numbers.
 
         Args:
             pictures: one or several: paths, bytes of picture files, Pillow images, or arrays uint8
-                [H, W, 3] of any size in RGB; or uint8 [N, H, W, 3]. What is not S x S is brought to
-                size as in training.
+                [H, W, 3] of any size in RGB; or uint8 [N, H, W, 3]. Pictures that are not S x S are
+                resized as in training.
 
         Raises:
-            UsageError: something that is no picture, or classes that are still open.
-            PictureError: a picture that cannot be read, named.
+            UsageError: an input is not a picture, or the classes are still open.
+            PictureError: a picture cannot be read; it names the picture.
         """
         self._check_bound()  # before any picture is read
         return self.predict_features(picture_features(self.engine, self.manifest.input, pictures))
@@ -248,7 +249,7 @@ class Model:
     def predict_features(
         self, features: NDArray[np.float32] | Features
     ) -> NDArray[np.float32]:  # [N, C]
-        """What `predict` gives, of features [N, ...]."""
+        """Predict as `predict` does, from features [N, ...]."""
         return predictions(self.manifest.loss.task, self._logits(features))
 
     def evaluate(
@@ -258,17 +259,17 @@ class Model:
         *,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Evaluation:
-        """Accuracy on one split of a dataset; every readable picture counts that the model was not
-        trained on, and `store.unreadable` names those that cannot be read.
+        """Measure the accuracy on one split of a dataset. Every readable picture counts that the
+        model was not trained on; `store.unreadable` names the unreadable pictures.
 
         Args:
-            dataset: or its folder, which is split as for `open_dataset`.
+            dataset: a dataset or its folder, which is split as for `open_dataset`.
             split: "train", "test" or "validation".
             progress: called with the pictures that are done and those to do.
 
         Raises:
             DataError: its classes are not the model's, or no picture of the split is readable.
-            UsageError: another split, or what is no dataset.
+            UsageError: an unknown split, or `dataset` is no dataset.
         """
         if split not in get_args(Split):
             raise UsageError(f"split is {split!r}, wanted one of {', '.join(get_args(Split))}")
@@ -282,7 +283,7 @@ class Model:
     def score(
         self, features: NDArray[np.float32] | Features, labels: Labels, split: Split
     ) -> Evaluation:
-        """How good the present parameters are on features [N, ...] with their labels."""
+        """Score the present parameters on features [N, ...] with their labels."""
         if len(labels) == 0:
             raise nothing_to_score(split)
         task = self.manifest.loss.task
@@ -318,7 +319,7 @@ class Model:
         logits = np.concatenate(
             [self.engine.predict(parameters, features[i : i + count]) for i in starts]
         )
-        # The largest of such numbers is an answer like any other, and may even be right.
+        # argmax over NaN or Inf would still give a class, perhaps even the right one.
         if not np.isfinite(logits).all():
             raise TrainingError(
                 f"{self.artifact.path}: what the model computes for a picture is not finite",
@@ -334,15 +335,15 @@ def open_dataset(
     splits: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Dataset:
-    """Open pictures for models, as every command does. Test and validation pictures that any of
-    them was trained on are left out.
+    """Open pictures for models, as every command does. Test and validation pictures that any of the
+    models was trained on are left out.
 
     Args:
         data: a prepared dataset, or a folder of class folders.
-        models: a plain folder is split as for the first of them that was trained, so that nothing
-            it has learned counts in a score. Hashes of the pictures are kept where the first one
+        models: a plain folder is split with the seed of the first trained model, so that no picture
+            it has learned counts in a score. Hashes of the pictures are kept where the first model
             keeps features.
-        seed: of the split instead.
+        seed: a split seed to use instead.
         splits, progress: as for `Dataset.open`.
     """
     return finish(opening_dataset(data, *models, seed=seed, splits=splits), progress)
@@ -364,5 +365,6 @@ def opening_dataset(
 
 
 def split_seed(seed: int | None, *models: Model) -> int:
-    """The seed that a plain folder is split with: the given one, or the first model's, or 0."""
+    """Return the split seed of a plain folder: the given one, or the first trained model's, or
+    0."""
     return next(s for s in (seed, *(model.split_seed for model in models), 0) if s is not None)

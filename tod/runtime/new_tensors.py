@@ -12,10 +12,10 @@ from tod.format.manifest import Manifest, Tensor
 
 
 def new_tensors(manifest: Manifest, stored: Arrays, *, seed: int) -> dict[str, NDArray[Any]]:
-    """Everything that training changes, as it is before the first cycle.
+    """Return every tensor that training changes, as it is before the first cycle.
 
-    What the file stores is taken; what depends on a number of classes that was open at export is
-    made by the manifest's rule; slots and accumulators are zero.
+    Stored tensors are taken from the file. Tensors that depend on a number of classes that was open
+    at export are made by the manifest's rule. Slots and accumulators are zero.
 
     Args:
         manifest: the table of tensors, with bound classes.

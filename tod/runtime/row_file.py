@@ -25,8 +25,8 @@ except ImportError:  # Windows; without locks nothing is kept on disk
     fcntl = None  # type: ignore[assignment]
 
 HEADER_BYTES = 4096  # a page, so that what follows can be mapped
-# Pages that were read count as the process's memory until they are given back; Linux maps more of
-# them around each row. Those of a small file may stay: reading them again costs time.
+# Pages that were read count as the process's memory until they are released, and Linux maps more
+# pages around each row. Pages of a small file may stay, because reading them again costs time.
 _KEPT_BYTES, _MAPPED_AROUND_BYTES = 8 << 20, 64 << 10
 
 
@@ -36,11 +36,11 @@ class RowFile:
     Args:
         path: the file, made if it is missing; None for memory.
         record: the type of one record.
-        header: the first bytes of the file; a file that begins otherwise is made again.
-        notices: grows by what a user should know about the file.
+        header: the first bytes of the file; a file with another header is made again.
+        notices: messages for the user about the file are added to it.
 
     Attributes:
-        on_disk: the file outlives this process.
+        on_disk: the file stays when this process ends.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class RowFile:
             pass
 
     def _is_ready(self, path: Path) -> bool:
-        """Whether the file that is opened here is the one at `path` and has our header; what is in
-        the way is removed."""
+        """Open the file, and tell whether it is the one at `path` and has our header. A file with
+        another header is removed."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-        # A link in a data folder that came from elsewhere may lead to a file of the user's.
+        # Follow no link: in a data folder from elsewhere it may lead to a file of the user.
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         self._descriptor = os.open(path, flags, 0o666)
         with self.locked(), contextlib.suppress(FileNotFoundError):
@@ -95,7 +95,7 @@ class RowFile:
                 elif found != self._header:
                     text = f"{path} is damaged or of another program; it is made again"
                     self._notices.append(text)
-                    # Not cut to nothing: another process may have it mapped.
+                    # Remove it, do not truncate it: another process may have it mapped.
                     path.unlink()
                     return False
                 return True
@@ -103,7 +103,7 @@ class RowFile:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """No other process adds records meanwhile."""
+        """Hold the lock, so that no other process adds records meanwhile."""
         if fcntl is None:
             yield
             return
@@ -121,7 +121,7 @@ class RowFile:
         """Cut off half a record at the end, left by a process that was killed while it wrote.
 
         Returns:
-            Whether there was one.
+            True if there was one.
         """
         count, rest = self._whole_and_rest()
         if rest:
@@ -152,11 +152,11 @@ class RowFile:
         return self._map
 
     def have_read(self, count: int, *, scattered: bool) -> None:
-        """Give the mapped pages back once enough records were read from them.
+        """Release the mapped pages after enough records were read from them.
 
         Args:
             count: records that were just read.
-            scattered: each from a place of its own, where more is mapped around it.
+            scattered: each record is in another place, and Linux maps more pages around it.
         """
         around_bytes = _MAPPED_AROUND_BYTES if scattered else 0
         self._read_bytes += count * max(self._record.itemsize, around_bytes)
@@ -200,10 +200,10 @@ class RowFile:
 
 @contextlib.contextmanager
 def in_memory() -> Iterator[None]:
-    """Around writing to a file in memory, the last place for features.
+    """Use this around writes to a file in memory, the last place for features.
 
     Raises:
-        DeviceError: there is no room either; the run ends.
+        DeviceError: there is no room in memory either; the run ends.
     """
     try:
         yield
@@ -216,7 +216,7 @@ def in_memory() -> Iterator[None]:
 
 
 def _unnamed(header: bytes) -> int:
-    """A file in memory that holds the header; it goes with the process."""
+    """A file in memory that holds the header; it vanishes with the process."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("tod-rows")
     else:

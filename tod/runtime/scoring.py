@@ -1,4 +1,4 @@
-"""From a network's outputs to predictions and to how good they are, by its task.
+"""Turn a network's outputs into predictions and scores, depending on its task.
 
 Axes: N pictures, C classes, or outputs where the labels are numbers.
 """
@@ -28,9 +28,10 @@ class Evaluation:
             their variance that is explained (1 is perfect, the mean alone gives 0).
         metric: "accuracy" or "R2".
         correct: right predictions; 0 for R2.
-        total: predictions: one for each picture, for yes and no one for each picture and class.
+        total: number of predictions: one for each picture, or with several classes per picture one
+            for each picture and class.
         pictures: the number of pictures.
-        by_class: the same for each class alone.
+        by_class: the accuracy for each class alone.
     """
 
     split: Split
@@ -43,7 +44,7 @@ class Evaluation:
 
 
 def nothing_to_score(split: Split) -> DataError:
-    """What a split without a picture that counts ends with."""
+    """Return the error for a split without a picture that counts."""
     return DataError(
         f"the {split} split has no picture that can be read and that the model was not trained on",
         hint="the notices say what was left out; a plain folder that is split with the seed of the "
@@ -60,10 +61,11 @@ def score(
 ) -> Evaluation:
     """Compare outputs with the labels, of one picture or more."""
     if task == "regression":
-        # In float64, as squares of large numbers overflow and no score is better than -inf.
+        # Use float64: in float32 the squares of large numbers overflow, and the score would be
+        # -inf.
         left = np.square(outputs.astype(np.float64) - labels).sum(axis=0)
         spread = np.square(labels - labels.mean(axis=0)).sum(axis=0, dtype=np.float64)
-        # A quantity that never varies is explained by its mean.
+        # R2 of a quantity that never varies is 1 if it is predicted exactly, else 0.
         shares = np.where(spread > 0, 1 - left / np.where(spread > 0, spread, 1), left == 0)
         named = dict(zip(classes, map(float, shares), strict=True))
         return Evaluation(split, "R2", float(shares.mean()), 0, labels.size, len(labels), named)
@@ -90,7 +92,7 @@ def predictions(task: Task, logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:  # [N, C] -> [N, C]
-    """Probabilities; the maximum is taken off first so that nothing overflows."""
+    """Probabilities; the maximum is subtracted first so that nothing overflows."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities: NDArray[np.float32] = shifted / shifted.sum(axis=1, keepdims=True)
     return probabilities

@@ -1,4 +1,4 @@
-"""Does this machine compute what the workstation computed?"""
+"""Check that this machine computes what the workstation computed."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tod.format.artifact import Artifact
 from tod.runtime.draws import uniform_noise
 from tod.runtime.engine import Engine
 
-# Sums in another order, on another processor, differ in the last digits: 2e-6 was seen between
-# torch and onnxruntime. A wrong operator is off by far more than this.
+# Another processor adds in another order, so the last digits differ: 2e-6 was measured between
+# torch and onnxruntime. A wrong operator is off by far more than the tolerance.
 TOLERANCE = 1e-3
-# Features of an int8 graph jump by whole steps where a sum is rounded to the other side: 0.04 was
-# seen between integer kernels and the same graph in float, 0.5 where sums overflow.
+# Features of an int8 graph change by a whole step if a sum is rounded the other way: 0.04 was
+# measured between integer kernels and the same graph in float, 0.5 if sums overflow.
 INT8_TOLERANCE = 0.1
 _KEPT = 4096
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Largest difference of a graph's outputs from its test vectors, relative to their largest,
-    and the largest that is right."""
+    """Largest difference of a graph's outputs from its test vectors, relative to their largest
+    value, and the largest difference that is allowed."""
 
     graph: str
     operators: int
@@ -38,7 +38,7 @@ def run_vectors(artifact: Artifact) -> list[Verdict]:
     """Run every graph on its test inputs and compare with the expected outputs.
 
     Raises:
-        ArtifactError: vectors are missing, or one has another shape than what it is compared with.
+        ArtifactError: vectors are missing, or a vector and the output have different shapes.
         DeviceError: onnxruntime cannot run a graph.
     """
     engine = Engine(artifact.graphs)
@@ -67,8 +67,8 @@ def run_vectors(artifact: Artifact) -> list[Verdict]:
 def _vectors(
     artifact: Artifact, infos: dict[str, graph.GraphInfo]
 ) -> tuple[dict[str, dict[str, NDArray[Any]]], int]:
-    """The test vectors, and how many classes they are for. Every input that is not drawn by rule
-    and every output must have its vector: what is not compared is not proved."""
+    """Return the test vectors and their number of classes. Every output, and every input that is
+    not drawn by rule, must have a vector; otherwise a part of the graph is not tested."""
     vectors = artifact.test_vectors()
     drawn = {tensor.name for tensor in artifact.manifest.tensors}
     wanted = set()
@@ -89,9 +89,10 @@ def _vectors(
 def _difference(
     artifact: Artifact, what: str, found: NDArray[Any], expected: NDArray[Any]
 ) -> float:
-    """The largest difference, relative to the largest number; NaN where either has one."""
+    """Return the largest difference, relative to the largest expected value; NaN if an array has
+    one."""
     given = sample(found)
-    # Arrays of other shapes may be subtracted all the same, to a number that says nothing.
+    # NumPy may broadcast arrays of different shapes, and the difference would mean nothing.
     if given.shape != expected.shape or expected.dtype.kind not in "fi":
         raise _damaged(
             artifact, f"{what} {list(given.shape)}, its test vector is {list(expected.shape)}"
@@ -106,8 +107,9 @@ def _damaged(artifact: Artifact, problem: str) -> ArtifactError:
 
 
 def test_tensors(described: manifest.Manifest, classes: int) -> dict[str, NDArray[Any]]:
-    """Values for every tensor that a step changes, the same on every machine: so a file need not
-    hold them. None is zero, or an optimizer that ignores its slots would pass.
+    """Make values for every tensor that a step changes. They are the same on every machine, so a
+    file need not hold them. None is zero, because an optimizer that ignores its slots would pass
+    then.
 
     Args:
         described: the table of tensors.
@@ -123,7 +125,7 @@ def test_tensors(described: manifest.Manifest, classes: int) -> dict[str, NDArra
         if tensor.role in ("slot", "accumulator"):
             noise = np.float32(0.01) * noise
         elif len(shape) > 1:
-            # As wide as keeps the size of what passes through the layer.
+            # This range keeps the size of the activations through the layer.
             noise = np.float32((3 / np.prod(shape[1:])) ** 0.5) * (2 * noise - 1)
         else:
             noise = np.float32(0.5) + noise / 2
@@ -135,7 +137,7 @@ def test_tensors(described: manifest.Manifest, classes: int) -> dict[str, NDArra
 def graph_tensors(
     described: manifest.Manifest, graph_name: str, tensors: dict[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
-    """Those of the tensors that one graph takes."""
+    """Return the tensors that one graph takes."""
     taken = {
         "features.onnx": (),
         "train.onnx": described.tensors,
@@ -145,6 +147,7 @@ def graph_tensors(
 
 
 def sample(array: NDArray[Any]) -> NDArray[Any]:
-    """What a file keeps of an expected output: all of it, or some numbers of a large one."""
+    """Return what a file keeps of an expected output: all of it, or some numbers of a large
+    output."""
     step = -(-array.size // _KEPT)
     return array if step <= 1 else array.ravel()[::step]
