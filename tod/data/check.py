@@ -1,4 +1,4 @@
-"""`tod check`: what is wrong with a dataset, before training shows it.
+"""`tod check`: find the problems of a dataset before training does.
 
 Axes: N pictures, C classes.
 """
@@ -38,7 +38,7 @@ from tod.system.text import shown
 
 Severity = Literal["wrong", "warn", "remark"]
 SEVERITIES: tuple[Severity, ...] = ("wrong", "warn", "remark")
-_FLAT = 8  # of 255, between the lightest and the darkest place of each colour
+_FLAT = 8  # of 255: largest difference within each colour channel
 _FEW = 20
 _IMBALANCED = 5.0
 _ROWS = 256
@@ -46,7 +46,7 @@ _ROWS = 256
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of problem. `items` lists where it is found, the worst first; a tuple is a group."""
+    """One kind of problem. `items` lists the places, the worst first; a tuple is a group."""
 
     kind: str
     severity: Severity
@@ -57,7 +57,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Look:
-    """A picture at a glance: its size and a thumbnail uint8 [16, 17, 3]; or why it has none."""
+    """The size of a picture and its thumbnail uint8 [16, 17, 3]; or why it cannot be read."""
 
     size_px: tuple[int, int] = (0, 0)
     thumbnail: NDArray[np.uint8] | None = None
@@ -78,13 +78,13 @@ class Doubt:
 def gather(
     path: Path, *, seed: int, cache: str | Path | bool, splits: bool = False
 ) -> tuple[Dataset, DataError | None]:
-    """The dataset as training opens it or, where training refuses it, whatever pictures it has.
+    """Open the dataset as training does; if training refuses it, collect the pictures that it has.
 
     Returns:
-        The dataset, and why training refuses it (None: it does not).
+        The dataset, and why training refuses it; None if it does not.
 
     Raises:
-        DataError: there are no pictures to look at.
+        DataError: there are no pictures to check.
     """
     try:
         return Dataset.open(path, seed=seed, cache=cache, splits=splits), None
@@ -110,11 +110,11 @@ def gather(
 
 
 def look_at(dataset: Dataset) -> Iterator[tuple[str, Look]]:
-    """Each different content once: its hash and what it looks like."""
+    """Look at each different content once; yield its hash and its look."""
     samples = list({sample.sha256: sample for sample in dataset.samples}.values())
     with ThreadPoolExecutor(available_cores()) as pool:
         try:
-            # In blocks: what was read and not yet asked for takes memory.
+            # Work in blocks, because looks that wait to be used take memory.
             for start in range(0, len(samples), _ROWS):
                 part = samples[start : start + _ROWS]
                 looks = pool.map(partial(_look, dataset.root), part)
@@ -131,13 +131,13 @@ def examine(
     size_px: int | None = None,
     doubts: Sequence[Doubt] = (),
 ) -> list[Finding]:
-    """All that is wrong, the most serious first.
+    """Find all problems, the most serious first.
 
     Args:
         dataset: from `gather`.
         looks: every content's hash and look, from `look_at`.
         refused: why training refuses the dataset.
-        size_px: of the model's input.
+        size_px: the side of the model's input.
         doubts: from `doubtful`.
     """
     readable = tuple(s for s in dataset.samples if not looks[s.sha256].problem)
@@ -164,12 +164,12 @@ def doubtful(
     classes: Sequence[str],
     probabilities: NDArray[np.float32],  # [N, C]
 ) -> list[Doubt]:
-    """Labels of which the model says another class, the most doubtful first.
+    """Find labels where the model predicts another class, the most doubtful first.
 
-    The order is that of the probability that the model gives the label ("self-confidence"). Of 20
-    labels that were changed in 1,200 photographs it put 18 among the first 20 and all among the
-    first 30, for a linear head that had been trained on a part of them; the margin to the other
-    class put 17 and 18 there, thresholds by class left out 7.
+    They are sorted by the probability that the model gives the label ("self-confidence"). In a
+    test, 20 labels of 1,200 photographs were changed, and a linear head was trained on a part of
+    them. This order put 18 of the 20 among the first 20 and all among the first 30. Sorting by the
+    margin to the other class put 17 and 18 there; thresholds by class missed 7.
 
     Source: Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset
     Labels", https://arxiv.org/abs/1911.00068, section 3.2.
@@ -204,12 +204,12 @@ def _refused(why: DataError) -> Finding:
 
 
 def _empty_folders(dataset: Dataset) -> Iterator[Finding]:
-    """Folders that make no class, the outermost of them, of a tree whose folders are its classes;
-    whoever made one meant to fill it."""
+    """Find the outermost folders that hold no pictures, if folders are classes. An empty folder was
+    probably meant to be filled."""
     if dataset.cropped or dataset.has_targets:
         return
     files = [dataset.root / sample.path for sample in dataset.samples]
-    # What is left out is told of as such, and no folder that holds it is empty.
+    # Files that are left out have their own finding; a folder that holds such files is not empty.
     files += [dataset.root / one.path for one in dataset.left_out if one.class_name]
     left_out = {dataset.root / one.path for one in dataset.left_out}
     used = {folder for path in files for folder in path.parents} | left_out
@@ -227,7 +227,7 @@ def _empty_folders(dataset: Dataset) -> Iterator[Finding]:
 
 def _empty_splits(dataset: Dataset, seen: Dataset) -> Iterator[Finding]:
     if len(dataset.classes) < 2 and not dataset.has_targets:
-        return  # training refuses it, which is said already
+        return  # training refuses it, which has its own finding
     found = {(s.label, s.split) for s in seen.samples}
     for split in FRACTIONS:
         names = [c for i, c in enumerate(dataset.classes) if (i, split) not in found]
@@ -260,7 +260,7 @@ def _without_line(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _left_out(dataset: Dataset) -> Iterator[Finding]:
-    """What nobody meant to be a picture of a class, perhaps."""
+    """Find other files that were left out and were probably not meant to be pictures."""
     others = [one for one in told(dataset.left_out) if not one.meant and one.reason != NO_LINE]
     if others:
         text = (
@@ -273,14 +273,14 @@ def _left_out(dataset: Dataset) -> Iterator[Finding]:
 def _same_content(seen: Dataset) -> Iterator[Finding]:
     groups: dict[str, list[Sample]] = defaultdict(list)
     for sample in seen.samples:
-        # Of prepared pictures the pixels are those of the sources.
+        # Prepared pictures are compared by file: their pixel hash is that of the source.
         groups[sample.sha256 if seen.cropped else sample.pixels].append(sample)
     yield from _groups_of_one(seen, [g for g in groups.values() if len(g) > 1], "", "the same")
 
 
 def _nearly_same(seen: Dataset, looks: Mapping[str, Look]) -> Iterator[Finding]:
-    """Groups of pictures with different contents that look the same; one colour looks like any
-    other, so pictures without anything in them are left out."""
+    """Find groups of pictures with different contents that look the same. Pictures of a single
+    colour are left out, because they all look alike."""
     first = {s.pixels: s for s in reversed(seen.samples)}
     samples = [s for s in first.values() if not _is_flat(looks[s.sha256])]
     if not samples:
@@ -300,7 +300,7 @@ def _nearly_same(seen: Dataset, looks: Mapping[str, Look]) -> Iterator[Finding]:
 def _groups_of_one(
     seen: Dataset, groups: Sequence[Sequence[Sample]], prefix: str, how: str
 ) -> Iterator[Finding]:
-    """Each group counts once, where it does most harm."""
+    """Report each group once, as the kind that does most harm."""
     kinds: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for group in groups:
         labels, splits = {s.label for s in group}, {s.split for s in group}

@@ -1,4 +1,4 @@
-"""The name of the class that a folder's pictures belong to: its path, written in one way."""
+"""Turn a folder's path into the name of its class, always written in the same way."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _CAMERA_ROOT = "dcim"
 
 
 def plain_name(part: str) -> str:
-    """A name as everyone sees it: composed (Unicode NFC), without blanks around it. Names that
-    look the same are one."""
+    """Return a name in Unicode NFC without blanks around it, so that names that look the same are
+    equal."""
     return unicodedata.normalize("NFC", part).strip() or part
 
 
@@ -24,9 +24,9 @@ def class_name(name: str) -> str:
 
 
 def is_camera_folder(parts: Sequence[str]) -> bool:
-    """Whether a folder was made by a camera: DCIM, or 100CANON and the like.
+    """Tell whether a folder was made by a camera: DCIM, or 100CANON and the like.
 
-    Eight digits alone (an article's number is a class) count only below DCIM.
+    A name of eight digits counts only below DCIM, because article numbers are used as classes.
     """
     if parts[-1].lower() == _CAMERA_ROOT:
         return True
@@ -38,8 +38,8 @@ def class_of(parts: Sequence[str]) -> str:
     """The class of pictures in a folder.
 
     Args:
-        parts: of the folder's path below the data's folder; a camera's folders below a class
-            belong to it.
+        parts: the parts of the folder's path below the data's folder; a camera's folders below a
+            class belong to that class.
 
     Returns:
         Its name; empty for the data's folder itself.

@@ -1,8 +1,8 @@
 """Pillow's pixels of any mode -> mode RGB: sRGB, opaque on white.
 
-Numbers of more than 8 bits become grey of 16 bits first (`Numbers`). A profile counts if it is made
-for the kind of pixels that carry it, as the formats demand. It is applied before what lies behind
-transparent pixels is seen through them: the white there is that of sRGB.
+Numbers of more than 8 bits become grey of 16 bits first (`Numbers`). A colour profile is used only
+if it is made for the picture's kind of pixels, as the formats demand. It is applied before
+transparent pixels are laid on white, so the white is that of sRGB.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from PIL import Image, ImageCms
 
 from tod.errors import PictureError
 
-BAND_PX = 256  # rows that are converted at once, to save the memory of whole copies
+BAND_PX = 256  # rows that are converted at once; copies of the whole picture would take more memory
 _NUMBERS = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
-# Beyond black and white by a tenth: what resizing with overshoot makes.
+# Allowed excess over black and white: resizing with overshoot makes such numbers.
 _OVERSHOOT = 0.1
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """What the numbers of a picture of more than 8 bits mean.
+    """The meaning of the numbers in a picture of more than 8 bits.
 
     Args:
-        bits: white is the largest number of so many; for modes "F" it is 1.
-        white_is_zero: black is white's number, white is 0.
+        bits: white is the largest number with this many bits; for mode "F" white is 1.
+        white_is_zero: white is 0, and black is the largest number.
         swapped: the bytes of each number are in the other order.
     """
 
@@ -40,11 +40,11 @@ class Numbers:
 
 
 def to_srgb(image: Image.Image, numbers: Numbers, *, grey_in_rgb: bool = False) -> Image.Image:
-    """One picture of any mode -> mode RGB in sRGB.
+    """Convert a picture of any mode to mode RGB in sRGB.
 
     Args:
-        numbers: for the modes of more than 8 bits.
-        grey_in_rgb: the file holds grey, which Pillow has put into red, green and blue.
+        numbers: their meaning, for the modes of more than 8 bits.
+        grey_in_rgb: the file holds grey, which Pillow has copied into red, green and blue.
 
     Raises:
         PictureError: its numbers have no defined black and white.
@@ -66,7 +66,7 @@ def _profile_of(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
     try:
         return ImageCms.ImageCmsProfile(io.BytesIO(data)) if data else None
     except (ImageCms.PyCMSError, OSError, ValueError):
-        return None  # damaged: the plain conversion is what any viewer shows then
+        return None  # a damaged profile is ignored, as viewers do
 
 
 def _transform(
@@ -74,7 +74,7 @@ def _transform(
     mode: str,
     flags: ImageCms.Flags = ImageCms.Flags.NONE,
 ) -> ImageCms.ImageCmsTransform | None:
-    """None without a profile, or with one that is damaged or made for another mode."""
+    """Return None without a profile, or if it is damaged or made for another mode."""
     if profile is None:
         return None
     try:
@@ -85,13 +85,13 @@ def _transform(
 
 
 def _flags(mode: str) -> ImageCms.Flags:
-    """Without the shortcuts that are coarse where a curve is steep, where that is cheap."""
+    """Turn off shortcuts that are coarse on steep curves, if that is cheap for the mode."""
     return ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
 
 
 def _to_rgb(image: Image.Image, transform: ImageCms.ImageCmsTransform | None) -> Image.Image:
     if transform is None:
-        # Of a picture that is RGB already, convert would make a copy.
+        # convert would copy a picture that is RGB already.
         return image if image.mode == "RGB" else image.convert("RGB")
     converted = ImageCms.applyTransform(image, transform, inPlace=image.mode == "RGB")
     return image if converted is None else converted
@@ -126,7 +126,7 @@ def _from_numbers(
 ) -> Image.Image:
     _check_numbers(image, numbers)
     table = _table(profile)
-    clear = image.info.get("transparency")  # one of the values may stand for nothing
+    clear = image.info.get("transparency")  # one value may mean transparent
     rgb = Image.new("RGB", image.size)
     for box, values in _values(image, numbers):
         grey = _as_16_bits(values, numbers)
@@ -141,8 +141,8 @@ def _from_numbers(
 
 
 def _table(profile: ImageCms.ImageCmsProfile | None) -> NDArray[np.uint8] | None:
-    """sRGB [65536, 3] of each grey of 16 bits; None without a profile for grey."""
-    # Without the shortcuts that are coarse where a curve is steep: this is done once.
+    """Return sRGB [65536, 3] for each grey of 16 bits; None without a profile for grey."""
+    # Turn off shortcuts that are coarse on steep curves: the table is made only once.
     transform = _transform(profile, "I;16", ImageCms.Flags.NOOPTIMIZE)
     if transform is None:
         return None
@@ -157,7 +157,7 @@ def _values(
         values = np.asarray(image.crop(box))
         if numbers.swapped:
             values = values.byteswap()
-        # Pillow keeps numbers of 32 bits as if they had a sign.
+        # Pillow stores numbers of 32 bits as signed ones.
         yield box, values.view(np.uint32) if values.dtype == np.int32 else values
 
 
@@ -194,6 +194,6 @@ def _as_16_bits(values: NDArray[Any], numbers: Numbers) -> NDArray[np.uint16]:
 
 
 def bands(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
-    """The picture in boxes of some rows each: a copy of one is small."""
+    """Divide the picture into boxes of some rows each, so that copies are small."""
     for top in range(0, image.height, BAND_PX):
         yield 0, top, image.width, min(top + BAND_PX, image.height)

@@ -1,4 +1,4 @@
-"""Dataset: pictures with classes and splits, however they lie on disk."""
+"""Dataset: pictures with classes and splits, for all layouts on disk."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Dataset:
         root: the folder.
         classes: class names; a sample's label is an index into them.
         samples: all pictures, ordered by class and name.
-        seed: of the split.
-        cropped: the pictures were cut out by `tod prepare-dataset` and are only resized.
-        notices: what a user should know about files that were passed over.
+        seed: the seed of the split.
+        cropped: the pictures were cropped by `tod prepare-dataset` and are only resized.
+        notices: messages for the user about files that were passed over.
         left_out: files that give no sample, and why.
     """
 
@@ -55,19 +55,20 @@ class Dataset:
         """Open a prepared dataset (with dataset.json), a folder with targets.csv, or any tree of
         class folders.
 
-        Every picture of the last two is decoded once: a picture's split follows from its pixels.
+        In the last two cases every picture is decoded once, because its split follows from its
+        pixels.
 
         Args:
             path: the folder. With targets.csv (a header `file,NAME,NAME...`, then a line for each
-                picture) the classes are the named columns, and a picture's answer is its line of
-                numbers. Without it and dataset.json every folder in it that holds pictures is a
+                picture) the classes are the named columns, and a picture's targets are the numbers
+                in its line. Without it and dataset.json every folder in it that holds pictures is a
                 class, named by its path below the folder. With splits.csv in it
-                (`tod.data.own_splits`) the splits are those that it gives.
-            seed: of the split; a prepared dataset brings its own.
-            cache: the folder that remembers what untouched files hold (`tod.data.file_hashes`): the
+                (`tod.data.own_splits`) the splits come from that file.
+            seed: the seed of the split; a prepared dataset has its own.
+            cache: the folder that keeps the hashes of unchanged files (`tod.data.file_hashes`): the
                 dataset's own for True, none for False.
-            splits: the class folders lie in folders called train and test, or the like, at any
-                level (`tod.data.ready_made`), which are the splits.
+            splits: take folders called train and test, or the like, at any level
+                (`tod.data.ready_made`) as the splits; the class folders are inside them.
             progress: called with the pictures that were read and those to read.
 
         Raises:
@@ -84,11 +85,11 @@ class Dataset:
         cache: str | os.PathLike[str] | bool = True,
         splits: bool = False,
     ) -> Generator[tuple[int, int], None, Dataset]:
-        """`open` step by step, for who waits or stops in between.
+        """Do `open` step by step, for callers that wait or stop in between.
 
         Yields:
-            Pictures that were read and those to read; nothing where all are known. Whoever stops
-            iterating stops the work, and what was found out is kept.
+            Pictures that were read and pictures to read; nothing if all are known. To stop the
+            work, stop iterating; its results so far are kept.
         """
         root = Path(path)
         check_folder(root)
@@ -110,7 +111,7 @@ class Dataset:
 
     @property
     def has_targets(self) -> bool:
-        """Whether answers are numbers for every class, instead of one class."""
+        """True if each picture has a number for every class, instead of one class."""
         return any(sample.targets is not None for sample in self.samples)
 
     def split(self, name: Split) -> tuple[Sample, ...]:
@@ -123,7 +124,7 @@ class Dataset:
         return {split: found[split] for split in FRACTIONS}
 
     def digest(self) -> str:
-        """SHA-256 over classes, contents and splits: equal for equal data, whatever its place."""
+        """SHA-256 over classes, contents and splits: equal for equal data in any folder."""
         lines = sorted(
             f"{s.targets or self.classes[s.label]}\t{s.sha256}\t{s.split}" for s in self.samples
         )
@@ -163,8 +164,8 @@ class Dataset:
         return replace(self, classes=tuple(class_names), samples=samples)
 
     def with_targets(self) -> Dataset:
-        """Class folders as answers to "is it this?", one for each class: a picture that lies in
-        several folders belongs to all of them."""
+        """Turn class folders into one yes or no for each class: a picture that is in several
+        folders belongs to all of them."""
         if self.has_targets:
             return self
         labels: dict[str, set[int]] = {}
@@ -181,16 +182,16 @@ class Dataset:
         return replace(self, samples=samples)
 
     def only(self, class_names: Sequence[str]) -> Dataset:
-        """The pictures of some of the classes."""
+        """Keep only the pictures of some classes."""
         kept = {self.classes.index(name) for name in class_names}
         return replace(self, samples=tuple(s for s in self.samples if s.label in kept))
 
 
 def check_folder(root: Path) -> None:
-    """Where pictures are looked for there has to be a folder.
+    """Check that the place for pictures is a folder.
 
     Raises:
-        DataError: saying what is there instead, and what to do with that.
+        DataError: it is not; says what is there instead, and what to do with it.
     """
     if root.is_dir():
         return

@@ -1,7 +1,7 @@
-"""What the files of a folder hold, remembered by path, size and time of change: the hash of the
-bytes and, of a picture, that of the pixels.
+"""Hashes of a folder's files, kept by path, size and time of change: the hash of the bytes and, for
+a picture, the hash of the pixels.
 
-A file that has not been touched need not be read to know what it holds. Knows no features.
+A file that has not changed need not be read again. Knows no features.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from tod.system.machine import available_cores
 # A file may change again without its time changing, within the two seconds that FAT counts in.
 _YOUNG_NS = 2_000_000_000
 _MAX_TABLE_BYTES = 512 << 20  # a million pictures take 150 MB
-FOLDER = ".tod-cache"  # of a data folder: what was found out about its files
-NAME = "[0-9a-f]" * 16  # of a file in the cache folder
+FOLDER = ".tod-cache"  # in a data folder; keeps what is known about its files
+NAME = "[0-9a-f]" * 16  # pattern of a name in the cache folder
 CONTENTS = f"contents-{NAME}.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a picture file holds: the hash of its bytes, that of its pixels (`pixels_hash`) and,
-    where it cannot be decoded, why."""
+    """Content of a picture file: the hash of its bytes, the hash of its pixels (`pixels_hash`) and,
+    if it cannot be decoded, the reason."""
 
     sha256: str
     pixels: str
@@ -56,10 +56,10 @@ def pixels_hash(pixels: NDArray[np.uint8]) -> str:
 class _File(msgspec.Struct, frozen=True, array_like=True, gc=False):
     size_bytes: int
     mtime_ns: int
-    # A rename changes it, which a picture's size and time survive.
+    # A rename changes this time, but not size and mtime.
     ctime_ns: int
     sha256: str
-    # Of the decoder in the head of the table; both are empty where nobody asked for the pixels.
+    # Made by the decoder that the table names; both are empty if the pixels were not needed.
     pixels: str = ""
     problem: str = ""
 
@@ -69,10 +69,10 @@ class Contents:
 
     Args:
         root: the folder.
-        cache: the folder that keeps what is known from one run to the next; None keeps nothing.
+        cache: the folder that keeps the hashes from one run to the next; None keeps nothing.
 
     Attributes:
-        notices: what a user should know about what was kept.
+        notices: messages for the user about the kept hashes.
     """
 
     def __init__(self, root: Path, cache: Path | None) -> None:
@@ -82,7 +82,7 @@ class Contents:
         self._files: dict[str, _File] = {}
         self._changed = False
         if cache is not None:
-            # By the way from one to the other, so that both may be moved together.
+            # Named by the relative path, so that both folders may be moved together.
             way = os.path.relpath(os.path.realpath(root), os.path.realpath(cache))
             name = hashlib.sha256(os.fsencode(way)).hexdigest()[:16]
             self._path = Path(os.path.abspath(cache)) / CONTENTS.replace(NAME, name)
@@ -90,7 +90,7 @@ class Contents:
 
     def _kept(self, path: Path) -> dict[str, _File]:
         try:
-            # What lies in a data folder may be anyone's: a pipe there must not be waited for.
+            # A data folder may come from anyone: a pipe there must not block the read.
             data, _ = read_regular(path, limit_bytes=_MAX_TABLE_BYTES)
             head, _, table = data.partition(b"\n")
             if head.startswith(b"tod-contents 1 "):
@@ -120,7 +120,7 @@ class Contents:
         return None if entry is None else entry.sha256
 
     def knows(self, path: str) -> bool:
-        """Whether `look` need not read a file."""
+        """Tell whether `look` can answer without reading the file."""
         try:
             entry = self._unchanged(path)
         except OSError:
@@ -135,13 +135,14 @@ class Contents:
         return entry
 
     def read(self, path: str) -> tuple[bytes, str]:
-        """A file's bytes and their hash, which is remembered. May be called from several threads.
+        """Read a file; return its bytes and their hash, and keep the hash. May be called from
+        several threads.
 
         Raises:
             OSError: it cannot be read.
         """
         data, before = self._read(path)
-        # Interned: the same string stands in the dataset and in the cache of features.
+        # Interned, because dataset and feature cache hold an equal string.
         sha256 = sys.intern(hashlib.sha256(data).hexdigest())
         earlier = self._files.get(path)
         same = earlier is not None and earlier.sha256 == sha256
@@ -150,7 +151,8 @@ class Contents:
         return data, sha256
 
     def look(self, path: str) -> Content:
-        """What a picture file holds, decoded if need be. May be called from several threads.
+        """Return the content of a picture file; decode it if needed. May be called from several
+        threads.
 
         Raises:
             OSError: it cannot be read.
@@ -179,7 +181,7 @@ class Contents:
             self._changed = True
 
     def sha256(self, path: str) -> str:
-        """The hash of a file, read if need be.
+        """Return the hash of a file; read it if needed.
 
         Raises:
             OSError: it cannot be read.
@@ -187,8 +189,8 @@ class Contents:
         return self.known(path) or self.read(path)[1]
 
     def look_at_all(self, paths: Sequence[str]) -> Generator[Content | OSError, None, None]:
-        """`look` at many files on all cores, in their order; what went wrong in place of what a
-        file holds. Whoever stops iterating stops the work."""
+        """`look` at many files on all cores, in their order; an unreadable file gives its error. To
+        stop the work, stop iterating."""
         with ThreadPoolExecutor(available_cores()) as pool:
             try:
                 yield from pool.map(self._look_or_error, paths)
@@ -202,11 +204,11 @@ class Contents:
             return error
 
     def save(self) -> None:
-        """Write down what was learned; without a place for it nothing happens."""
+        """Write new hashes to the cache folder, if there is one."""
         if self._path is None or not self._changed:
             return
         table = msgspec.json.encode(_Table(decoder_version(), dict(sorted(self._files.items()))))
-        # It saves work, no more: whatever goes wrong, the files are read once more next time.
+        # The table only saves work: if it cannot be written, the files are read again next time.
         with contextlib.suppress(OSError):
             write_whole(self._path, _head(table) + b"\n" + table, durable=False)
             self._changed = False

@@ -1,4 +1,4 @@
-"""HEIC, the pictures of newer phones: read where `tod[heif]` is installed. The only user of
+"""Read HEIC, the picture format of newer phones, if `tod[heif]` is installed. The only user of
 pillow-heif, which is no part of TOD: its wheels hold libheif (LGPL-3) and x265 (GPL-2)."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tod.data.picture_kind import HEAD_BYTES, is_heic
 
 @cache
 def heif_version() -> str:
-    """The installed version of pillow-heif; empty without one. Loads nothing."""
+    """The installed version of pillow-heif; empty if it is not installed. Loads nothing."""
     try:
         return metadata.version("pillow-heif")
     except metadata.PackageNotFoundError:
@@ -19,17 +19,17 @@ def heif_version() -> str:
 
 
 def heif_formats(data: bytes) -> tuple[str, ...]:
-    """The formats that Pillow has to be asked for beside its own to read a file."""
+    """The formats to give Pillow, beside its own, to read this file."""
     return ("HEIF",) if is_heic(data[:HEAD_BYTES]) and heif_version() and _registered() else ()
 
 
 @cache
 def _registered() -> bool:
-    """Make the reader known to Pillow, when the first such picture comes."""
+    """Register the reader with Pillow when the first HEIC picture comes."""
     try:
         import pillow_heif
 
-        # A folder of pictures is read on all cores already.
+        # One thread is enough: a folder of pictures is read on all cores already.
         pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
     except (ImportError, OSError):
         return False

@@ -1,6 +1,6 @@
 """Any picture file -> uint8 RGB pixels, by Pillow.
 
-Every picture ends as sRGB, upright, opaque on white. Axes: S the side in pixels.
+Every result is sRGB, upright, opaque on white. Axes: S the side in pixels.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from tod.data.picture_limits import check_codec, check_header, check_scans
 from tod.errors import PictureError
 from tod.format.manifest import InputSpec
 
-# Raised when the pixels of any picture change: earlier features are then no longer good.
+# Increase this when the pixels of any picture change, so that earlier features are not used.
 _PIXELS_VERSION = 3
-# What a small file may unfold to, so that the largest picture of any kind takes less than 1 GB as
-# it is read (docs/reliability.md): Pillow's own limit, a quarter of a GiB at 3 bytes a pixel.
+# A small file may hold very many pixels. With this limit, Pillow's own (a quarter of a GiB at 3
+# bytes a pixel), reading the largest picture takes less than 1 GB (docs/reliability.md).
 _MAX_PIXELS = 89_478_485
-# Their decoders keep a picture several times: 50 megapixels of a phone.
+# These decoders keep several copies of a picture; this limit allows a phone's 50 megapixels.
 _MAX_PIXELS_OF = dict.fromkeys(("AVIF", "HEIF", "WEBP"), 8192 * 6144)
 PillowImage = Image.Image
 _UNKNOWN = "not a picture in a known format"
-_MAX_SIDE_PX = 65_535  # what JPEG and GIF can say; beyond it TIFF's tables outgrow the pixels
-# A JPEG is decoded at a reduced scale that is at least this multiple of the wanted side: measured,
-# see docs/performance.md.
+_MAX_SIDE_PX = 65_535  # the limit of JPEG and GIF; above it TIFF's tables outgrow the pixels
+# A JPEG is decoded at a reduced scale that is at least this multiple of the wanted side (measured
+# in docs/performance.md).
 _DRAFT = 2
 _ORDER = b"II" if sys.byteorder == "little" else b"MM"  # of a TIFF as this machine writes it
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _SAVE_OPTIONS: dict[str, dict[str, int | str]] = {
     "bmp": {},
     "png": {"compress_level": 6},
-    # 4:4:4: chroma subsampling is the loss that a network sees most.
+    # 4:4:4, because chroma subsampling is the loss that affects a network most.
     "jpeg": {"quality": 95, "subsampling": "4:4:4"},
 }
 
 
 def decodable() -> dict[str, bool]:
-    """Which formats this machine's Pillow can decode: tried out, as builds differ."""
+    """Try which formats this machine's Pillow can decode, because builds differ."""
     return {name: _comes_back(name) for name in FORMATS}
 
 
@@ -62,21 +62,21 @@ def _comes_back(format_name: str) -> bool:
 
 
 def decoder_version() -> str:
-    """What the pixels of a picture depend on beside its file."""
+    """Name everything, beside the file, that a picture's pixels depend on."""
     heif = f", pillow-heif {heif_version()}" if heif_version() else ""
     return f"Pillow {PIL.__version__}, pixels {_PIXELS_VERSION}{heif}"
 
 
 def load(data: bytes, spec: InputSpec, *, cropped: bool = False) -> NDArray[np.uint8]:
-    """Decode a picture and bring it to the size that a model wants.
+    """Decode a picture and resize it for a model.
 
-    A picture of exactly S x S pixels is taken as it is: it was prepared for this model. A JPEG
-    several times as large as wanted is decoded at a half, a quarter or an eighth of its size.
+    A picture of exactly S x S pixels is not resized: it was prepared for this model. A JPEG several
+    times as large as wanted is decoded at a half, a quarter or an eighth of its size.
 
     Args:
         data: the picture file's bytes.
         spec: size, resize and interpolation.
-        cropped: the picture was cut out already (a prepared dataset): it is only resized.
+        cropped: the picture was cropped already (a prepared dataset): it is only resized.
 
     Returns:
         uint8 [S, S, 3], RGB.
@@ -91,17 +91,17 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     """Decode a picture at its own size: uint8 [H, W, 3], sRGB, EXIF orientation applied.
 
     Grey, palette and 1-bit pictures become RGB, 12 to 32 bits keep their upper 8, CMYK and Lab
-    are converted by their colour profile, transparency is laid on white. Of an animation the
-    first frame is taken.
+    are converted by their colour profile, transparency is laid on white. An animation gives its
+    first frame.
 
     Raises:
-        PictureError: not a picture, damaged, too large, or of a kind without a defined meaning.
+        PictureError: not a picture, damaged, too large, or with numbers of no defined meaning.
     """
     return np.asarray(_decode(data))
 
 
 def from_pillow(image: Image.Image) -> NDArray[np.uint8]:
-    """`decode` of a picture that Pillow has opened or a program has made; it is not changed.
+    """Do what `decode` does for a Pillow image, which is not changed.
 
     Raises:
         PictureError: it cannot be decoded, or its numbers have no defined black and white.
@@ -112,26 +112,27 @@ def from_pillow(image: Image.Image) -> NDArray[np.uint8]:
         return np.asarray(to_srgb(upright, Numbers()))
     except PictureError:
         raise
-    except Exception as error:  # its file is decoded only now
+    except Exception as error:  # Pillow decodes its file only now
         raise PictureError(f"it cannot be decoded: {error or type(error).__name__}") from error
 
 
 def fit(pixels: NDArray[np.uint8], spec: InputSpec, *, cropped: bool = False) -> NDArray[np.uint8]:
-    """Shorter side to `resize_px`, centre crop to `size_px`: [H, W, 3] -> [S, S, 3]; or, with the
-    crop "none", the whole picture to S x S."""
+    """Resize the shorter side to `resize_px`, then crop the centre: [H, W, 3] -> [S, S, 3]. With
+    the crop "none", resize the whole picture to S x S."""
     return np.asarray(_fit(Image.fromarray(pixels), spec, cropped=cropped))
 
 
 def encode(pixels: NDArray[np.uint8], format_name: str) -> bytes:
-    """Picture file for [H, W, 3] pixels: "bmp" (24-bit), "png" or "jpeg" (quality 95, 4:4:4)."""
+    """Encode [H, W, 3] pixels as a picture file: "bmp" (24-bit), "png" or "jpeg" (quality 95,
+    4:4:4)."""
     return _encode(Image.fromarray(pixels), format_name)
 
 
 def prepare(
     data: bytes, spec: InputSpec, format_name: str, *, cropped: bool = False
 ) -> tuple[bytes, NDArray[np.uint8]]:
-    """What `encode` makes of what `load` gives, and what `decode` gives; decoded once where that is
-    enough.
+    """Return `encode` of the pixels that `load` gives, and the pixels that `decode` gives. The file
+    is decoded only once if that is enough.
 
     Raises:
         PictureError: the reason why the picture cannot be read.
@@ -143,8 +144,8 @@ def prepare(
 
 
 def glance(data: bytes, width: int, height: int) -> tuple[tuple[int, int], NDArray[np.uint8]]:
-    """The size of a picture as it is stored, and a thumbnail uint8 [height, width, 3] of all of it;
-    cheaper than `decode`, as a large JPEG is decoded at a part of its size.
+    """Return the stored size of a picture, and a thumbnail uint8 [height, width, 3] of the whole
+    picture. Cheaper than `decode`, because a large JPEG is decoded at a reduced size.
 
     Raises:
         PictureError: the reason why it cannot be read.
@@ -165,12 +166,12 @@ def _wanted_px(spec: InputSpec, cropped: bool) -> int:
 
 
 def _opened(data: bytes) -> Image.Image:
-    """Its header read, no pixel yet."""
+    """Open a picture: read its header, but no pixels yet."""
     return Image.open(io.BytesIO(data), formats=(*FORMATS, *heif_formats(data)))
 
 
 def _is_reduced(data: bytes, least_px: int) -> bool:
-    """Whether a picture is decoded smaller than it is, where no side need be above `least_px`."""
+    """Tell whether a picture is decoded at a reduced size if no side need be above `least_px`."""
     with _opened(data) as image:
         size = image.size
         image.draft(image.mode, (least_px, least_px))
@@ -184,7 +185,7 @@ def _encode(image: Image.Image, format_name: str) -> bytes:
 
 
 def _decode(data: bytes, least_px: int | None = None) -> Image.Image:
-    """A picture file -> mode RGB. A JPEG may be decoded smaller, but not below `least_px` on
+    """Decode a picture file to mode RGB. A JPEG may be decoded smaller, but not below `least_px` on
     either side."""
     try:
         check_header(data)
@@ -192,7 +193,7 @@ def _decode(data: bytes, least_px: int | None = None) -> Image.Image:
         if tiff.is_tiff(data):
             data, inverted = _with_black_zero(data)
         with _opened(data) as image:
-            # Pillow refuses twice as many by itself and only warns of these.
+            # Pillow refuses only twice as many pixels, and warns at this limit.
             _check_size(image, data)
             if least_px is not None:
                 image.draft(image.mode, (least_px, least_px))
@@ -213,14 +214,14 @@ def _decode(data: bytes, least_px: int | None = None) -> Image.Image:
     except (Image.DecompressionBombError, MemoryError) as error:
         raise PictureError("it has too many pixels") from error
     # A decoder fed with arbitrary bytes raises almost anything (OSError, SyntaxError, TypeError,
-    # struct.error ...); whatever it is, this picture cannot be read and the others can.
+    # struct.error ...); in all these cases only this picture is unreadable, not the others.
     except Exception as error:
         raise PictureError(f"it cannot be decoded: {error or type(error).__name__}") from error
 
 
 def _with_black_zero(data: bytes) -> tuple[bytes, bool]:
-    """A TIFF of more than 8 bits whose white is zero, said to be black there; Pillow reads some of
-    these and inverts none. And whether that was done."""
+    """Relabel a TIFF of more than 8 bits whose zero is white, so that its zero is black; return it
+    and whether this was done. Pillow does not invert such files."""
     samples = tiff.read_samples(data)
     if not samples.white_is_zero or samples.bits <= 8:
         return data, False
@@ -228,34 +229,34 @@ def _with_black_zero(data: bytes) -> tuple[bytes, bool]:
 
 
 def _meaning(image: Image.Image, data: bytes) -> tuple[Numbers, bool]:
-    """What the numbers of a picture of more than 8 bits mean, and whether it holds grey that Pillow
-    puts into red, green and blue.
+    """Return the meaning of the numbers in a picture of more than 8 bits, and whether it holds grey
+    that Pillow copies into red, green and blue.
 
     Raises:
-        PictureError: they mean nothing that is defined, or Pillow would mix them up.
+        PictureError: the numbers have no defined meaning, or Pillow would mix them up.
     """
     if image.format == "PNG":
         bits, colour_type = data[24], data[25]
         clear = image.info.get("transparency")
         if bits in (2, 4) and image.mode == "L" and isinstance(clear, int):
-            # Pillow scales the greys to 8 bits, and not the one that stands for nothing.
+            # Pillow scales the greys to 8 bits, but not the grey that means transparent.
             image.info["transparency"] = clear * 255 // (2**bits - 1)
         return Numbers(), (bits, colour_type) == (16, 4)
     if image.format != "TIFF" or not isinstance(image, ImageFile.ImageFile):
         return Numbers(), False
     samples = tiff.read_samples(data)
-    if samples.signed and samples.bits > 8:  # of 8 bits all programs read them without a sign
+    if samples.signed and samples.bits > 8:  # all programs read 8 bits as unsigned
         raise PictureError("its numbers have a sign: they have no defined black and white")
     by_libtiff = bool(image.tile) and image.tile[0].codec_name == "libtiff"
     if samples.planes and (image.mode in ("LA", "La") or (samples.bits == 16 and not by_libtiff)):
         raise PictureError("the samples of a pixel lie apart in it: save it with them together")
-    # libtiff has put the bytes in this machine's order already, and Pillow does it once more.
+    # libtiff has swapped the bytes to this machine's order, and Pillow swaps them again.
     swapped = by_libtiff and image.mode == "F" and data[:2] != _ORDER
     return Numbers(samples.bits, swapped=swapped), False
 
 
 def _check_size(image: Image.Image, data: bytes) -> None:
-    """Refuse what would take too much memory or time, before any pixel is decoded."""
+    """Refuse a picture that would take too much memory or time, before any pixel is decoded."""
     pixels = image.width * image.height
     if pixels > _MAX_PIXELS_OF.get(image.format or "", _MAX_PIXELS):
         raise PictureError("it has too many pixels")
@@ -282,13 +283,13 @@ def _fit(image: Image.Image, spec: InputSpec, *, cropped: bool) -> Image.Image:
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
     if size == image.size:
         return image.crop((left, top, left + side, top + side))
-    # Only what is kept is computed: the crop as the part of the unresized picture that it shows.
+    # Resize only the part that the crop shows, not the whole picture.
     x, y = width / size[0], height / size[1]
     box = (left * x, top * y, (left + side) * x, (top + side) * y)
     return image.resize((side, side), resample, box=box)
 
 
 def _turn_upright(image: Image.Image) -> None:
-    # Damaged EXIF data says nothing about the pixels; they stay as they are stored.
+    # If the EXIF data is damaged, the pixels stay as they are stored.
     with contextlib.suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)

@@ -1,4 +1,4 @@
-"""What describes a dataset on disk: dataset.json or targets.csv.
+"""Read the file that describes a dataset on disk: dataset.json or targets.csv.
 
 Reads names and numbers; opens no picture. docs/format.md describes the files.
 """
@@ -18,7 +18,7 @@ from tod.system.text import MAX_TEXT, printable, shown
 
 INDEX_NAME = "dataset.json"
 JOURNAL_NAME = "dataset.journal"
-# A million pictures take 400 MB; more is no description of pictures.
+# A million pictures take 400 MB.
 _MAX_INDEX_BYTES = 512 << 20
 
 
@@ -30,7 +30,8 @@ class IndexedClass:
 
 @dataclass(frozen=True, slots=True)
 class IndexedFile:
-    """One prepared picture. `file` lies in the dataset, `source` in what it was made from."""
+    """One prepared picture. `file` is in the dataset, `source` in the folder that it was made
+    from."""
 
     file: str
     label: int
@@ -38,9 +39,9 @@ class IndexedFile:
     sha256: str
     source: str
     source_sha256: str
-    # Of the source, see `tod.data.file_hashes.pixels_hash`; datasets from before have none.
+    # Pixel hash of the source, see `tod.data.file_hashes.pixels_hash`; older datasets have none.
     pixels: str = ""
-    cropped: bool = False  # the source had been cut out already
+    cropped: bool = False  # the source was cropped already
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def read_index(path: Path) -> Index:
 
 
 def read_limited(path: Path) -> bytes:
-    """A file's bytes, if it is one and no larger than any that describes pictures.
+    """Read a regular file that is not larger than a dataset index may be.
 
     Raises:
         DataError: it is not.
@@ -96,10 +97,10 @@ def read_limited(path: Path) -> bytes:
 
 
 def check_names(where: Path, names: Sequence[str]) -> None:
-    """Class names are printed, and kept in the model.
+    """Check class names, because they are printed and kept in the model.
 
     Raises:
-        DataError: one steers a terminal, ends a line or is endless.
+        DataError: a name holds control characters or line ends, or is too long.
     """
     for name in names:
         if not printable(name) or len(name) > MAX_TEXT:
@@ -111,6 +112,6 @@ def check_names(where: Path, names: Sequence[str]) -> None:
 
 
 def escapes(file: str) -> bool:
-    """Whether a file's name leads out of its folder."""
+    """Tell whether a file's name leads out of its folder."""
     path = PurePosixPath(file)
     return path.is_absolute() or ".." in path.parts or "\0" in file

@@ -1,4 +1,4 @@
-"""What is said of the files and folders that give no sample: short, by reason and class."""
+"""Make short messages on files and folders that give no sample, by reason and class."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _MOST_LINES = 20
 
 
 def told(left_out: Iterable[LeftOut]) -> list[LeftOut]:
-    """Those that a user should know of: not what describes the data."""
+    """Return the entries that a user should know of, without files that describe the data."""
     return [one for one in left_out if one.reason not in (DESCRIPTION, OWN)]
 
 
 def rows(left_out: Iterable[LeftOut]) -> list[dict[str, str]]:
-    """All of it, as `--json` shows it."""
+    """Return all entries as `--json` shows them."""
     return [{"path": one.path, "class": one.class_name, "reason": one.reason} for one in left_out]
 
 
 def summary(root: Path, left_out: Iterable[LeftOut]) -> list[str]:
-    """A sentence for each file, where there are few of a kind; else one for the kind.
+    """Write a sentence for each file if there are few of a kind; else one sentence for the kind.
 
-    What other programs leave is said once, whatever there is of it.
+    Files made by other programs are summed up in one sentence.
     """
     kinds: dict[tuple[str, str], list[LeftOut]] = defaultdict(list)
     tools: Counter[str] = Counter()

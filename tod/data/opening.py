@@ -1,4 +1,4 @@
-"""A folder -> classes and samples: a prepared one, one with targets.csv, or class folders."""
+"""Turn a folder into classes and samples: a prepared dataset, targets.csv, or class folders."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from tod.system.names import listed, natural_key
 
 _Row = TypeVar("_Row")
 _Result = TypeVar("_Result")
-Step = tuple[int, int]  # files that were read, and those to read
+Step = tuple[int, int]  # files that were read, and files to read
 
 
 @dataclass(frozen=True)
 class Found:
-    """What `tod.data.dataset.Dataset` is made of."""
+    """The fields of a `tod.data.dataset.Dataset`."""
 
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
@@ -46,7 +46,7 @@ class Found:
 def finish(
     steps: Generator[Step, None, _Result], progress: Callable[[int, int], None] = lambda *_: None
 ) -> _Result:
-    """Go through all steps of a work, and give its result.
+    """Go through all steps of a generator, and return its result.
 
     Args:
         progress: called with each step.
@@ -63,19 +63,19 @@ def finish(
 def look_at(
     root: Path, rows: Sequence[tuple[str, _Row]], contents: Contents
 ) -> Generator[Step, None, tuple[list[tuple[str, _Row, Content]], dict[str, str], list[str]]]:
-    """The pictures among some files, each with what goes with it.
+    """Find the pictures among some files, each with its row.
 
     Args:
         root: the folder.
-        rows: files below it, each with anything.
-        contents: what is known of them; it knows more afterwards, also where it was stopped.
+        rows: files below the root, each with any value.
+        contents: the known hashes; it learns new ones, also if the work is stopped.
 
     Yields:
-        Files that were read and those to read; nothing where all are known.
+        Files that were read and files to read; nothing if all are known.
 
     Returns:
-        Those that can be decoded, and what they hold; the others with the reason; what a user
-        should know about what is remembered.
+        The files that can be decoded, with their content; the others with the reason; notices for
+        the user about the kept hashes.
     """
     looks: dict[str, Content | OSError] = {}
     missing = [file for file, _ in rows if not contents.knows(file)]
@@ -103,7 +103,7 @@ def look_at(
 
 
 def from_index(root: Path) -> Found:
-    """A prepared dataset, as dataset.json says. Its pictures are not read.
+    """Read a prepared dataset from dataset.json. Its pictures are not read.
 
     Raises:
         DataError: it is not readable, or pictures are missing.
@@ -113,7 +113,7 @@ def from_index(root: Path) -> Found:
         Sample(f.file, f.label, f.split, sys.intern(f.sha256), f.pixels or f.source_sha256)
         for f in index.files
     )
-    # Not as Path objects: their parts stay in memory for good.
+    # Do not use Path objects here: Python keeps their parts in memory for ever.
     missing = [sample.path for sample in samples if not os.path.isfile(f"{root}/{sample.path}")]
     if missing:
         raise DataError(
@@ -130,7 +130,7 @@ def from_index(root: Path) -> Found:
 def from_tree(
     root: Path, seed: int, contents: Contents, *, ready_made: bool = False
 ) -> Generator[Step, None, Found]:
-    """Class folders, with `ready_made` below those of splits.
+    """Read class folders; with `ready_made` they are inside the folders of splits.
 
     Raises:
         DataError: no class, or one with too few pictures that can be decoded.
@@ -155,7 +155,7 @@ def from_tree(
 
 
 def from_targets(root: Path, seed: int, contents: Contents) -> Generator[Step, None, Found]:
-    """Pictures with numbers, as targets.csv says.
+    """Read pictures with numbers from targets.csv.
 
     Raises:
         DataError: it is not readable, or too few pictures can be decoded.
@@ -191,7 +191,7 @@ def from_targets(root: Path, seed: int, contents: Contents) -> Generator[Step, N
 
 
 def _without_row(root: Path, rows: Set[str]) -> list[str]:
-    """Files below a folder that are called pictures and are not in a table."""
+    """Find files below a folder that have a picture's suffix and are not in the table."""
     found = []
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

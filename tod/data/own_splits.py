@@ -1,8 +1,8 @@
 """Splits and groups that the owner of the pictures chose: splits.csv, or columns of another table.
 
-A row names a file and its split (`train`, `test` or `validation`; empty where the rule shall
-choose), or the group that it belongs to (one person, one burst, one day), or both. Pictures of a
-group are never on two sides of a split.
+A row names a file and its split (`train`, `test` or `validation`; empty lets the rule choose), or
+the group that it belongs to (one person, one burst, one day), or both. Pictures of a group are
+always in the same split.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ SPLIT_WORDS: dict[str, Split] = {
 
 @dataclass(frozen=True)
 class Own:
-    """What the owner says of one picture."""
+    """The owner's choice for one picture."""
 
     split: Split | None = None
     group: str | None = None
 
 
 def own_of(where: str, row: Mapping[str, str]) -> Own:
-    """What the columns `split` and `group` of a table's row say.
+    """Read the columns `split` and `group` of a table's row.
 
     Args:
         where: the file and line, for error messages.
 
     Raises:
-        DataError: the split is none.
+        DataError: the split is unknown.
     """
     word = row.get("split", "").strip()
     if word and word.lower() not in SPLIT_WORDS:
@@ -52,10 +52,10 @@ def own_of(where: str, row: Mapping[str, str]) -> Own:
 
 
 def read_own(root: Path) -> dict[str, Own]:
-    """What splits.csv in a folder says: file -> split and group; empty without one.
+    """Read splits.csv in a folder: file -> split and group; empty if there is no such file.
 
     Raises:
-        DataError: it is not readable, or says two things of one file.
+        DataError: it is not readable, or contradicts itself on a file.
     """
     path = root / SPLITS_NAME
     if not path.is_file():
@@ -85,7 +85,8 @@ def read_own(root: Path) -> dict[str, Own]:
 
 
 def joined(first: Mapping[str, Own], second: Mapping[str, Own]) -> dict[str, Own]:
-    """What two say of pictures; of one thing of one picture the second has the last word."""
+    """Merge two sets of choices; where both name a split or group for a picture, the second
+    wins."""
     found = dict(first)
     for file, own in second.items():
         before = found.get(file, Own())
@@ -101,19 +102,19 @@ def share_out(
     seed: int,
     own: Mapping[str, Own],
 ) -> tuple[list[Split], list[str]]:
-    """The split of each picture: its owner's, where one was given, else by content and seed.
+    """Assign a split to each picture: the owner's if given, else by content and seed.
 
-    With pictures for `train` and for one other split, and for no third, the third is taken from
-    those of `train`: the given other one stays what the last word on the model is spoken on.
+    If every picture has a given split, and they are only `train` and one other, that other becomes
+    `validation`, for the final score, and `test` is taken from the `train` pictures.
 
     Args:
         root: the folder, for messages.
-        files: of the pictures, as `own` names them.
+        files: files of the pictures, named as in `own`.
         labels, contents, seed: see `assign_splits`.
-        own: what the owner says, by file.
+        own: the owner's choices, by file.
 
     Returns:
-        The splits; what a user should know about them.
+        The splits, and notices for the user about them.
     """
     said = [own.get(file, Own()) for file in files]
     fixed = [one.split for one in said]

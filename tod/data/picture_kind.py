@@ -1,4 +1,6 @@
-"""The picture formats that are read; what a file is, by its first bytes. Knows bytes, no files.
+"""The picture formats that are read, and the kind of a file by its first bytes.
+
+Knows bytes, no files.
 
 A new format that Pillow decodes is a row of FORMATS.
 """
@@ -11,14 +13,14 @@ from dataclasses import dataclass
 
 from tod.system.file_kind import of_bytes
 
-HEAD_BYTES = 512  # what the functions here want of a file
+HEAD_BYTES = 512  # the functions here need this much of a file
 
 LFS_POINTER = "a git-lfs pointer instead of the picture; run 'git lfs pull'"
 HEIC = "HEIC, which is not read here; pip install 'tod[heif]', or convert it to JPEG (heif-convert)"
 RAW = "a camera's raw picture, which is not read; export it as JPEG or PNG"
 EMPTY = "an empty file"
 
-# Sizes of the second header of a BMP file: two letters alone begin many a text.
+# Sizes of a BMP file's second header; they are checked because a text may begin with "BM", too.
 _BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
 _PNM = re.compile(rb"P[1-6]\s+(#[^\n]*\n\s*)*\d+\s")
 _AVIF_BRANDS = (b"avif", b"avis")
@@ -31,8 +33,8 @@ class Format:
     """A picture format.
 
     Args:
-        suffixes: of its files, in small letters.
-        begins: whether the first bytes of a file are those of the format.
+        suffixes: the suffixes of its files, in small letters.
+        begins: tells whether a file's first bytes are those of the format.
     """
 
     suffixes: tuple[str, ...]
@@ -52,7 +54,7 @@ def _webp(head: bytes) -> bool:
     return head.startswith(b"RIFF") and head[8:12] == b"WEBP"
 
 
-# By Pillow's names. MPO files (JPEGs of stereo cameras) are opened by the JPEG reader.
+# The keys are Pillow's names. MPO files (JPEGs of stereo cameras) are opened by the JPEG reader.
 FORMATS: dict[str, Format] = {
     "AVIF": Format((".avif",), lambda head: _has_brand(head, _AVIF_BRANDS)),
     "BMP": Format((".bmp",), _bmp),
@@ -67,17 +69,18 @@ SUFFIXES = frozenset(suffix for each in FORMATS.values() for suffix in each.suff
 
 
 def is_picture(head: bytes) -> bool:
-    """Whether a file begins as a picture of a format that is read."""
+    """Tell whether a file begins like a picture of a format in FORMATS."""
     return any(each.begins(head) for each in FORMATS.values())
 
 
 def is_heic(head: bytes) -> bool:
-    """Whether a file begins as a HEIF picture whose pixels are not AV1 (which is AVIF)."""
+    """Tell whether a file begins like a HEIF picture that is not AVIF (with AV1 pixels)."""
     return _has_brand(head, _HEIF_BRANDS, first=True) and not _has_brand(head, _AVIF_BRANDS)
 
 
 def other_kind(head: bytes) -> str:
-    """What a file is that is no picture, as words for a message; empty where nothing is known."""
+    """Describe a file that is not a picture, in words for a message; empty if its kind is
+    unknown."""
     if not head:
         return EMPTY
     if head.startswith((b"version https://git-lfs.github.com/spec/", b"version https://hawser")):
@@ -94,8 +97,8 @@ def other_kind(head: bytes) -> str:
 
 
 def _has_brand(head: bytes, brands: tuple[bytes, ...], *, first: bool = False) -> bool:
-    """Whether a file in the ISO base media format names one of some brands, as the first one or
-    among all that it is compatible with."""
+    """Tell whether a file in the ISO base media format names one of `brands`: as its first brand
+    or, unless `first`, among all brands that it is compatible with."""
     if head[4:8] != b"ftyp":
         return False
     size = min(int.from_bytes(head[:4], "big"), len(head))

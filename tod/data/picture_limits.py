@@ -1,8 +1,8 @@
-"""What a picture file may ask of its decoder, counted before one sees it. Knows bytes, no pixels.
+"""Limit the work of a picture's decoder, by counts made before decoding. Knows bytes, no pixels.
 
-A limit on pixels is not enough: a few bytes of a progressive JPEG ask for one more pass over all of
-them, and what stands before the pixels is read by loops in Python that keep every part. Each limit
-is far above what cameras and programs write.
+A limit on pixels is not enough. A few bytes in a progressive JPEG cause one more pass over all
+pixels, and Python loops read and keep all parts before the pixels. Each limit is far above what
+cameras and programs write.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Literal
 from tod.errors import PictureError
 
 MAX_FILE_BYTES = 1 << 28
-# One pass over a pixel takes 1 to 4 ns: some seconds for all of these.
+# One pass takes 1 to 4 ns a pixel, so this limit means some seconds.
 _MAX_SCANNED_PIXELS = 1 << 31
 _MAX_JPEG_HEADER_BYTES = 16 << 20  # a panorama's second view may be in it
 _MAX_SEGMENTS = 10_000
 _MAX_CHUNKS = 100_000
 _MAX_GIF_HEADER_BYTES = 1 << 20
 _MAX_TAGS = 1 << 16
-# Decoders written in Python take 1 to 4 microseconds for a value.
+# These decoders are written in Python and take 1 to 4 microseconds for a value.
 _SLOW_CODECS = ("bmp_rle", "ppm", "ppm_plain")
 _MAX_SLOW_PIXELS, _MAX_SLOW_BYTES = 1 << 21, 16 << 20
 _START_OF_SCAN, _END = 0xDA, 0xD9
-# A marker that is not part of a scan's data: no stuffing, no restart, no filling.
+# A marker outside a scan's data: not stuffing, restart or fill bytes.
 _MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 
 
@@ -32,7 +32,7 @@ def check_header(data: bytes) -> None:
     """Refuse a file with more parts before its pixels than any program writes.
 
     Raises:
-        PictureError: what there is too much of.
+        PictureError: names the parts that are too many.
     """
     if len(data) > MAX_FILE_BYTES:
         raise PictureError(f"the file is over {MAX_FILE_BYTES >> 20} MiB")
@@ -50,9 +50,9 @@ def check_scans(data: bytes, pixels: int) -> None:
     """Refuse a JPEG that asks for too many passes over its pixels.
 
     Raises:
-        PictureError: naming the number of passes.
+        PictureError: there are too many passes.
     """
-    # Counted roughly first: two bytes may also be part of something else.
+    # Count roughly first; these two bytes may also be part of other data.
     if data.count(b"\xff\xda") * pixels <= _MAX_SCANNED_PIXELS:
         return
     scans, place = 0, 2
@@ -66,10 +66,10 @@ def check_scans(data: bytes, pixels: int) -> None:
 
 
 def check_codec(codec: str, pixels: int, file_bytes: int) -> None:
-    """Refuse much work for a decoder that is slow.
+    """Refuse a picture that is too large for a slow decoder.
 
     Raises:
-        PictureError: naming the kind.
+        PictureError: names the kind.
     """
     if codec in _SLOW_CODECS and (pixels > _MAX_SLOW_PIXELS or file_bytes > _MAX_SLOW_BYTES):
         raise PictureError(
@@ -124,5 +124,5 @@ def _check_big_tiff(data: bytes) -> None:
 
 
 def _length(data: bytes, place: int) -> int:
-    """Of a segment, with the two bytes that hold it."""
+    """The length of a segment, including its own two bytes."""
     return max(2, int.from_bytes(data[place : place + 2], "big"))

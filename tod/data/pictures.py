@@ -1,4 +1,4 @@
-"""What a program has of pictures -> pixels as the network takes them.
+"""Turn a program's pictures into pixels as the network takes them.
 
 Axes: N pictures, H height and W width in pixels, S side in pixels.
 """
@@ -23,7 +23,7 @@ from tod.system.files import read_regular
 Picture: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | PillowImage | NDArray[np.uint8]
 )
-# One of them, several, or uint8 [N, H, W, 3].
+# One picture, several, or uint8 [N, H, W, 3].
 Pictures: TypeAlias = Picture | Sequence[Picture]
 
 _BYTES = bytes | bytearray | memoryview
@@ -34,10 +34,10 @@ _WANTED = (
 
 
 def each(pictures: Pictures) -> list[Picture]:
-    """The pictures one by one, nothing read yet.
+    """List the pictures one by one; nothing is read yet.
 
     Raises:
-        UsageError: there is none, or something is no picture; it names its place in the list.
+        UsageError: there is no picture, or an item is no picture; it names the place in the list.
     """
     if isinstance(pictures, np.ndarray) and pictures.ndim == 4:
         found: list[Any] = list(pictures)
@@ -55,16 +55,17 @@ def each(pictures: Pictures) -> list[Picture]:
 
 
 def batches(pictures: Pictures, spec: InputSpec, size: int) -> Iterator[NDArray[np.uint8]]:
-    """Pixels uint8 [at most `size`, S, S, 3], so that only so many are in memory at a time.
+    """Pixels uint8 [at most `size`, S, S, 3], so that at most `size` pictures are in memory at a
+    time.
 
     Args:
         pictures: what `each` takes.
-        spec: how a picture is brought to S; one that has S x S pixels stays as it is.
-        size: of a batch.
+        spec: how a picture is resized to S; a picture of S x S pixels stays as it is.
+        size: pictures in a batch.
 
     Raises:
         UsageError: see `each`; before anything is read.
-        PictureError: one cannot be read; it names the file, or its place in the list.
+        PictureError: a picture cannot be read; it names the file, or the place in the list.
     """
     found = each(pictures)
     for start in range(0, len(found), size):

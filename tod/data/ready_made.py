@@ -1,7 +1,8 @@
-"""Ready-made splits: folders beside each other that repeat the same class names.
+"""Find ready-made splits: folders beside each other that hold the same class names.
 
-They stand at any level: `Training/cat`, `Testing/cat`; `photos/train/cat`; `cat/train`, `cat/test`;
-`seg_train/seg_train/cat`. Known by their names, or by the repetition alone. Knows names, no files.
+They can be at any level: `Training/cat`, `Testing/cat`; `photos/train/cat`; `cat/train`,
+`cat/test`; `seg_train/seg_train/cat`. They are known by their names, or only because they repeat
+the same classes. Knows names, no files.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tod.data.splits import Split
 from tod.system.names import natural_key
 
 _Path = tuple[str, ...]
-# Names of any kind are splits only where most of what they hold is the same.
+# Folders with other names are splits only if most of their contents are the same.
 _ALIKE = 2 / 3
 
 
@@ -25,11 +26,12 @@ class ReadyMade:
     """Ready-made splits among class folders.
 
     Attributes:
-        names: the true class of each class folder's path; empty where its pictures have none.
-        splits: the split of each class folder's path; None where it lies in no split's folder.
+        names: class folder's path -> its class without the split; empty if its pictures have no
+            class.
+        splits: class folder's path -> its split; None if it is in no split's folder.
         folders: paths of the splits' folders, in natural order.
-        unknown: those of them with classes in them, whose names do not say which split they are.
-        by_name: a name said so, not the repetition alone.
+        unknown: the split folders with classes whose names do not say which split they are.
+        by_name: at least one folder's name is that of a split.
     """
 
     names: Mapping[str, str]
@@ -40,7 +42,7 @@ class ReadyMade:
 
 
 def ready_made_splits(class_names: Iterable[str]) -> ReadyMade | None:
-    """The ready-made splits among class folders; None where there are none.
+    """Find the ready-made splits among class folders; None if there are none.
 
     Args:
         class_names: paths of the folders that hold pictures, with "/" between their parts.
@@ -62,7 +64,7 @@ def ready_made_splits(class_names: Iterable[str]) -> ReadyMade | None:
         if at is None:
             names[name], splits[name] = path, None
             continue
-        # Pictures beside a split's class folders have no class; those of `cat/train` have.
+        # Pictures beside a split's class folders have no class; pictures in `cat/train` have one.
         beside = len(path) == at + 1 and not deep.isdisjoint(
             (*path[:at], other) for other in inside_of[path[:at]]
         )
@@ -85,7 +87,7 @@ def ready_made_splits(class_names: Iterable[str]) -> ReadyMade | None:
 
 
 def split_of(name: str) -> Split | None:
-    """The split that a folder's name says: alone (`Training`), or as one of its words
+    """Return the split that a folder's name means: the whole name (`Training`), or one of its words
     (`seg_train`, `val2017`, `testset`)."""
     if exact := SPLIT_WORDS.get(name.lower()):
         return exact
@@ -113,7 +115,7 @@ def _without_repeats(path: _Path, inside: Mapping[_Path, set[str]]) -> _Path:
 
 
 def _points(paths: Collection[_Path]) -> set[_Path]:
-    """The folders whose folders are splits."""
+    """Find the folders whose subfolders are splits."""
     below: dict[_Path, dict[str, set[_Path]]] = defaultdict(lambda: defaultdict(set))
     for path in paths:
         for i, part in enumerate(path):
@@ -128,11 +130,11 @@ def _points(paths: Collection[_Path]) -> set[_Path]:
 
 
 def _said_by_names(folders: Mapping[str, set[_Path]], holds_all: bool) -> bool:
-    """Whether folders beside each other are splits by their names.
+    """Tell whether folders beside each other are splits by their names.
 
     Args:
-        folders: name -> the ways from there to class folders; the empty way is itself.
-        holds_all: no class folder lies elsewhere.
+        folders: name -> the relative paths to class folders; the empty path is the folder itself.
+        holds_all: no class folder is elsewhere.
     """
     exact = {name for name in folders if name.lower() in SPLIT_WORDS}
     kinds = {SPLIT_WORDS[name.lower()] for name in exact}
@@ -149,15 +151,15 @@ def _said_by_names(folders: Mapping[str, set[_Path]], holds_all: bool) -> bool:
 
 
 def _said_by_repeats(folders: Mapping[str, set[_Path]], total: int) -> bool:
-    """Whether all class folders lie in folders beside each other that hold the same names. Of two
-    names at least: `church/indoor` beside `arena/indoor` are two classes."""
+    """Tell whether all class folders are in folders beside each other that hold the same names. At
+    least two names must repeat: `church/indoor` beside `arena/indoor` are two classes."""
     ways = list(folders.values())
     complete = sum(map(len, ways)) == total and all(() not in way for way in ways)
     return complete and len(ways) > 1 and _alike(ways, 2)
 
 
 def _alike(ways: list[set[_Path]], least: int) -> bool:
-    """Whether sets of names are mostly the same, and each has one that another has too."""
+    """Tell whether sets of names are mostly the same, and each shares a name with another."""
     counts = Counter(way for one in ways for way in one if way)
     repeated = {way for way, count in counts.items() if count > 1}
     return (
@@ -168,7 +170,7 @@ def _alike(ways: list[set[_Path]], least: int) -> bool:
 
 
 def _shared(paths: list[_Path]) -> int:
-    """How many folders above the splits or the classes hold all of them, and say nothing."""
+    """Count the outer folders that hold all classes and so tell nothing about them."""
     count = 0
     while len({path[: count + 1] for path in paths}) == 1 and all(
         len(path) > count + 1 for path in paths

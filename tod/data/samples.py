@@ -1,4 +1,4 @@
-"""Sample: one picture of a dataset; and what a set of them has to be."""
+"""Sample: one picture of a dataset; and checks of a set of samples."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MIN_PICTURES = 5
 class Sample:
     """One picture. `path` is relative to the dataset's folder, with "/" between its parts.
 
-    `sha256` is that of the file. `pixels` is the hash of the upright sRGB pixels that the picture
-    had before it was prepared (`tod.data.file_hashes.pixels_hash`): by it a picture is known again,
-    whatever file it stands in. `targets` holds one number for each class, where the answers are
-    numbers or several classes.
+    `sha256` is the hash of the file. `pixels` is the hash of the upright sRGB pixels that the
+    picture had before it was prepared (`tod.data.file_hashes.pixels_hash`); it identifies a picture
+    in any file. `targets` holds one number for each class, if the labels are numbers or several
+    classes.
     """
 
     path: str
@@ -36,8 +36,8 @@ class Sample:
 class LeftOut:
     """A file or folder below the data's folder that gives no sample, and why.
 
-    `class_name` is that of the class it would belong to, empty where it would belong to none.
-    `meant` says that it looks as if it was meant to be one of the class's pictures.
+    `class_name` is the class it would belong to, empty if it would belong to none. `meant` says
+    that it was probably meant to be a picture of the class.
     """
 
     path: str
@@ -53,17 +53,17 @@ def check_classes(
     contents: Sequence[str],
     left_out: Sequence[LeftOut] = (),
 ) -> None:
-    """Every class needs enough different pictures, and there must be two classes.
+    """Check that every class has enough different pictures, and that there are two classes.
 
     Args:
         where: the folder.
         classes: their names.
-        labels: of the pictures, indices into the names.
-        contents: of the pictures, equal for equal ones.
-        left_out: files that are none, which the message counts.
+        labels: labels of the pictures, indices into the names.
+        contents: pixel hashes of the pictures.
+        left_out: files that gave no sample; the message counts them.
 
     Raises:
-        DataError: naming every class that is too small.
+        DataError: names every class that is too small.
     """
     distinct = Counter(label for label, _ in set(zip(labels, contents, strict=True)))
     few = {name: distinct[i] for i, name in enumerate(classes) if distinct[i] < MIN_PICTURES}
@@ -77,12 +77,12 @@ def check_classes(
 
 
 def too_small(where: Path, counts: Mapping[str, int], left_out: Sequence[LeftOut]) -> DataError:
-    """What a dataset with classes of too few pictures ends with.
+    """Return the error for a dataset whose classes have too few pictures.
 
     Args:
         where: the folder.
-        counts: of different pictures, by the class's name.
-        left_out: files that are none, which the message counts.
+        counts: number of different pictures by class name.
+        left_out: files that gave no sample; the message counts them.
     """
     small = ", ".join(f"{name} ({count})" for name, count in counts.items())
     why = reasons_of(left_out, list(counts))
@@ -96,7 +96,7 @@ def too_small(where: Path, counts: Mapping[str, int], left_out: Sequence[LeftOut
 
 
 def reasons_of(left_out: Sequence[LeftOut], names: Sequence[str]) -> str:
-    """How many files of some classes were left out and why, as a part of a sentence; empty where
+    """Say how many files of some classes were left out and why, as a part of a sentence; empty if
     none was."""
     groups: dict[tuple[str, str], list[str]] = {}
     for one in left_out:
@@ -108,10 +108,10 @@ def reasons_of(left_out: Sequence[LeftOut], names: Sequence[str]) -> str:
 
 
 def check_splits(where: Path, classes: Sequence[str], samples: Sequence[Sample]) -> None:
-    """Every class must be in every split; only pictures that stay together can prevent it.
+    """Check that every class is in every split; only pictures that must stay together prevent it.
 
     Raises:
-        DataError: naming the class and the split.
+        DataError: names the class and the split.
     """
     found = {(sample.label, sample.split) for sample in samples}
     for label, name in enumerate(classes):

@@ -1,7 +1,7 @@
 """Class folders -> candidate picture files of each class, and everything that was left out.
 
 Every folder that holds pictures is a class, named by its path below the data's folder. Opens no
-picture; whether a candidate is one is found out when it is decoded.
+picture; only decoding shows whether a candidate is a picture.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _FEW, _MANY = 3, 6
 
 @dataclass(frozen=True)
 class Scan:
-    """What lies below a folder.
+    """The content of a folder.
 
     Attributes:
-        classes: class name -> its candidates below the folder, in natural order; a class may have
-            none, where all that was meant to be its pictures is left out.
+        classes: class name -> its candidates below the folder, in natural order; a class has none
+            if all its files are left out.
         left_out: every other file and folder, and why.
-        notices: what a user should know of how folders were taken as classes.
-        own: the split of each file, where ready-made splits were asked for.
-        lost: folders that may not be read, so that a class may be missing.
+        notices: messages for the user on how folders became classes.
+        own: the split of each file, if ready-made splits are used.
+        lost: folders without read permission, so that a class may be missing.
     """
 
     classes: Mapping[str, list[str]]
@@ -52,23 +52,23 @@ class Scan:
         return [(file, i) for i, files in enumerate(self.classes.values()) for file in files]
 
     def left_out_now(self, others: Mapping[str, str]) -> tuple[LeftOut, ...]:
-        """All that is left out, with the candidates that turned out to be no pictures."""
+        """Return all files that are left out, with the candidates that cannot be decoded."""
         names = list(self.classes)
         found = [LeftOut(f, names[i], others[f]) for f, i in self.rows if f in others]
         return (*found, *self.left_out)
 
 
 def scan(root: Path, *, splits: bool = False, lenient: bool = False) -> Scan:
-    """Look through a folder.
+    """Find the classes and candidates of a folder.
 
     Args:
         root: the folder.
         splits: take ready-made splits (`tod.data.ready_made`) as they are.
-        lenient: go on where training would refuse the folder; it is left out then.
+        lenient: do not raise where training would refuse the folder.
 
     Raises:
-        DataError: there is no class folder, or one has a name that is not text or may not be read;
-            there are ready-made splits and nobody asked for them, or the other way round.
+        DataError: there is no class folder, or a class folder has a name that is not text or may
+            not be read; there are ready-made splits without `splits`, or none with it.
     """
     folders: dict[tuple[str, ...], list[str]] = defaultdict(list)
     others: list[Entry] = []
@@ -114,7 +114,7 @@ def scan(root: Path, *, splits: bool = False, lenient: bool = False) -> Scan:
 
 
 def with_ready_made(root: Path, found: Scan, *, splits: bool) -> Scan:
-    """The classes below ready-made splits by their true names, and the split of each file.
+    """Apply ready-made splits: class names without the split, and the split of each file.
 
     Raises:
         DataError: see `scan`.
@@ -130,7 +130,7 @@ def with_ready_made(root: Path, found: Scan, *, splits: bool) -> Scan:
         return found
     if not splits or ready.unknown:
         raise _refused(root, ready, splits=splits)
-    # Pictures of one split alone are dealt out as those of any folder.
+    # Pictures of a single split are divided like those of any folder.
     several = len({s for folder, s in ready.splits.items() if ready.names[folder]}) > 1
     classes: dict[str, list[str]] = defaultdict(list)
     own: dict[str, Own] = {}
@@ -183,7 +183,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _as_folders(entry: Entry) -> tuple[Entry, set[str]]:
-    """An entry whose name holds backslashes, with the folders that these mean."""
+    """Read backslashes in an entry's name as folders."""
     if os.sep == "\\" or "\\" not in entry.path:
         return entry, set()
     parts = entry.path.replace("\\", "/").split("/")
@@ -198,7 +198,7 @@ def _as_folders(entry: Entry) -> tuple[Entry, set[str]]:
 def _classes(
     root: Path, folders: Mapping[tuple[str, ...], list[str]]
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """The files of each class, in natural order; and how its name came about."""
+    """Return the files of each class, in natural order, and notices about the class names."""
     for parts in folders:
         try:
             "/".join(parts).encode("utf-8")
@@ -226,7 +226,7 @@ def _without_camera(parts: tuple[str, ...]) -> tuple[str, ...]:
 def _said_of_names(root: Path, places: Mapping[str, set[tuple[str, ...]]]) -> Iterable[str]:
     for name, folders in places.items():
         if len(folders) > 1:
-            # Written as escapes, or nobody sees how they differ.
+            # Write escapes, because the names look the same.
             spelled = listed([f"{'/'.join(parts)!a}" for parts in sorted(folders)])
             yield f"{root}: folders whose names look the same are one class, {name}: {spelled}"
 
@@ -244,7 +244,7 @@ def _said_of_folders(
 
 
 def _left_out(entry: Entry, classes: Mapping[str, list[str]]) -> LeftOut:
-    """An entry as it is told; its path as text that can be printed."""
+    """Turn an entry into a `LeftOut`; its path becomes printable text."""
     path = shown(entry.path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
     if entry.unreadable:
         name = "/".join(map(plain_name, entry.folder))
@@ -254,10 +254,10 @@ def _left_out(entry: Entry, classes: Mapping[str, list[str]]) -> LeftOut:
 
 
 def _check_read(root: Path, lost: tuple[LeftOut, ...]) -> None:
-    """A folder that may not be read can be a whole class, which nobody would miss.
+    """Refuse unreadable folders: each could be a whole class that is missing unnoticed.
 
     Raises:
-        DataError: naming each, and its class.
+        DataError: names each folder and its class.
     """
     if lost:
         said = [

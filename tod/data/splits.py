@@ -1,7 +1,7 @@
-"""Which picture goes to which split: a function of contents, groups and a seed alone.
+"""Assign pictures to splits by contents, groups and a seed alone.
 
-A picture's place is a keyed hash of its content, a number from 0 to 1 that is compared with fixed
-thresholds. So it stays where it is, whatever pictures are added or removed beside it.
+A keyed hash of a picture's content gives a number from 0 to 1, which is compared with fixed
+thresholds. So a picture keeps its split when other pictures are added or removed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ FRACTIONS: dict[Split, float] = {"train": 0.6, "test": 0.2, "validation": 0.2}
 
 
 def shuffle_key(seed: int, text: str) -> bytes:
-    """A sort key that puts texts into a seeded random order, independent of their first order."""
+    """Return a sort key that gives texts a seeded random order, independent of their first
+    order."""
     return hashlib.sha256(f"{seed}\n{text}".encode("utf-8", "surrogateescape")).digest()
 
 
 @dataclass
 class _Unit:
-    """Pictures that stay together. `place` is the lowest of their numbers, so that a picture that
-    joins can move the others to the train split only."""
+    """Pictures that stay together. `place` is the lowest of their numbers, so that a new picture
+    can move the others only towards the train split."""
 
     place: float
     labels: set[int]
@@ -43,23 +44,23 @@ def assign_splits(
     fixed: Sequence[Split | None] | None = None,
     fractions: Mapping[Split, float] = FRACTIONS,
 ) -> list[Split]:
-    """Share pictures out by content: about 60 % train, 20 % test, 20 % validation.
+    """Divide pictures by content: about 60 % train, 20 % test, 20 % validation.
 
     Pictures with the same content or of the same group always get the same split, also across
-    classes. Where a class has no picture in a split by its numbers, it gets the highest that
-    another split can spare (train the lowest). So more pictures never turn one that trained into
-    one that scores, but where a class had no number of the train split at all: of classes of five
-    pictures that is one in a hundred.
+    classes. If no number of a class falls into a split, that split gets the picture with the
+    highest number that another split can spare (train gets the lowest). So adding pictures never
+    moves a picture from train to a scoring split, except if no number of the class fell into the
+    train split, which happens to one in a hundred classes of five pictures.
 
     Args:
         labels: class index of each picture.
         contents: hash of each picture's pixels.
-        seed: another seed, another split.
-        groups: name of what each picture belongs to, None for itself alone.
-        fixed: the split that each picture was given by its owner, None for the rule's. Of pictures
-            that stay together and were given several, all get the first of train, test and
+        seed: each seed gives another split.
+        groups: name of each picture's group, None for no group.
+        fixed: the split that the owner gave to each picture, None for the rule's. If pictures that
+            stay together were given different splits, all get the first of train, test and
             validation.
-        fractions: what each split gets of the pictures that were given none.
+        fractions: each split's share of the pictures without a given split.
 
     Returns:
         The split of each picture, in the order of the arguments.
@@ -86,12 +87,12 @@ def assign_splits(
 
 
 def place(seed: int, key: str) -> float:
-    """The number, 0 <= x < 1, that decides where a content or a group goes."""
+    """Return the number, 0 <= x < 1, that decides the split of a content or a group."""
     return int.from_bytes(shuffle_key(seed, key)[:6], "big") / 2**48
 
 
 def _joined(contents: Sequence[str], groups: Sequence[str | None]) -> list[int]:
-    """For each picture the number of the first of those that it stays together with."""
+    """Return for each picture the index of the first picture that it stays together with."""
     root = list(range(len(contents)))
 
     def find(index: int) -> int:
@@ -110,7 +111,7 @@ def _joined(contents: Sequence[str], groups: Sequence[str | None]) -> list[int]:
 
 
 def _fill_gaps(units: Iterable[_Unit], wanted: Sequence[Split]) -> None:
-    """Give every class a picture in every split, as far as the others can spare one."""
+    """Give every class a picture in every split, if the other splits can spare one."""
     by_class: dict[int, list[_Unit]] = defaultdict(list)
     for unit in sorted(units, key=lambda u: (u.place, u.least)):
         for label in unit.labels:
@@ -119,7 +120,7 @@ def _fill_gaps(units: Iterable[_Unit], wanted: Sequence[Split]) -> None:
     def count(label: int, split: Split) -> int:
         return sum(unit.split == split for unit in by_class[label])
 
-    # The order of the classes must not hang on how they are called.
+    # The order must not depend on the names of the classes.
     for label in sorted(by_class, key=lambda name: min(u.least for u in by_class[name])):
         for split in sorted(wanted, key=("validation", "test", "train").index):
             if not count(label, split):

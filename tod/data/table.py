@@ -1,9 +1,9 @@
 """Tables of text as spreadsheets write them: separators, decimal commas, encodings.
 
-Nothing is guessed: the separator is what follows the header's first word. A comma in a number is a
-decimal comma where no number of the table has a point. In a table separated by commas such numbers
-stand in quotes, and at least one must not have exactly three digits after the comma: 1,234 could
-mean 1234. Knows text; knows no pictures.
+Nothing is guessed: the separator is the character after the header's first word. A comma in a
+number is a decimal comma if no number of the table has a point. In a table separated by commas such
+numbers are in quotes, and at least one must not have exactly three digits after the comma: 1,234
+could mean 1234. Knows text; knows no pictures.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Table:
         """The number in a cell.
 
         Raises:
-            ValueError: it is none, or could be two.
+            ValueError: it is no number, or could be two numbers.
         """
         if "," in text and not self.decimal_comma:
             raise ValueError(f"{text!r} may be two numbers: write decimals with a point")
@@ -103,8 +103,8 @@ def _has_decimal_commas(rows: Sequence[Row], separator: str) -> bool:
 
 
 def existing(root: Path, names: Sequence[str]) -> dict[str, str]:
-    r"""The file below `root` that each name means: `cat\1.jpg` is cat/1.jpg, where only that is
-    there."""
+    r"""Return the file below `root` that each name means: `cat\1.jpg` is cat/1.jpg, if only that
+    exists."""
     return {
         name: name.replace("\\", "/") if "\\" in name and not (root / name).exists() else name
         for name in names

@@ -1,4 +1,4 @@
-"""targets.csv: for each picture its numbers, or yes and no for each class (docs/format.md)."""
+"""Read targets.csv: the numbers of each picture, or yes and no for each class (docs/format.md)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ NO_LINE = f"it has no line in {TARGETS_NAME}"
 
 @dataclass(frozen=True)
 class Targets:
-    """What targets.csv says.
+    """The content of targets.csv.
 
     Attributes:
-        names: of the numbers.
+        names: names of the numbers.
         rows: file and numbers of each good line, each file once.
         own: splits and groups, by file.
         problems: what is wrong with the other lines.
@@ -37,7 +37,7 @@ def read_targets(path: Path) -> Targets:
     (`tod.data.own_splits`), all others are numbers.
 
     Raises:
-        DataError: it is not readable, has no header, or says two things of one picture.
+        DataError: it is not readable, has no header, or contradicts itself on a picture.
     """
     try:
         table = read_table(path, read_limited(path))
@@ -86,7 +86,7 @@ def read_targets(path: Path) -> Targets:
 def contradictions(
     rows: list[tuple[str, tuple[float, ...], str]],
 ) -> list[tuple[str, ...]]:
-    """Groups of files that show the same and have different numbers.
+    """Find groups of files that have equal pixels and different numbers.
 
     Args:
         rows: file, numbers and hash of the pixels.
@@ -102,7 +102,7 @@ def contradictions(
 
 
 def contradiction_notice(root: Path, groups: list[tuple[str, ...]]) -> list[str]:
-    """A sentence about them, where there are any."""
+    """Write a sentence about contradictions, if there are any."""
     if not groups:
         return []
     return [

@@ -1,4 +1,4 @@
-"""What the tags of a TIFF say about its samples. Knows bytes, no pixels.
+"""Read a TIFF's tags about its samples. Knows bytes, no pixels.
 
 Format: TIFF 6.0, and BigTIFF's wider fields.
 """
@@ -21,7 +21,7 @@ class Samples:
     white_is_zero: bool = False
     signed: bool = False
     planes: bool = False
-    """Each sample of a pixel lies apart from the others."""
+    """The samples of a pixel are stored apart from each other."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def is_tiff(data: bytes) -> bool:
 
 
 def read_samples(data: bytes) -> Samples:
-    """What a TIFF's tags say; the format's defaults where they say nothing or are damaged."""
+    """Read a TIFF's tags; missing or damaged tags give the format's defaults."""
     fields = _fields(data)
     values = {tag: field.value for tag, field in fields.items()}
     return Samples(
@@ -48,14 +48,14 @@ def read_samples(data: bytes) -> Samples:
 
 
 def as_black_is_zero(data: bytes) -> bytes:
-    """The same samples, said to be black where they are zero: what was white is black then."""
+    """Relabel the samples so that zero is black: white becomes black."""
     field = _fields(data)[_PHOTOMETRIC]
     value = struct.pack(field.code, _BLACK_IS_ZERO)
     return b"".join((data[: field.place], value, memoryview(data)[field.place + len(value) :]))
 
 
 def _fields(data: bytes) -> dict[int, _Field]:
-    """The fields above that hold whole numbers; none of a file that is damaged."""
+    """Read the fields above that hold whole numbers; none if the file is damaged."""
     order, big = ("<" if data[:1] == b"I" else ">"), data[2:4] in (b"+\0", b"\0+")
     word, count, first, size = ("Q", "Q", 8, 20) if big else ("I", "H", 4, 12)
     found = {}

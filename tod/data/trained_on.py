@@ -1,7 +1,7 @@
-"""Which pictures a model was trained on: 32 bits of the hash of each one's pixels.
+"""The pictures that a model was trained on, kept as 32 bits of each pixel hash.
 
-Enough to tell them from others: of 1,000 new pictures and 10,000 that trained, one in 430 data sets
-has a pair that looks alike, and then one picture is left out of a score. Knows no files.
+32 bits are enough: with 1,000 new pictures and 10,000 trained ones, one in 430 datasets has a pair
+with equal bits, and then one picture is left out of a score. Knows no files.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from tod.data.dataset import Dataset
 from tod.data.samples import Sample
 from tod.data.splits import FRACTIONS
 
-Trained = NDArray[np.uint32]  # sorted, each once
+Trained = NDArray[np.uint32]  # sorted and unique
 NONE: Trained = np.empty(0, np.uint32)
 _DIGITS = 8  # hexadecimal, of the hash
 
 
 def marks(samples: Iterable[Sample]) -> NDArray[np.uint32]:
-    """What is kept of each sample, in their order."""
+    """Return the kept bits of each sample, in order."""
     return np.array([int(sample.pixels[:_DIGITS], 16) for sample in samples], np.uint32)
 
 
 def with_more(trained: Trained, samples: Iterable[Sample]) -> Trained:
-    """What was trained on so far, and these samples."""
+    """Add samples to the trained pictures."""
     return np.union1d(trained, marks(samples))
 
 
 def without_trained(dataset: Dataset, trained: Sequence[tuple[str, NDArray[Any]]]) -> Dataset:
-    """The dataset without the test and validation pictures that models were trained on, and a
-    notice of how many they were: nothing that was learned may count in a score.
+    """Remove the test and validation pictures that models were trained on, and add a notice with
+    their number, because no trained picture may count in a score.
 
     Args:
-        dataset: a train picture stays where it is.
-        trained: the name of each model, and what it was trained on.
+        dataset: its train pictures stay.
+        trained: the name of each model, and its trained pictures.
     """
     scoring = [sample for sample in dataset.samples if sample.split != "train"]
     out: set[str] = set()

@@ -1,7 +1,7 @@
-"""All files below a data folder: those that may be pictures, and why the others are none.
+"""List all files below a data folder: possible pictures, and why the others are none.
 
-Content decides: a file's first bytes, where its suffix does not already say picture. Every entry
-below the folder comes exactly once, or the folder that it lies in does.
+A file is a possible picture by its suffix or else by its first bytes. Each entry, or a folder
+around it that is not entered, comes exactly once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tod.data.picture_kind import (
 )
 from tod.system.files import read_start
 
-# Of NAS, operating systems, editors, notebooks and version control: never a class.
+# Folders of NAS, operating systems, editors, notebooks and version control: never a class.
 _TOOLS = {
     "#recycle", "#snapshot", "@eadir", "@recycle", "@recently-snapshot", "@tmp", "__macosx",
     "__pycache__", "$recycle.bin", "recycler", "lost+found", "system volume information",
@@ -48,7 +48,7 @@ _DESCRIBING = ("readme", "license", "licence", "copying", "citation", "changelog
 OWN_FOLDER = ".tod-cache"
 TOOL = "made by another program"
 HIDDEN_FILE, HIDDEN_FOLDER = "a hidden file", "a hidden folder"
-# What nobody wants to be told of.
+# Users are not told of files with these reasons.
 DESCRIPTION, OWN = "it describes the data", "TOD's own folder"
 ROUND = "a link to a folder that is read already"
 NOT_TEXT = "its name is not valid UTF-8"
@@ -60,9 +60,9 @@ class Entry:
 
     Attributes:
         path: below the data's folder, with "/" between its parts.
-        folder: the parts of the path of the folder that it lies in, or for a folder its own.
-        reason: why it is no picture; empty: it may be one.
-        meant: somebody meant it to be a picture of a class.
+        folder: the parts of the path of its folder; for a folder, of its own path.
+        reason: why it is no picture; empty if it may be one.
+        meant: it was probably meant to be a picture of a class.
         unreadable: it is a folder that may not be read.
     """
 
@@ -74,8 +74,8 @@ class Entry:
 
 
 def walk(root: Path) -> Iterator[Entry]:
-    """All entries below a folder. Real folders come before those that are reached by links, which
-    are followed once."""
+    """List all entries below a folder. Real folders come before linked folders; a linked folder
+    that was read already is not entered."""
     seen = {os.path.realpath(root)}
     folders: deque[str] = deque([""])
     links: deque[str] = deque()
@@ -112,7 +112,7 @@ def _parts(path: str) -> tuple[str, ...]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that goes round, or no permission to look
+    except OSError:  # a link loop, or no permission
         return False
 
 
@@ -139,7 +139,7 @@ def _file(entry: os.DirEntry[str], path: str, folder: tuple[str, ...]) -> Entry:
         if suffix in _RAW_SUFFIXES:
             return Entry(path, folder, RAW)
         if suffix in SUFFIXES:
-            # Whether it is one is found out when it is decoded, with the reason.
+            # Decoding shows whether it is a picture, with the reason.
             return Entry(path, folder)
         head = read_start(entry.path, HEAD_BYTES)
     except OSError as error:
