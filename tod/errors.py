@@ -37,7 +37,7 @@ class TodError(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple[object, ...]:
-        # The keyword would get lost on the way out of another process.
+        # Otherwise pickling for another process would lose the keyword.
         return functools.partial(type(self), self.problem, hint=self.hint), ()
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class TodError(Exception):
 
 
 def first_line(error: Exception) -> str:
-    """What another library said, short enough to stand in a message of ours."""
+    """Return the first line of another library's message, for use in ours."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
@@ -57,8 +57,8 @@ class SettingError(UsageError):
     """Settings that are not allowed.
 
     Args:
-        wrong: name in Python, option on the command line, and what is wrong, which goes on after
-            the name.
+        wrong: name in Python, option on the command line, and what is wrong, as text that continues
+            after the name.
         hint: what to do next.
     """
 
@@ -71,7 +71,7 @@ class SettingError(UsageError):
 
     @property
     def with_options(self) -> str:
-        """The problem as it is said to who gave options."""
+        """The problem, with the options' names in place of the Python names."""
         return "; ".join(f"{option} {text}" for _, option, text in self.wrong)
 
 

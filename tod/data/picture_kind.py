@@ -1,8 +1,6 @@
 """The picture formats that are read, and the kind of a file by its first bytes.
 
-Knows bytes, no files.
-
-A new format that Pillow decodes is a row of FORMATS.
+Knows bytes, no files. A new format that Pillow decodes is a row of FORMATS.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Named arrays: to and from bytes in the safetensors format, and checked against the manifest.
+"""Named arrays: convert them to and from safetensors bytes, and check them against the manifest.
 
 The only user of safetensors. Knows the manifest's table of tensors; knows no files.
 """
@@ -15,14 +15,14 @@ from tod.errors import ArtifactError
 from tod.format.manifest import CLASSES_AXIS, Manifest
 
 Arrays = Mapping[str, NDArray[Any]]
-BEST = "best."  # stands before the names of the parameters that a run falls back on
-TRAINED_ON = "trained_on"  # uint32, see `tod.data.trained_on`; absent where nothing was trained
+BEST = "best."  # prefix of the names of the parameters that a run falls back on
+TRAINED_ON = "trained_on"  # uint32, see `tod.data.trained_on`; absent if nothing was trained
 # Names and shapes of a state; the largest network has 100 kB of them.
 _MAX_TABLE_BYTES = 2 << 20
 
 
 def arrays_to_bytes(arrays: Arrays) -> bytes:
-    """Arrays in the safetensors format, sorted by name."""
+    """Write arrays in the safetensors format, sorted by name."""
     # safetensors' own save_file neither syncs nor keeps file modes; only its bytes are used.
     import safetensors.numpy
 
@@ -56,7 +56,7 @@ def check_arrays(manifest: Manifest, arrays: Arrays, *, where: str) -> None:
         ArtifactError: a tensor is missing, unknown, or has another shape or dtype. All
             differences are named at once.
     """
-    # Earlier files hold no parameters to fall back on until something was evaluated.
+    # Files of earlier versions hold no `best.` parameters before the first evaluation.
     evaluated = manifest.run is not None and manifest.run.best_accuracy is not None
     stored = any(name.startswith(BEST) for name in arrays)
     expected = _expected(manifest, with_best=evaluated or stored)
@@ -71,10 +71,10 @@ def check_arrays(manifest: Manifest, arrays: Arrays, *, where: str) -> None:
 
 
 def check_trained_on(found: NDArray[Any], *, where: str) -> NDArray[np.uint32]:
-    """Which pictures a model was trained on, as the state has it.
+    """Check the array of pictures that a model was trained on.
 
     Raises:
-        ArtifactError: not a rising row of uint32.
+        ArtifactError: it is not a rising sequence of uint32.
     """
     if found.dtype != np.uint32 or found.ndim != 1 or not np.all(found[1:] > found[:-1]):
         raise ArtifactError(

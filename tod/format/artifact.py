@@ -1,10 +1,10 @@
 """The .tod file: open, verify, write whole. docs/format.md describes the format.
 
 A ZIP of stored members (`tod.format.container`): `manifest.json`, three ONNX graphs,
-`vectors.safetensors` with inputs and expected outputs, `state.safetensors`, and `signature.json`
-where it is signed. A *slim* checkpoint holds manifest and state only and finds the rest in its
-base, a whole .tod file beside it with the same graphs.
-Reading checks sizes, hashes, names, shapes, dtypes, opset and operators before anything is run.
+`vectors.safetensors` with inputs and expected outputs, `state.safetensors`, and `signature.json` if
+it is signed. A *slim* checkpoint holds only manifest and state. The rest is in its base, a whole
+.tod file beside it with the same graphs. Reading checks sizes, hashes, names, shapes, dtypes, opset
+and operators before anything is run.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Artifact:
         state: the stored arrays.
         vectors: `vectors.safetensors`, undecoded; see `test_vectors`.
         source: the whole model that a slim checkpoint beside it can refer to, if there is one.
-        signature: who signed the file, as it says itself; not of what is written anew.
+        signature: who signed the file, according to the file; a newly written file has none.
         trained_on: which pictures the model was trained on, see `tod.data.trained_on`.
     """
 
@@ -64,7 +64,8 @@ class Artifact:
     trained_on: NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
 
     def test_vectors(self) -> dict[str, dict[str, NDArray[Any]]]:
-        """Graph name -> tensor name -> array, inputs and expected outputs alike."""
+        """Decode the vectors: graph name -> tensor name -> array, for inputs and expected
+        outputs."""
         nested: dict[str, dict[str, NDArray[Any]]] = {}
         for key, array in arrays_from_bytes(self.vectors, where=f"{self.path}: {VECTORS}").items():
             graph_name, _, tensor = key.partition("/")
@@ -73,7 +74,7 @@ class Artifact:
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """The manifest of a file whose own members are as it says; neither graphs nor the base of a
+    """Read a file's manifest and check its members against it. Neither graphs nor the base of a
     slim checkpoint are read.
 
     Raises:
@@ -89,9 +90,9 @@ def read(
 
     Args:
         path: the file.
-        require_signature: a public key; what its holder has not signed is refused.
-        continues: the file is a checkpoint that this device wrote itself when it trained this
-            model, which must be signed in its place.
+        require_signature: a public key; a file that was not signed with it is refused.
+        continues: the signed model from which this device trained the checkpoint `path`; the
+            signature of that model is checked instead.
 
     Raises:
         ArtifactError: no such file, damaged, foreign, too new, not signed as required, or its base
@@ -126,7 +127,7 @@ def read(
 
 
 def is_trained_from(found: Manifest, model: Manifest) -> bool:
-    """Whether a manifest differs from a model's in nothing but what training changes."""
+    """Tell whether a manifest differs from a model's only in what training changes."""
     same = replace(
         found, kind=model.kind, base=model.base, run=model.run, history=model.history,
         class_count=model.class_count, class_names=model.class_names,
@@ -136,8 +137,8 @@ def is_trained_from(found: Manifest, model: Manifest) -> bool:
 
 
 def _check_own_work(signed: Artifact, checkpoint: Artifact) -> None:
-    """Refuse a checkpoint that is anything but other numbers for the signed model. What a device
-    wrote itself cannot be signed there; it is data for graphs that somebody vouched for."""
+    """Refuse a checkpoint that differs from the signed model in more than its numbers. A device
+    cannot sign its own checkpoints; they are safe as mere data for the signed graphs."""
     if not is_trained_from(checkpoint.manifest, signed.manifest):
         raise ArtifactError(
             f"{checkpoint.path}: it is not signed, and not what {signed.path}, which is, was "
@@ -147,15 +148,15 @@ def _check_own_work(signed: Artifact, checkpoint: Artifact) -> None:
 
 
 def signed(path: Path, key_file: Path) -> tuple[bytes, Signature]:
-    """A .tod file with a signature in place of one that it had; all else stays as it is.
+    """Sign a .tod file and replace an earlier signature; all else stays as it is.
 
     Args:
         path: the file to sign, which is verified first.
         key_file: an Ed25519 private key.
 
     Raises:
-        ArtifactError: it is no good .tod file.
-        DeviceError: nothing can be signed here.
+        ArtifactError: it is not a good .tod file.
+        DeviceError: signing is not possible on this machine.
         UsageError: the key is none.
     """
     key = signature.read_private_key(key_file)
@@ -167,7 +168,7 @@ def signed(path: Path, key_file: Path) -> tuple[bytes, Signature]:
 
 
 def sign(path: Path, key_file: Path, output: Path) -> Signature:
-    """Write what `signed` gives; `path` as `output` signs the file in place."""
+    """Write the signed file; with `path` as `output` the file is signed in place."""
     data, made = signed(path, key_file)
     write_bytes(output, data)
     return made
@@ -192,14 +193,14 @@ def write(artifact: Artifact, *, slim: bool = False) -> Manifest:
 
 
 def packed(artifact: Artifact, *, slim: bool = False) -> tuple[Manifest, bytes]:
-    """What `write` writes: the manifest, and the whole file."""
+    """Return what `write` writes: the manifest, and the whole file."""
     known = {TRAINED_ON: artifact.trained_on} if len(artifact.trained_on) else {}
     state = arrays_to_bytes({**artifact.state, **known})
     members = {**artifact.graphs, VECTORS: artifact.vectors, STATE: state}
     table = {name: Member(len(data), _sha256(data)) for name, data in sorted(members.items())}
     manifest = replace(artifact.manifest, members=table)
     members[MANIFEST] = manifests.encode(manifest)
-    # What could not be read again is not written.
+    # A manifest that could not be read again must not be written.
     manifest_checks.decode(members[MANIFEST], where=str(artifact.path))
     names = _SLIM_MEMBERS if slim else _MEMBERS
     return manifest, container.pack([(name, members[name]) for name in names])
@@ -223,11 +224,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 def _read_members(
     path: Path, *, base_of: Mapping[str, Member] | None = None
 ) -> tuple[Manifest, dict[str, bytes]]:
-    """Manifest and members of one file; every byte is checked. One that has to be a whole model
-    with the members `base_of` is refused by its manifest, before the rest is read."""
+    """Read manifest and members of one file, and check every byte. With `base_of`, the file must be
+    a whole model with these members; otherwise it is refused before the rest is read."""
     with container.opened(path) as file:
         entries = container.walk(file, (*_MEMBERS, SIGNATURE), where=str(path))
-        # The manifest comes first, so that a wrong one costs no reading of what follows.
+        # The manifest comes first, so a wrong file is refused before the rest is read.
         found = [next(entries)]
         manifest = _manifest(file, found[0], path)
         allowed = [_MEMBERS, _SLIM_MEMBERS]
@@ -280,7 +281,7 @@ def _find_base(path: Path, manifest: Manifest) -> tuple[Path, dict[str, bytes]]:
 
 
 def _check_graph(manifest: Manifest, name: str, info: graph.GraphInfo, where: str) -> None:
-    """The graph's inputs and outputs must be those that the manifest's table implies."""
+    """Check that a graph's inputs and outputs are those that the manifest's table implies."""
     changing = [tensor.name for tensor in manifest.tensors]
     model = [tensor.name for tensor in manifest.model]
     wanted_in, wanted_out = {

@@ -1,9 +1,9 @@
-"""The outer shape of a .tod file: a ZIP of stored members, exact to the byte.
+"""The container of a .tod file: a ZIP of stored members, exact to the byte.
 
-Any ZIP program can open such a file, but only one sequence of bytes is right for given members:
-their headers, one after the other from the first byte on, then the directory, then its end. So
-there is no room for anything else: two readers cannot see two files in one, and a flipped bit is
-noticed wherever it is. Knows bytes, names and sizes; knows no manifest and no graphs.
+Any ZIP program can open such a file, but for given members only one sequence of bytes is right:
+each member with its header, from the first byte on, then the directory, then its end. So two
+readers cannot see different contents in one file, and every flipped bit is noticed. Knows bytes,
+names and sizes; knows no manifest and no graphs.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tod.errors import ArtifactError
 from tod.system import file_kind
 from tod.system.names import listed
 
-# Offsets stay below 2 GiB, which every ZIP program reads without zip64; a device with the memory
-# to train a larger network is not what this format is for.
+# Offsets stay below 2 GiB, which every ZIP program reads without zip64. Larger networks need more
+# memory than the devices of this format have.
 MAX_FILE_BYTES = (2 << 30) - 1
 MAX_MEMBER_BYTES = 1 << 30
-# A file up to this size is kept in memory as it is checked; a larger one is read once more, so
-# that refusing it takes no memory.
+# A file up to this size is kept in memory while it is checked. A larger file is read twice, so that
+# refusing it takes no memory.
 _HELD_BYTES = 64 << 20
 _CHUNK_BYTES = 1 << 20
 _LOOK_BYTES = 1024
@@ -40,7 +40,8 @@ _LOCAL_FIELDS = (
     "signature", "version", "flags", "compression", "time", "date", "CRC-32", "stored size",
     "size", "name length", "extra length",
 )  # fmt: skip
-# 1 January 1980, midnight: the same bytes on every day. Version 2.0, made on Unix, mode 0644.
+# A fixed date (1 January 1980) gives the same bytes on every day. Version 2.0, made on Unix, mode
+# 0644.
 _DATE, _VERSION, _UNIX, _MODE = 33, 20, 3, 0o644 << 16
 
 
@@ -50,10 +51,10 @@ class Entry:
 
     Attributes:
         name: its name.
-        offset: of its first byte in the file.
+        offset: position of its first byte in the file.
         size_bytes: its length.
-        crc32: of its content.
-        sha256: of its content.
+        crc32: CRC-32 of its content.
+        sha256: SHA-256 of its content.
         data: its content, None in a large file; see `content`.
     """
 
@@ -66,7 +67,7 @@ class Entry:
 
 
 def pack(members: Sequence[tuple[str, bytes]]) -> bytes:
-    """The file that holds these members, in this order."""
+    """Make the file that holds these members, in this order."""
     parts: list[bytes] = []
     entries: list[Entry] = []
     offset = 0
@@ -81,11 +82,11 @@ def pack(members: Sequence[tuple[str, bytes]]) -> bytes:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for `walk`. What is no file (a pipe, a device, a folder) is refused at once.
+    """Open a file for `walk`. A pipe, a device or a folder is refused at once.
 
     Raises:
-        ArtifactError: there is no such file, it cannot be read, or it is too large. Errors while
-            it is read become one, too.
+        ArtifactError: there is no such file, it cannot be read, or it is too large. Read errors are
+            turned into this error, too.
     """
     try:
         # Opening a pipe would otherwise wait for someone to write into it.
@@ -117,11 +118,11 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def walk(file: BinaryIO, names: Sequence[str], *, where: str) -> Iterator[Entry]:
-    """The members of a file, each as soon as it was read; after the last one the rest of the file.
+    """Yield the members of a file, each as soon as it was read; then check the rest of the file.
 
     Args:
         file: from `opened`.
-        names: those that are allowed, in the order in which they may come.
+        names: the allowed names, in their order.
         where: the file's name, for error messages.
 
     Raises:
@@ -142,7 +143,7 @@ def walk(file: BinaryIO, names: Sequence[str], *, where: str) -> Iterator[Entry]
 
 
 def content(file: BinaryIO, entry: Entry, *, where: str) -> bytes:
-    """The bytes of a member that `walk` has found."""
+    """Return the bytes of a member that `walk` has found."""
     if entry.data is not None:
         return entry.data
     file.seek(entry.offset)
@@ -153,7 +154,7 @@ def content(file: BinaryIO, entry: Entry, *, where: str) -> bytes:
 
 
 def _entry(file: BinaryIO, start: bytes, allowed: list[str], file_bytes: int, where: str) -> Entry:
-    """The member whose header starts with `start`, which was read already."""
+    """Read the member whose header begins with `start`, which was read already."""
     if len(start) < _LOCAL.size:
         raise _damaged(where, "it ends within a header")
     fields = _LOCAL.unpack(start)
@@ -180,9 +181,9 @@ def _entry(file: BinaryIO, start: bytes, allowed: list[str], file_bytes: int, wh
 
 
 def _check_sums(file: BinaryIO, size_bytes: int, held: list[bytes] | None) -> tuple[int, str]:
-    """CRC-32 and SHA-256 of what is read; a file that became shorter has another."""
+    """Read bytes and return their CRC-32 and SHA-256; a file that became shorter gives -1."""
     crc32, digest = 0, hashlib.sha256()
-    # What is kept is read at once, for speed; the rest in parts, for memory.
+    # Read kept content at once, for speed; read other content in parts, to save memory.
     most_bytes = _CHUNK_BYTES if held is None else size_bytes
     while size_bytes and (chunk := file.read(min(size_bytes, most_bytes))):
         crc32 = zlib.crc32(chunk, crc32)
@@ -200,7 +201,7 @@ def _local(name: str, crc32: int, size_bytes: int) -> bytes:
 
 
 def _directory(entries: Sequence[Entry]) -> bytes:
-    """What follows the last member."""
+    """Make the part of the file after the last member."""
     parts = []
     for entry in entries:
         raw = entry.name.encode("ascii")
@@ -229,7 +230,7 @@ def _kind(mode: int) -> str:
 
 
 def _models_in(path: Path) -> str:
-    """What to give instead of a folder."""
+    """Suggest a file instead of a folder."""
     names = sorted(found.name for found in path.glob("*.tod"))[:5]
     return f"it holds {listed(names)}: give one of them" if names else "give a .tod file"
 

@@ -1,8 +1,8 @@
-"""Write a trained model where an earlier one lies: that one stays, as a generation of the file.
+"""Write a trained model to the place of an earlier one, which stays as a generation of the file.
 
-`tod.format.generations` says how generations are kept; here none is a second copy of the file that
-lies there: it becomes a generation when it gives way, by a link where the disk knows links. So a
-run that repeats takes no more room at its end than a run that does not.
+`tod.format.generations` says how generations are kept. Here the present file has no second copy: it
+becomes a generation only when it is replaced, by a link if the disk supports links. So a repeated
+run takes no more room at its end than a first run.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ KEEP = 3
 
 @dataclass(frozen=True)
 class Earlier:
-    """The model that gave way.
+    """The model that was replaced.
 
     Attributes:
-        generation: the number that it is kept under.
-        last: its last training, None where it had none or is no readable .tod file.
-        notices: what a user should know about the generations.
+        generation: the number of its generation.
+        last: its last training; None if it had none or is no readable .tod file.
+        notices: messages for the user about the generations.
     """
 
     generation: int
@@ -56,10 +56,10 @@ class Earlier:
 
 
 def check(path: Path) -> None:
-    """Find out before the work that the file there could not be kept.
+    """Check before the work that the file at `path` can be kept.
 
     Raises:
-        ArtifactError: it, or the log of its generations, cannot be read.
+        ArtifactError: the file or the log of its generations cannot be read.
     """
     remove_left(path)
     look(path)
@@ -75,22 +75,22 @@ def write(
     keep: int = KEEP,
     overwrite: bool = False,
 ) -> Earlier | None:
-    """Write a model whole; another one that lies there becomes a generation first.
+    """Write a whole model; a model that is there already becomes a generation first.
 
     Args:
-        path: where it goes; of a link, the file that it names is replaced.
+        path: where it is written; if this is a link, the file that it names is replaced.
         data: a whole .tod file.
         what: how it was made.
-        source: from which file.
+        source: the file that it was made from.
         scores: how good it is.
-        keep: number of generations that stay, beside the best one of all.
-        overwrite: do not keep what lies there.
+        keep: number of generations that stay, beside the best of all.
+        overwrite: do not keep the earlier model.
 
     Returns:
-        What gave way; None where nothing did, or the same bytes.
+        The replaced model; None if there was none or it had the same bytes.
 
     Raises:
-        ArtifactError: something cannot be read or written; what lies there is whole.
+        ArtifactError: something cannot be read or written; the earlier model is still whole.
     """
     named, path = path, path.resolve()
     has_generations = folder_of(path).is_dir()
@@ -122,7 +122,7 @@ def _set_aside(shelf: Shelf, number: int) -> None:
     with written(shelf.served):
         try:
             os.link(shelf.served, place)
-        except OSError:  # it is there already, torn or not, or this disk knows no links
+        except OSError:  # it is there already, perhaps cut off, or this disk has no links
             write_whole(place, bytes_of(shelf.served))
         with contextlib.suppress(OSError):
             sync(place)
@@ -134,7 +134,7 @@ def _last_training(path: Path) -> HistoryEntry | None:
 
 
 def _best(kept: Iterable[tuple[int, Path]]) -> set[int]:
-    """The generation with the best score on validation pictures, the latest of equal ones."""
+    """Find the generation with the best validation accuracy; of equal ones, the latest."""
     scores = [
         (last.validation_accuracy, number)
         for number, path in kept

@@ -1,11 +1,11 @@
-"""The generations of a model file: every one a whole file, and a log of what was put in place.
+"""The generations of a model file: each is a whole file, and a log says what was put in place.
 
 `SERVED.tod.generations/` beside the file holds `<number>-<16 hex of its SHA-256>.tod` for each
-generation, and `log.json`; that of the file itself is there where `tod promote` put it in place.
-A change is written in this order: the generation, the log, the served file. Which generation serves
-is never written down: it is the one whose bytes the served file has. So a change that was cut off
-after the log, before the served file, is known by it, and counts as not made. docs/format.md
-describes the log.
+generation, and `log.json`. If `tod promote` put the served file in place, its own generation is
+there too. A change is written in this order: the generation, the log, the served file. The number
+of the served generation is never written down: it is the generation with the same bytes as the
+served file. So a change that was cut off between log and served file can be recognised, and counts
+as not made. docs/format.md describes the log.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _KEPT = re.compile(r"([0-9]+)-([0-9a-f]{16})\.tod")
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
-    """What a promotion was decided on: both models on the same pictures.
+    """The scores that decided a promotion: both models on the same pictures.
 
     Attributes:
-        accuracy: of the promoted model; `metric` says what it counts.
-        served_accuracy: of the one that it replaced; None where none was served.
-        correct: right answers of the promoted one, of `total`.
-        served_correct: right answers of the one that it replaced.
+        accuracy: score of the promoted model; `metric` says what it counts.
+        served_accuracy: score of the replaced model; None if none was served.
+        correct: right predictions of the promoted model, of `total`.
+        served_correct: right predictions of the replaced model.
         data_sha256: digest of the dataset.
     """
 
@@ -61,14 +61,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         what: "promoted" by `tod promote`; "trained", "merged" or "signed": written there by a
-            command; "found": it lay in the place of the served file and was not known; "rolled
-            back": put there again.
+            command; "found": it was at the served path but not in the log; "rolled back": put there
+            again.
         when: local time with its offset.
         generation: its number.
         sha256: of its file.
-        before: the generation that served until then, which a rollback goes to; None for none.
+        before: the generation that was served until then, to which a rollback goes; None for none.
         source: the file that it came from.
-        scores: of a promotion or a training.
+        scores: scores of a promotion or a training.
     """
 
     what: Literal["promoted", "trained", "merged", "signed", "found", "rolled back"]
@@ -88,15 +88,15 @@ class _Log(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Shelf:
-    """What lies on disk about a served file.
+    """The served file and its generations on disk.
 
     Attributes:
         served: the file.
-        sha256: of what it holds; None where there is none.
-        generation: the number of what it holds; None where that is not known.
-        events: what was put in place, the latest last; without one that was cut off.
+        sha256: SHA-256 of the file; None if there is no file.
+        generation: the generation that it holds; None if unknown.
+        events: the changes, the latest last; without a change that was cut off.
         kept: number -> file of the generations that are there.
-        notices: what a user should know.
+        notices: messages for the user.
     """
 
     served: Path
@@ -108,7 +108,7 @@ class Shelf:
 
     @property
     def introduced(self) -> dict[int, Event]:
-        """The event that each generation came with."""
+        """The event that brought each generation."""
         return {e.generation: e for e in self.events if e.what != "rolled back"}
 
     @property
@@ -116,8 +116,8 @@ class Shelf:
         return 1 + max((event.generation for event in self.events), default=0)
 
     def earlier(self) -> list[int]:
-        """The generations before the served one, the last first: those that a rollback goes
-        through. Where what is served is missing or not known, the last change is the first."""
+        """The generations before the served one, the latest first: a rollback goes through them. If
+        the served file is missing or unknown, the list begins with the last change."""
         introduced = self.introduced
         if self.generation is None:
             chain = [event.generation for event in self.events[-1:]]
@@ -129,12 +129,12 @@ class Shelf:
 
 
 def folder_of(served: Path) -> Path:
-    """Where the generations of a served file are kept."""
+    """Return the folder that keeps the generations of a served file."""
     return served.with_name(f"{served.name}.generations")
 
 
 def look(served: Path) -> Shelf:
-    """Read what is there; changes nothing.
+    """Read the state on disk; changes nothing.
 
     Raises:
         ArtifactError: the log or the served file cannot be read.
@@ -165,7 +165,7 @@ def look(served: Path) -> Shelf:
 
 @contextlib.contextmanager
 def locked(served: Path) -> Iterator[None]:
-    """One change at a time; a process that is killed gives the lock back.
+    """Allow one change at a time; a killed process releases the lock.
 
     Raises:
         ArtifactError: the folder cannot be written.
@@ -182,23 +182,24 @@ def locked(served: Path) -> Iterator[None]:
 
 
 def remove_left(served: Path) -> None:
-    """Remove the temporary files of changes that were cut off; what is being written stays."""
+    """Remove the temporary files of changes that were cut off; files that are being written
+    stay."""
     served = served.resolve()
     remove_unfinished(folder_of(served), lambda _: True)
     remove_unfinished(served.parent, lambda name: name == served.name)
 
 
 def put_in_place(shelf: Shelf, events: Sequence[Event], data: bytes, new: dict[int, bytes]) -> None:
-    """Make the last event true, in the order that can be cut off anywhere.
+    """Carry out the last event, in an order that can be cut off at any point.
 
     Args:
-        shelf: what is there.
-        events: the new ones.
-        data: of the generation that the last one names.
+        shelf: the state on disk.
+        events: the new events.
+        data: content of the generation that the last event names.
         new: number -> content of the generations that are not kept yet.
 
     Raises:
-        ArtifactError: something cannot be written; what is served is whole.
+        ArtifactError: something cannot be written; the served file is still whole.
     """
     folder = folder_of(shelf.served)
     with written(shelf.served):
@@ -211,14 +212,14 @@ def put_in_place(shelf: Shelf, events: Sequence[Event], data: bytes, new: dict[i
 
 
 def present(shelf: Shelf, data: bytes | None) -> tuple[tuple[Event, ...], dict[int, bytes]]:
-    """What has to be kept before another takes the place of what lies there.
+    """Return what must be kept before the served file is replaced.
 
     Args:
         shelf: what is there.
         data: of the file that lies there.
 
     Returns:
-        Its event, where it is not yet a generation; number -> content, where it is not yet kept.
+        Its event, if it is not yet a generation; number -> content, if it is not yet kept.
     """
     if data is None or shelf.sha256 is None:
         return (), {}
@@ -233,7 +234,7 @@ def present(shelf: Shelf, data: bytes | None) -> tuple[tuple[Event, ...], dict[i
 
 
 def content(shelf: Shelf, number: int) -> bytes:
-    """The bytes of a generation, as they were when it was kept.
+    """Return the bytes of a generation, as they were when it was kept.
 
     Raises:
         ArtifactError: it is not kept any more, or damaged.
@@ -254,9 +255,9 @@ def content(shelf: Shelf, number: int) -> bytes:
 
 
 def remove_old(shelf: Shelf, keep: int, also: Collection[int] = ()) -> None:
-    """Remove what is too old: `keep` generations stay beside the served one and those of `also`,
-    first those that a rollback goes through, then the newest others. What a change that was cut
-    off left goes too."""
+    """Remove old generations. `keep` of them stay beside the served one and `also`: first those
+    that a rollback goes through, then the newest others. Files of a change that was cut off are
+    removed, too."""
     chain = [number for number in shelf.earlier() if number in shelf.kept]
     others = sorted({*shelf.kept} - {*chain, shelf.generation}, reverse=True)
     stay = {shelf.kept.get(n) for n in (shelf.generation, *(*chain, *others)[:keep], *also) if n}
@@ -268,7 +269,7 @@ def remove_old(shelf: Shelf, keep: int, also: Collection[int] = ()) -> None:
 
 def _before(introduced: dict[int, Event], number: int) -> list[int]:
     before = introduced[number].before if number in introduced else None
-    # Numbers only rise: a log that says otherwise was changed by hand.
+    # Numbers only rise; a log with a falling number was changed by hand.
     return [before] if before is not None and before < number else []
 
 
@@ -304,12 +305,12 @@ def now() -> str:
 
 
 def file_name(number: int, sha256: str) -> str:
-    """Of a generation, in its folder."""
+    """Return the file name of a generation."""
     return f"{number}-{sha256[:16]}.tod"
 
 
 def _events_of(files: dict[tuple[int, str], Path]) -> tuple[Event, ...]:
-    """What is known without a log: the generations that are there and whole, in their order."""
+    """Make events without a log, from the undamaged generations on disk, in their order."""
     events: list[Event] = []
     for (number, start), path in sorted(files.items()):
         if (sha256 := digest(path)).startswith(start):
@@ -332,7 +333,7 @@ def digest(path: Path) -> str:
 
 
 def bytes_of(path: Path) -> bytes:
-    """What a file holds.
+    """Read a file.
 
     Raises:
         ArtifactError: it cannot be read.

@@ -1,4 +1,4 @@
-"""Read ONNX files before a runtime does, and join two of them into one.
+"""Check ONNX files before a runtime reads them, and join two of them into one.
 
 Knows the ONNX format; knows no runtime, no pictures, no training.
 """
@@ -23,8 +23,8 @@ from tod.system.text import shown
 MAX_OPSET = 21
 MAX_IR_VERSION = 10
 
-# Deterministic tensor arithmetic of the standard domain. Not on the list: control flow (holds
-# graphs of its own), random numbers, strings, optional and sequence types.
+# Deterministic tensor arithmetic of the standard domain. Not on the list: control flow (it holds
+# subgraphs), random numbers, strings, optional and sequence types.
 ALLOWED_OPERATORS = frozenset(
     """
     Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast CastLike Ceil Clip Concat
@@ -42,7 +42,7 @@ ALLOWED_OPERATORS = frozenset(
     """.split()
 )
 
-# The largest seen, of ViT-B/16, has 5,845 values in 573 nodes.
+# The largest graph so far, of ViT-B/16, has 5,845 values in 573 nodes.
 _MAX_VALUES = 300_000
 _MAX_TEXT_BYTES = 1024
 _MAX_AXES = 8
@@ -50,7 +50,7 @@ _MAX_NUMBERS = 4096  # of an attribute
 _ATTRIBUTE_INT = 2
 _ATTRIBUTE_FIELDS = {1: "f", _ATTRIBUTE_INT: "i", 3: "s", 4: "t", 6: "floats", 7: "ints"}
 _CONTENTS = ("raw_data", "float_data", "int32_data", "int64_data")
-# Where the numbers are of a type that does not share int32_data.
+# Types whose numbers are not stored in int32_data.
 _LISTS = {"float32": "float_data", "int64": "int64_data", "float64": ""}
 _SHOWN = 8  # of many problems
 
@@ -73,7 +73,7 @@ class GraphInfo:
 
 
 def inspect(data: bytes, *, where: str) -> GraphInfo:
-    """Parse an ONNX file and refuse whatever a train graph has no business to hold.
+    """Parse an ONNX file and refuse everything that a graph of a .tod file must not hold.
 
     Args:
         data: the ONNX file.
@@ -145,7 +145,7 @@ def _attribute_problems(attribute: dict[str, Any]) -> Iterator[str]:
 
 
 def _tensor_problems(tensor: dict[str, Any]) -> Iterator[str]:
-    """A tensor has as many numbers as its dimensions say, and has them in this file."""
+    """Check that a tensor has as many numbers as its shape says, and has them in this file."""
     name, axes = tensor.get("name", ""), tensor.get("dims", [])
     dtype = DTYPES.get(tensor.get("data_type", 0))
     if tensor.get("data_location", 0):
@@ -187,10 +187,11 @@ def join_inference(
     *,
     activation: str | None = "Softmax",
 ) -> bytes:
-    """One ordinary ONNX file: `pixels` uint8 [N, S, S, 3] -> `probabilities` float32 [N, C].
+    """Make one ordinary ONNX file: `pixels` uint8 [N, S, S, 3] -> `probabilities` float32 [N, C].
 
-    The nodes of both graphs stand one after the other, joined at the tensor `features`; the
-    parameters become constants. Export keeps the names of the two apart.
+    The nodes of `predict` follow those of `features`, joined at the tensor `features`; the
+    parameters become constants. The names cannot clash, because export gives them different
+    prefixes.
 
     Args:
         features: `features.onnx`.

@@ -1,10 +1,10 @@
 """Everything that a .tod file declares about itself, as frozen records.
 
 Knows JSON and nothing else: no files, no arrays, no runtime. docs/format.md explains the fields.
-A range that is written at a field holds when JSON is read, see `tod.format.manifest_checks`; what
-several fields say together is checked there as well.
-Axes in tensor shapes: an int is fixed; the text "classes" is the number of classes, or of
-outputs where the answers are numbers.
+The range in a field's type is checked when JSON is read, see `tod.format.manifest_checks`; rules
+between several fields are checked there, too.
+Axes in tensor shapes: an int is fixed; the text "classes" is the number of classes, or of outputs
+if the labels are numbers.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ CLASSES_AXIS = "classes"
 MAX_TENSORS = 20_000
 LossName = Literal["softmax_cross_entropy", "binary_cross_entropy", "mean_squared_error"]
 Task = Literal["single-label", "multi-label", "regression"]
-# What a network learns with each loss. The task decides about targets, scores and answers, so the
-# device asks for it rather than for the loss.
+# The task of each loss. The task decides about targets, scores and predictions, so code on the
+# device asks for the task, not for the loss.
 TASKS: dict[LossName, Task] = {
     "softmax_cross_entropy": "single-label",
     "binary_cross_entropy": "multi-label",
@@ -33,7 +33,7 @@ Natural = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]  # cycles and the like
 Rate = Annotated[float, msgspec.Meta(ge=0)]
-# A rate divided by 2^64 moves nothing any more.
+# A learning rate divided by 2^64 changes nothing any more.
 Halvings = Annotated[int, msgspec.Meta(ge=0, le=64)]
 Side = Annotated[int, msgspec.Meta(ge=1, le=4096)]  # of a picture, px
 
@@ -43,10 +43,9 @@ class InputSpec:
     """How a picture becomes the array that `features.onnx` takes: uint8 [N, size_px, size_px, 3].
 
     With the crop "center" the shorter side is resized to `resize_px`, then the centre `size_px` x
-    `size_px` is cut out; with "none" the whole picture is brought to `size_px` x `size_px`. Pixels
-    are always RGB. What follows tells what the graph itself does: `colour` is the channel order
-    that the network was trained with, `mean` and `std` (in that order, of values 0..1) are its
-    normalisation.
+    `size_px` is cut out; with "none" the whole picture is resized to `size_px` x `size_px`. Pixels
+    are always RGB. The graph itself does the rest: `colour` is the channel order that the network
+    was trained with, `mean` and `std` (in that order, of values 0..1) are its normalisation.
     """
 
     size_px: Side
@@ -69,13 +68,13 @@ class Weights:
 
 @dataclass(frozen=True)
 class Parity:
-    """How far features of fewer bits are from those of float32, measured at export.
+    """How far features of a reduced precision are from float32 features, measured at export.
 
-    `pictures` were held out from calibration; they come from the dataset with `data_sha256`, or
-    were made by rule where it is None. `cosine` is the mean over them, `least_cosine` that of the
-    worst. `agreement` is the share of them to which one head gives the same class from both kinds
-    of features; the accuracies are those of a head trained and used on each; None where no class
-    was known. `float_layers` are those of the `layers` that stayed in float.
+    The `pictures` were not used for calibration; they come from the dataset with `data_sha256`, or
+    were made by rule if that is None. `cosine` is the mean similarity over them, `least_cosine` the
+    worst. `agreement` is the share of pictures for which one head predicts the same class from both
+    kinds of features. The accuracies are those of a head trained and tested on each kind; they are
+    None if no class was known. `float_layers` are the ones of the `layers` that stayed in float.
     """
 
     pictures: int
@@ -93,9 +92,9 @@ class Parity:
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """`boundary` is the layer whose output, of `feature_shape` for a picture, is kept: all up to
-    it is frozen. `parameters` counts the numbers that do not train. `precision` is that of the
-    frozen weights; with "int8" the frozen part computes in integers, too."""
+    """The frozen part ends at the layer `boundary`; its output has `feature_shape` for one picture.
+    `parameters` counts the frozen numbers. `precision` is that of the frozen weights; with "int8"
+    the frozen part computes in integers, too."""
 
     name: str
     boundary: str
@@ -118,9 +117,9 @@ class Init:
 class Tensor:
     """A tensor that a training step changes, an input of `train.onnx` by this name.
 
-    The graph's output `next.<name>` is its value after the step. Roles: "parameter" and
-    "statistic" (BatchNorm's, where they are brought up to date) make the model; "slot" is what the
-    optimizer remembers; "accumulator" adds up gradients within a cycle and is never stored.
+    The graph's output `next.<name>` is its value after the step. Roles: "parameter" and "statistic"
+    (BatchNorm's, if training updates them) make the model; "slot" is optimizer state; "accumulator"
+    adds up gradients within a cycle and is never stored.
     """
 
     name: str
@@ -136,7 +135,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Noise:
-    """The uniform noise, 0 <= x < 1, of one dropout: an input of `train.onnx`, [B, *shape]."""
+    """Uniform noise, 0 <= x < 1, of one dropout layer: an input of `train.onnx`, [B, *shape]."""
 
     name: str
     shape: tuple[int, ...]
@@ -159,7 +158,7 @@ class LossSpec:
 class OptimizerSpec:
     """`backbone_lr` is the learning rate of the backbone's parameters as a share of `lr`;
     `clip_norm` the largest global norm of the gradients; with `decay_all` weight decay works on
-    biases and norms as well."""
+    biases and norms, too."""
 
     name: str
     lr: Rate
@@ -181,9 +180,10 @@ class Run:
     """The settings and the position of one training run: all that a resumed run needs.
 
     A cycle takes `accumulate` batches. `best_accuracy` is None until the test split was evaluated;
-    `best_cycle` is the one whose parameters the run falls back on. `stale` counts evaluations since
-    the accuracy last rose. `halvings` counts how often the run fell back and halved its learning
-    rate; `lr` stays as it was given. `pictures` counts those that could be read, by split.
+    `best_cycle` is the cycle whose parameters the run falls back on. `stale` counts evaluations
+    since the accuracy last rose. `halvings` counts how often the run fell back and halved its
+    learning rate; `lr` stays as it was given. `pictures` is the number of readable pictures by
+    split.
     """
 
     cycles: Count
@@ -262,12 +262,12 @@ class Manifest:
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
-        """What the gradient moves."""
+        """The tensors that the gradient changes."""
         return tuple(tensor for tensor in self.tensors if tensor.role == "parameter")
 
     @property
     def model(self) -> tuple[Tensor, ...]:
-        """What `predict.onnx` takes: parameters and statistics."""
+        """The tensors that `predict.onnx` takes: parameters and statistics."""
         return tuple(t for t in self.tensors if t.role in ("parameter", "statistic"))
 
     @property
@@ -279,7 +279,7 @@ class Manifest:
 
     @property
     def kept_cycle(self) -> int | None:
-        """The cycle of the last run that the parameters are of; None if there was no run."""
+        """The cycle of the last run from which the parameters come; None if there was no run."""
         if self.run is not None:
             return self.run.cycle
         return self.history[-1].kept_cycle if self.history else None
@@ -293,10 +293,10 @@ class Manifest:
 
 
 def with_classes(manifest: Manifest, names: tuple[str, ...]) -> Manifest:
-    """The same with bound classes."""
+    """Return the manifest with bound classes."""
     return replace(manifest, class_names=names, class_count=len(names))
 
 
 def encode(manifest: Manifest) -> bytes:
-    """The manifest as indented JSON; equal manifests give equal bytes."""
+    """Write the manifest as indented JSON; equal manifests give equal bytes."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"

@@ -1,7 +1,7 @@
-"""A manifest is read from JSON and held to its rules: ranges, limits, no contradictions.
+"""Read a manifest from JSON and check its rules: ranges, limits, no contradictions.
 
-What one field may be is declared at the field (`tod.format.manifest`); what several say together is
-checked here.
+The allowed values of one field are declared at the field (`tod.format.manifest`); rules between
+several fields are checked here.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from tod.errors import ArtifactError
 from tod.format.manifest import CLASSES_AXIS, GRAPHS, SCHEMA, Manifest
 from tod.system.text import record_problems
 
-# 20 times the manifest of 365 classes; a history of ten years of nights, or 50,000 classes.
+# 20 times the manifest of 365 classes; enough for a run every night for ten years, or 50,000
+# classes.
 _MAX_JSON_BYTES = 4 << 20
 _SHOWN = 8  # of many problems
-_MAX_STATE_BYTES = 1 << 30  # as many as a member may have
-_MAX_STEP = 1 << 20  # pictures in a step: it is drawn and computed as a whole
+_MAX_STATE_BYTES = 1 << 30  # the limit of a member
+_MAX_STEP = 1 << 20  # pictures in a step, which is drawn and computed as a whole
 
 
 def decode(data: bytes, *, where: str) -> Manifest:
@@ -34,7 +35,7 @@ def decode(data: bytes, *, where: str) -> Manifest:
     """
     check_size(len(data), where=where)
     try:
-        # Only what is declared is made of the JSON, so that the rest takes no memory.
+        # Only declared fields are decoded, so that the rest takes no memory.
         header = msgspec.json.decode(data, type=_Header)
         if header.format != "tod":
             raise ArtifactError(f"{where}: the manifest does not declare the format 'tod'")
@@ -68,11 +69,11 @@ class _Header:
 
 
 def problems(manifest: Manifest) -> list[str]:
-    """Why a manifest made in memory could not be read again; empty if it could."""
+    """Say why a manifest made in memory could not be read again; empty if it could."""
     if found := list(record_problems(manifest)):
         return found
     try:
-        # A record made in memory was not held to the ranges that its fields declare.
+        # The ranges of the fields are checked only when JSON is decoded.
         msgspec.json.decode(msgspec.json.encode(manifest), type=Manifest)
     except msgspec.MsgspecError as error:
         return [str(error)]
@@ -80,8 +81,8 @@ def problems(manifest: Manifest) -> list[str]:
 
 
 def _contradictions(manifest: Manifest) -> list[str]:
-    """What the fields of a manifest say against one another."""
-    # What exceeds a limit would make nonsense, or too much work, of the rest.
+    """Find contradictions between the fields of a manifest."""
+    # Stop here, because sizes above a limit would make the other checks useless or slow.
     if found := _size_problems(manifest):
         return found
     found = _run_problems(manifest)
@@ -117,7 +118,7 @@ def _contradictions(manifest: Manifest) -> list[str]:
 
 
 def _size_problems(manifest: Manifest) -> list[str]:
-    """Arrays that no file of this format could hold, and no device make."""
+    """Find arrays that are too large for a file of this format or for a device."""
     found, total_bytes = [], 0
     for tensor in manifest.tensors:
         axes = [axis for axis in tensor.shape if isinstance(axis, int)]
@@ -144,7 +145,7 @@ def _size_problems(manifest: Manifest) -> list[str]:
 
 
 def _run_problems(manifest: Manifest) -> list[str]:
-    """Settings with which nothing can be trained."""
+    """Find settings that make training impossible."""
     found = []
     steps = {"batch_size": (manifest.batch_size, manifest.accumulate or 1)}
     schedules = [manifest.optimizer.schedule]

@@ -12,8 +12,8 @@ from typing import Any
 
 from tod.format.wire import BYTES, FLOAT, FLOATS, INT, INTS, STRING
 
-# message -> field -> (number, type, repeated); what exports write, and what is written here. A
-# graph with another field is refused: onnxruntime may read what stands there.
+# message -> field -> (number, type, repeated), for all fields that exports and TOD write. A graph
+# with another field is refused, because onnxruntime might read that field.
 MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
     "Model": {
         "ir_version": (1, INT, False),
@@ -66,7 +66,7 @@ MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
     "Shape": {"dim": (1, "Dimension", True)},
     "Dimension": {"dim_value": (1, INT, False), "dim_param": (2, STRING, False)},
 }
-# (message, number) -> what it means that such a field is there.
+# (message, number) -> the meaning of such a field.
 FORBIDDEN = {
     ("Model", 20): "it holds training information",
     ("Model", 25): "it defines functions",
@@ -84,8 +84,8 @@ DTYPES = {
 
 @cache
 def message_class(name: str) -> Any:
-    """protobuf's class of one message of `MESSAGES`, for writing."""
-    # Importing protobuf takes 30 ms, which `--help` need not pay.
+    """Return protobuf's class for one message of `MESSAGES`, for writing."""
+    # Importing protobuf takes 30 ms, so `--help` must not do it.
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     field_types = descriptor_pb2.FieldDescriptorProto

@@ -1,6 +1,7 @@
-"""Learning-rate schedules: the rate of every cycle from its number alone.
+"""Learning-rate schedules: compute the rate of a cycle from its number alone.
 
-Knows numbers only. Each equals its namesake in `torch.optim.lr_scheduler`, stepped once a cycle.
+Knows numbers only. Each equals the schedule of that name in `torch.optim.lr_scheduler`, stepped
+once a cycle.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ EXAMPLES = "cosine, cosine:period=20,multiply=2, step:period=20,gamma=0.1, linea
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the learning rate moves over a run.
+    """How the learning rate changes over a run.
 
     Attributes:
         kind: "constant"; "step", times `gamma` every `period` cycles (`StepLR`); "exponential",
             times `gamma` each cycle (`ExponentialLR`); "cosine", half a cosine down to `floor`
-            over the run (`CosineAnnealingLR`) or, with a `period`, again and again
+            over the run (`CosineAnnealingLR`) or, with a `period`, repeatedly
             (`CosineAnnealingWarmRestarts`); "linear", a line down to `floor` (`LinearLR`).
-        warmup: cycles in which the rate first rises in a line; the rest starts after them.
-        period: cycles; of "linear" those of the line (0: the whole run).
+        warmup: cycles in which the rate first rises linearly; the schedule starts after them.
+        period: cycles in a period; for "linear", cycles of the line (0: the whole run).
         gamma: the factor of "step" and "exponential".
-        multiply: of "cosine": each period is so many times as long as the one before.
-        floor: of "cosine" and "linear": the least rate as a share of the full one.
+        multiply: for "cosine": each period is this many times as long as the period before.
+        floor: for "cosine" and "linear": the least rate as a share of the full rate.
     """
 
     kind: Kind = "constant"
@@ -72,12 +73,12 @@ class Schedule:
 
     @property
     def follows_run(self) -> bool:
-        """Whether the rate of a cycle depends on how many cycles the run has."""
+        """True if the rate of a cycle depends on the number of cycles of the run."""
         return self.kind in ("cosine", "linear") and not self.period
 
     @property
     def problem(self) -> str:
-        """What no run can follow in it; empty if it is good."""
+        """What makes the schedule invalid; empty if it is valid."""
         if self.warmup < 0 or self.period < 0 or self.multiply < 1:
             return "warmup and period are 0 or more, multiply is 1 or more"
         if max(self.warmup, self.period, self.multiply) > MAX_CYCLES:
@@ -113,7 +114,7 @@ def parse(text: str) -> Schedule:
     """Read a schedule as `str` writes it, such as "cosine:warmup=5,floor=0.01".
 
     Raises:
-        UsageError: naming what is wrong with it.
+        UsageError: says what is wrong with it.
     """
     kind, _, rest = text.partition(":")
     kinds = {f.name: f.type for f in fields(Schedule)}

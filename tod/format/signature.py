@@ -1,8 +1,8 @@
-"""Ed25519 signatures: who vouches for a file. Knows keys and bytes; knows no ZIP.
+"""Sign files with Ed25519, and check signatures. Knows keys and bytes; knows no ZIP.
 
-What is signed is the manifest, which holds the SHA-256 of everything else in the file. Keys are
-those that users have: of `ssh-keygen -t ed25519` or of `openssl genpkey -algorithm ed25519`. The
-only user of `cryptography`, an optional extra.
+The manifest is signed, because it holds the SHA-256 of everything else in the file. Keys come from
+`ssh-keygen -t ed25519` or `openssl genpkey -algorithm ed25519`. The only user of `cryptography`, an
+optional extra.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
-# A signature made for something else, with the same key, says nothing about a .tod file.
+# This prefix makes sure that a signature made for another purpose with the same key is not valid
+# for a .tod file.
 _DOMAIN = b"tod-signature 1\0"
 _MAX_KEY_BYTES = 1 << 16
 _MAX_SIGNATURE_BYTES = 1 << 12
@@ -47,7 +48,7 @@ def read_public_key(path: Path) -> Ed25519PublicKey:
 
     Raises:
         DeviceError: `cryptography` is not installed.
-        UsageError: it is no Ed25519 public key.
+        UsageError: it is not an Ed25519 public key.
     """
     require("cryptography", "sign")
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -78,7 +79,7 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
 
     Raises:
         DeviceError: `cryptography` is not installed.
-        UsageError: it is no Ed25519 private key, or it is locked by a passphrase.
+        UsageError: it is not an Ed25519 private key, or it is locked by a passphrase.
     """
     require("cryptography", "sign")
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -92,7 +93,7 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
     load = serialization.load_ssh_private_key if openssh else serialization.load_pem_private_key
     try:
         key = load(data, password=None)
-    except TypeError as error:  # the library's answer to a missing passphrase
+    except TypeError as error:  # raised by the library if the passphrase is missing
         change = "ssh-keygen -p -N '' -f" if openssh else "openssl pkey -out COPY -in"
         raise UsageError(
             f"{path}: the key is locked by a passphrase, which is not asked for here",
@@ -107,7 +108,7 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
 
 
 def fingerprint(key: Ed25519PublicKey) -> str:
-    """The same as `ssh-keygen -l` shows."""
+    """Return the fingerprint that `ssh-keygen -l` shows."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     line = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
@@ -116,16 +117,16 @@ def fingerprint(key: Ed25519PublicKey) -> str:
 
 
 def sign(manifest: bytes, key: Ed25519PrivateKey) -> bytes:
-    """The member `signature.json` for a file with this manifest; the same each time."""
+    """Make the member `signature.json` for a file with this manifest; it is the same each time."""
     made = base64.b64encode(key.sign(_DOMAIN + manifest)).decode()
     return _encode(Signature("ed25519", fingerprint(key.public_key()), made))
 
 
 def decode(member: bytes, *, where: str) -> Signature:
-    """Read `signature.json`; that it is right, `check` says.
+    """Read `signature.json`; `verify_signature` checks it.
 
     Raises:
-        ArtifactError: it is none.
+        ArtifactError: it is not a signature.
     """
     try:
         if len(member) > _MAX_SIGNATURE_BYTES:
@@ -134,7 +135,7 @@ def decode(member: bytes, *, where: str) -> Signature:
         data = base64.b64decode(found.signature, validate=True)
         if len(data) != 64:
             raise ValueError("a signature has 64 bytes")
-        # Base64 has bits without a meaning, JSON blanks: one signature is written in one way.
+        # Base64 has unused bits and JSON has blanks; only one spelling of a signature is allowed.
         canonical = replace(found, signature=base64.b64encode(data).decode())
         if member != _encode(canonical):
             raise ValueError("it is not written as 'tod sign' writes it")
@@ -149,7 +150,7 @@ def decode(member: bytes, *, where: str) -> Signature:
 def verify_signature(
     found: Signature | None, manifest: bytes, key: Ed25519PublicKey, *, where: str
 ) -> None:
-    """Refuse a file that the holder of `key` has not signed as it is.
+    """Refuse a file that was not signed in its present form with `key`.
 
     Args:
         found: the file's signature, if it has one.
@@ -189,7 +190,7 @@ def _encode(found: Signature) -> bytes:
 
 def _key_bytes(path: Path) -> bytes:
     try:
-        with open(path, "rb") as file:  # which may be a pipe from a password manager
+        with open(path, "rb") as file:  # it may be a pipe from a password manager
             return file.read(_MAX_KEY_BYTES)
     except OSError as error:
         raise UsageError(

@@ -1,9 +1,9 @@
 """Read protobuf messages strictly and without copies, before any other library sees them.
 
-protobuf's own reader takes as much memory again as the file has, keeps fields that it does not know
-and has no limits; here a field that is not in the table is an error, long values stay where they
-are, and there is a limit to everything that is counted. Knows the wire format of
-https://protobuf.dev/programming-guides/encoding and no message of its own.
+protobuf's own reader needs extra memory of the file's size, keeps unknown fields and has no limits.
+Here a field that is not in the table is an error, long values are not copied, and all counts have a
+limit. Knows the wire format of https://protobuf.dev/programming-guides/encoding and no message of
+its own.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from collections.abc import Mapping
 from typing import Any
 
 INT, FLOAT, STRING, BYTES = "int", "float", "string", "bytes"
-INTS, FLOATS = "ints", "floats"  # lists of numbers of which only the length is read
+INTS, FLOATS = "ints", "floats"  # lists of numbers; only their length is read
 # message -> field -> (number, one of the above or a message, repeated)
 Table = Mapping[str, Mapping[str, tuple[int, str, bool]]]
 _VARINT, _FIXED32, _LENGTH = 0, 5, 2
-_CONTINUED = bytes(range(0x80, 0x100))  # bytes after which a number goes on
+_CONTINUED = bytes(range(0x80, 0x100))  # bytes that are not the last of a number
 
 
 class WireError(ValueError):
-    """The bytes are not such a message."""
+    """The bytes are not a message of the expected kind."""
 
 
 class Reader:
@@ -29,8 +29,8 @@ class Reader:
 
     Args:
         table: the messages and all their fields; any other field is an error.
-        forbidden: (message, number) -> what a field that is known, but not allowed, means.
-        max_values: how many values are read in all, those in messages within messages included.
+        forbidden: (message, number) -> the meaning of a known field that is not allowed.
+        max_values: limit on the number of all values, including nested messages.
         max_text_bytes: the longest text.
     """
 
@@ -52,10 +52,10 @@ class Reader:
         self._max_text_bytes = max_text_bytes
 
     def read(self, data: memoryview, message: str) -> dict[str, Any]:
-        """The fields that a message has: a list where they are repeated. Bytes stay a view.
+        """Read the fields of a message: repeated fields as a list, bytes as a view.
 
         Raises:
-            WireError: they are not such a message, or exceed a limit.
+            WireError: the bytes are not such a message, or exceed a limit.
         """
         fields = self._fields[message]
         found: dict[str, Any] = {}
@@ -75,7 +75,7 @@ class Reader:
                 self._count(1)
                 if many:
                     found.setdefault(name, []).append(value)
-                elif name in found:  # equal or not: lengths of two lists may be
+                elif name in found:  # even if both values are equal, as list lengths may be
                     raise WireError(f"it has {message}.{name} twice")
                 else:
                     found[name] = value
@@ -118,7 +118,7 @@ class Reader:
             raise WireError("it has a text that is not UTF-8") from None
 
     def _packed(self, part: memoryview, kind: str) -> list[Any]:
-        """Numbers one after the other. No more are read than may still be counted."""
+        """Read packed numbers, but no more than the limit still allows."""
         if kind == FLOAT:
             if len(part) % 4 or len(part) // 4 > self._left:
                 raise WireError(f"it has {len(part):,} bytes of float numbers")
