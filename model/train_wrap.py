@@ -18,24 +18,24 @@ _ACCUMULATED, _WEIGHT = "accumulated.", "accumulated.weight"
 
 
 class TrainWrap:
-    """What the train graph computes. State in, state out: nothing in `net` is changed.
+    """The computation of the train graph. State in, state out: `net` is not changed.
 
     Args:
         net: backbone and head.
         loss_fn: softmax cross entropy by default.
-        optimizer: Adam by default, with the seed's values (lr 1e-3, betas 0.9 and 0.999).
+        optimizer: by default Adam with lr 1e-3 and betas 0.9 and 0.999.
         weights: names of the parameters of `net` to train; all of the head's by default.
-        input_shape: of one picture as the backbone takes it.
-        train_batch_norm: BatchNorm whose parameters train also brings its statistics up to date.
+        input_shape: the shape of one picture as the backbone takes it.
+        train_batch_norm: a BatchNorm whose parameters train also updates its statistics.
         backbone_lr: the learning rate of the backbone's parameters as a share of the head's.
-        decay_all: weight decay works on biases and norms as well.
-        clip_norm: the largest global norm of the gradients; None leaves them.
+        decay_all: weight decay works on biases and norms, too.
+        clip_norm: the largest global norm of the gradients; None does not clip.
         class_weights: the loss takes a weight for each class as an input.
         accumulate: the step adds gradients up until its input `apply` is 1.
 
     Raises:
         UsageError: the network cannot be traced.
-        ValueError: `weights` names something else than parameters of `net`.
+        ValueError: `weights` has a name that is not a parameter of `net`.
     """
 
     def __init__(
@@ -90,30 +90,30 @@ class TrainWrap:
         return {name: self.net.get_buffer(name).detach() for name in self.split.statistics}
 
     def slots(self) -> Tensors:
-        """What the optimizer remembers, at its start."""
+        """The optimizer's slots before the first step."""
         return self.optimizer.init(self.parameters())
 
     def accumulators(self) -> Tensors:
-        """The sums of gradients within one cycle, at its start; none without `accumulate`."""
+        """The sums of gradients at the start of a cycle; none without `accumulate`."""
         if not self.accumulate:
             return {}
         sums = {_ACCUMULATED + n: torch.zeros_like(p) for n, p in self.parameters().items()}
         return {_WEIGHT: torch.zeros(()), **sums}
 
     def logits(self, tensors: Tensors, features: torch.Tensor) -> torch.Tensor:
-        """Features [N, ...] -> logits [N, C] in evaluation, with the given parameters and
-        statistics."""
+        """Compute logits [N, C] of features [N, ...] in evaluation mode, with the given parameters
+        and statistics."""
         inner = {f"tail.{name}": value for name, value in tensors.items()}
         with boundary.plain_attention():
             logits, _ = functional_call(self._evaluation, inner, (features,))
         return logits
 
     def step(self, inputs: Tensors, tensors: Tensors) -> tuple[torch.Tensor, torch.Tensor, Tensors]:
-        """One training step.
+        """Do one training step.
 
         Args:
-            inputs: `features` float32 [B, ...]; `labels`, as the loss wants them; `lr` 0-d
-                float32; where they are used, `class_weights` float32 [C], `apply` 0-d float32
+            inputs: `features` float32 [B, ...]; `labels`, as the loss takes them; `lr` 0-d
+                float32; if they are used, `class_weights` float32 [C], `apply` 0-d float32
                 (1 to update, 0 only to add gradients up), and uniform noise by name.
             tensors: parameters, statistics, slots and accumulators by name.
 
@@ -130,7 +130,8 @@ class TrainWrap:
             with boundary.plain_attention():
                 logits, later = functional_call(self._tail, call, (inputs["features"], *noise))
             total, weight = self.loss_fn(logits, inputs["labels"], class_weights)
-            # Divided here and not afterwards: one step on one batch is then torch's own.
+            # Divide before the gradient is taken, as torch does; one step on one batch then equals
+            # torch's.
             scaled = total if self.accumulate else total / weight
             return scaled, (total / weight, weight, logits, later)
 
@@ -155,7 +156,8 @@ class TrainWrap:
             gradients = {name: sums[_ACCUMULATED + name] / sums[_WEIGHT] for name in gradients}
         if self.clip_norm is not None:
             gradients = clip(gradients, self.clip_norm)
-        # In one row: onnxruntime multiplies [O, I, 1, 1] by a scalar number by number.
+        # Flatten the tensors, because onnxruntime multiplies [O, I, 1, 1] by a scalar number by
+        # number.
         slots = {name: tensors[name] for name in self.slots()}
         after, slots_after = self.optimizer.update(
             _flat(gradients),
@@ -183,8 +185,8 @@ def _flat(tensors: Tensors) -> Tensors:
 
 
 def _training(net: TransferNet, weights: list[str], train_batch_norm: bool) -> TransferNet:
-    """The network as it trains: the head's dropout works, the backbone's does not, and BatchNorm
-    keeps its statistics unless asked."""
+    """Copy the network in training mode: dropout is active in the head only, and BatchNorm keeps
+    its statistics unless asked."""
     made = copy.deepcopy(net).train()
     for name, module in made.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):

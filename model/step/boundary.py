@@ -1,7 +1,7 @@
-"""Split a network at the freeze boundary: what never changes, and the tail that trains.
+"""Split a network at the freeze boundary into a frozen part and the tail that trains.
 
-The boundary is the deepest tensor through which everything that trains depends on the picture.
-Knows torch's graphs; knows no ONNX, no loss, no optimizer.
+The boundary is the deepest frozen tensor that lies on every path from picture to output. Knows
+torch's graphs; knows no ONNX, no loss, no optimizer.
 Axes: N pictures, C classes.
 """
 
@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tod.errors import UsageError, first_line
 
 aten = torch.ops.aten
-# Odd, so that it is taken neither for another axis nor for a constant.
+# Odd, so that the tracer does not confuse this size with another axis or a constant.
 _PICTURES = 3
 _DROPOUT = {aten.dropout.default, aten.feature_dropout.default}
 _SIZES = {aten.sym_size.int, aten.sym_size.default}
@@ -38,10 +38,10 @@ class Split:
         frozen: normalised pictures float32 [N, 3, S, S] -> features [N, ...].
         tail: features, noise ... -> logits [N, C], as it runs in training.
         evaluation: features -> logits [N, C], as it runs in evaluation.
-        feature_shape: of one picture.
-        boundary: the layer whose output the features are; empty for the pixels themselves.
-        noise: for each dropout of the tail, in the order of its inputs, the shape of the uniform
-            noise of one row, by layer.
+        feature_shape: the shape of one picture's features.
+        boundary: the layer whose output is the features; empty for the pixels themselves.
+        noise: name -> shape of one row of uniform noise, for each dropout of the tail, in the order
+            of the tail's inputs.
         statistics: names of the buffers that the tail's BatchNorm updates.
     """
 
@@ -60,12 +60,12 @@ def split(
     input_shape: tuple[int, ...],
     trainable: Collection[str],
 ) -> Split:
-    """Find the boundary and cut.
+    """Find the boundary and split the network there.
 
     Args:
         evaluation: the whole network as it evaluates.
         training: the same network, with the same names, as it trains; may be the same object.
-        input_shape: of one picture, such as (3, S, S).
+        input_shape: the shape of one picture, such as (3, S, S).
         trainable: names of the parameters that train.
 
     Raises:
@@ -77,7 +77,7 @@ def split(
     if training is evaluation:
         evaluated = tail
     else:
-        # What is frozen runs the same in both, so the cut is the same call in both.
+        # The frozen part runs the same in both networks, so the cut is the same call in both.
         plain = _trace(evaluation, input_shape)
         twin = plain.graph.find_nodes(op="placeholder")[0]
         if cut.op == "call_function":
@@ -100,7 +100,7 @@ def layer_of(node: fx.Node) -> str:
 
 
 def out_of_place(target: Any) -> Any:
-    """The operator that gives a new tensor where `target` would overwrite its first one."""
+    """Return the operator that gives a new tensor, if `target` overwrites its first argument."""
     schema = getattr(target, "_schema", None)
     if schema is None or not schema.name.endswith("_"):
         return target
@@ -109,7 +109,7 @@ def out_of_place(target: Any) -> Any:
 
 
 def plain_attention() -> Any:
-    """Attention as products and a softmax, which have gradients that ONNX can say."""
+    """Compute attention as products and a softmax, whose gradients ONNX can express."""
     return sdpa_kernel(SDPBackend.MATH)
 
 
@@ -126,7 +126,7 @@ def _silence() -> Iterator[None]:
 
 
 def _place(error: Exception) -> str:
-    """The line of the network's own code that failed; empty where none is known."""
+    """Find the line of the network's own code that failed; empty if unknown."""
     inside = [str(Path(torch.__file__).parent), str(Path(__file__).parents[1]), "<"]
     lines = [
         frame for frame in traceback.extract_tb(error.__traceback__)
@@ -136,10 +136,10 @@ def _place(error: Exception) -> str:
 
 
 def _trace(net: nn.Module, input_shape: tuple[int, ...]) -> fx.GraphModule:
-    """The network as calls of aten operators, parameters and buffers by their names."""
+    """Trace the network into calls of aten operators; parameters and buffers keep their names."""
     x = torch.zeros(_PICTURES, *input_shape)
     fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # one fused operator that has no gradient
+    torch.backends.mha.set_fastpath_enabled(False)  # it is one fused operator without a gradient
     try:
         with _silence():
             program = torch.export.export(
@@ -157,22 +157,22 @@ def _trace(net: nn.Module, input_shape: tuple[int, ...]) -> fx.GraphModule:
 
 
 def _calls(graph: fx.Graph) -> list[fx.Node]:
-    """The calls that compute; a counter of batches is no part of the network."""
+    """Return the calls that compute, without counters of batches."""
     return [node for node in graph.nodes if node.op == "call_function"]
 
 
 def _draws(node: fx.Node) -> bool:
-    """Whether it is a dropout at work."""
+    """Tell whether a node is a dropout in training mode."""
     return node.target in _DROPOUT and node.args[1] > 0 and bool(node.args[2])
 
 
 def _updates(node: fx.Node) -> bool:
-    """Whether it is a BatchNorm at work."""
+    """Tell whether a node is a BatchNorm in training mode."""
     return node.target is aten.batch_norm.default and bool(node.args[5])
 
 
 def _deepest_cut(graph: fx.Graph, trainable: set[str]) -> fx.Node:
-    """Deepest frozen tensor on every path from input to output (a dominator)."""
+    """Find the deepest frozen tensor on every path from input to output (a dominator)."""
     still: list[fx.Node] = []
     moved: set[fx.Node] = set()
     fed: set[fx.Node] = set()
@@ -200,7 +200,7 @@ def _deepest_cut(graph: fx.Graph, trainable: set[str]) -> fx.Node:
 
 
 def _passes_by(output: fx.Node, source: fx.Node, cut: fx.Node) -> bool:
-    """Whether a way from the source to the output does not pass the cut."""
+    """Tell whether a path from the source to the output avoids the cut."""
     waiting, seen = [output], {cut}
     while waiting:
         node = waiting.pop()
@@ -225,7 +225,7 @@ def _upto(whole: fx.GraphModule, cut: fx.Node) -> fx.GraphModule:
 
 
 def _after(whole: fx.GraphModule, cut: fx.Node) -> fx.GraphModule:
-    """What the output needs beyond the cut; the noise of a dropout becomes an input."""
+    """Copy the part after the cut; the noise of each dropout becomes an input."""
     graph = fx.Graph()
     features = graph.placeholder("features")
     features.meta["val"] = cut.meta["val"]
@@ -251,12 +251,12 @@ def _copy(graph: fx.Graph, node: fx.Node, copies: dict[fx.Node, fx.Node]) -> Non
     copies[node] = copy
     if node.op == "call_function" and (target := out_of_place(node.target)) is not node.target:
         copy.target = target
-        # Whoever used the overwritten tensor after this call meant the new one.
+        # Later uses of the overwritten tensor must read the new one.
         copies[node.args[0]] = copy
 
 
 def _dropout(graph: fx.Graph, node: fx.Node, copies: dict[fx.Node, fx.Node]) -> None:
-    """x -> x * (noise >= p) / (1 - p), with uniform noise [N, ...] from outside."""
+    """Write dropout as x * (noise >= p) / (1 - p), with uniform noise [N, ...] as an input."""
     x, share = copies[node.args[0]], float(node.args[1])
     row = list(node.meta["val"].shape[1:])
     if node.target is aten.feature_dropout.default:
@@ -271,7 +271,7 @@ def _dropout(graph: fx.Graph, node: fx.Node, copies: dict[fx.Node, fx.Node]) -> 
 
 
 def _refuse_memory(node: fx.Node) -> None:
-    """A layer that remembers something from step to step, other than BatchNorm's statistics."""
+    """Refuse a layer that keeps state from step to step, except BatchNorm's statistics."""
     written = node.args[0] if node.args else None
     if not isinstance(written, fx.Node) or written.op != "get_attr":
         return
@@ -294,5 +294,5 @@ def _statistics(graph: fx.Graph) -> tuple[str, ...]:
 
 def _module(whole: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:
     graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output"))
-    # A GraphModule takes along only what its graph names.
+    # A GraphModule copies only what its graph names.
     return fx.GraphModule(whole, graph)

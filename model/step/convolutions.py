@@ -1,10 +1,10 @@
-"""The same tail in calls that a runtime differentiates fast: convolutions as matrix products.
+"""Rewrite the tail so that its training step runs fast: convolutions as matrix products.
 
-A runtime's convolution kernels are made for inference. As gradients, a 1 x 1 convolution is three
-matrix products, and a depthwise one over a small map is a batch of them. `rewrite` changes how,
-never what, is computed: frozen BatchNorm goes into the weights before it, and 4-d activations are
-kept with channels first, [C, N, H, W], as long as only such products and elementwise calls use
-them. Measured in docs/performance.md.
+A runtime's convolution kernels are made for inference. With its gradients, a 1 x 1 convolution is
+three matrix products, and a depthwise convolution over a small map is a batch of them. `Rewritten`
+changes only how the results are computed: frozen BatchNorm is folded into the weights before it,
+and 4-d activations stay with channels first, [C, N, H, W], as long as only such products and
+elementwise calls use them. Measured in docs/performance.md.
 Axes: N pictures, C and O channels in and out, H and W height and width, K side of a kernel.
 """
 
@@ -19,11 +19,11 @@ from torch import fx
 from torch.nn import functional
 
 aten = torch.ops.aten
-# Above this many positions in a map, one picture alone fills a matrix product.
+# Above this many positions in a map, a single picture fills a matrix product.
 _SMALL_MAP = 400
-# Bytes of the matrices that stand for a depthwise convolution.
+# Largest size of the matrices that replace a depthwise convolution.
 _MAX_TOEPLITZ_BYTES = 32 << 20
-# Elementwise: what they give lies as their argument lies.
+# Elementwise: the result has the layout of the argument.
 _UNARY = {
     aten.relu.default, aten.hardtanh.default, aten.silu.default, aten.hardswish.default,
     aten.hardsigmoid.default, aten.sigmoid.default, aten.gelu.default, aten.clamp.default,
@@ -34,7 +34,7 @@ _Pads = tuple[int, int, int, int]  # left, right, top, bottom
 
 
 class Rewritten(torch.nn.Module):
-    """Runs a tail call by call, with the faster form of those that have one.
+    """Runs a tail call by call, and uses a faster form of a call if there is one.
 
     Args:
         tail: a graph of aten operators; parameters and buffers keep its names, below "tail.".
@@ -45,13 +45,13 @@ class Rewritten(torch.nn.Module):
         self.tail = tail
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The tail's inputs -> logits [N, C], and the next value of each statistic by name."""
+        """Compute logits [N, C], and the next value of each statistic by name."""
         run = _Run(self.tail, inputs)
         return run.result(), run.statistics
 
 
 class _Run:
-    """One pass. `values` holds tensors as they lie; those in `swapped` as [C, N, H, W]."""
+    """One pass. `values` holds the tensors; the tensors of nodes in `swapped` are [C, N, H, W]."""
 
     def __init__(self, tail: fx.GraphModule, inputs: tuple[torch.Tensor, ...]) -> None:
         self.tail = tail
@@ -74,7 +74,7 @@ class _Run:
         raise AssertionError("a graph without an output")
 
     def plain(self, node: fx.Node) -> torch.Tensor:
-        """The value as torch has it."""
+        """Return the value in torch's layout."""
         value = self.values[node]
         return value.transpose(0, 1) if node in self.swapped else value
 
@@ -90,7 +90,7 @@ class _Run:
         self.values[node] = node.target(*args, **kwargs)
 
     def keep(self, node: fx.Node, value: torch.Tensor) -> bool:
-        """Remember a result that lies with channels first."""
+        """Store a result that has channels first."""
         self.values[node] = value
         self.swapped.add(node)
         return True
@@ -101,7 +101,8 @@ class _Run:
 
 
 def _fused(graph: fx.Graph) -> set[fx.Node]:
-    """Calls that the one after them takes in: padding and convolution before a frozen BatchNorm."""
+    """Find calls that the next call takes in: a convolution before a frozen BatchNorm, and padding
+    before a convolution."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
         before = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
@@ -176,8 +177,8 @@ def _average(
     row_counts: list[int] | None = None,
     column_counts: list[int] | None = None,
 ) -> bool:
-    """Means over spans of rows and of columns, as two products: they have gradients that ONNX can
-    say, which a pooling operator has not."""
+    """Average over spans of rows and of columns by two products, because ONNX can express their
+    gradients, but not those of a pooling operator."""
     before = node.args[0]
     x = run.values[before]
     across = _mean_matrix(x.shape[3], column_spans, column_counts)
@@ -200,8 +201,8 @@ def _mean_matrix(size: int, spans: list[tuple[int, int]], counts: list[int] | No
 def _pooled(x: torch.Tensor) -> torch.Tensor:
     """[C, N, H, W] -> [C, N], the mean over the map."""
     channels, positions = x.shape[0], x.shape[2] * x.shape[3]
-    # A product, because its gradient is one as well; that of a mean is an expansion, which
-    # onnxruntime does number by number.
+    # Use a product, because its gradient is a product too. The gradient of a mean is an expansion,
+    # which onnxruntime computes number by number.
     share = torch.from_numpy(np.full((positions, 1), 1 / positions, np.float32))
     return (x.reshape(-1, positions) @ share).reshape(channels, -1)
 
@@ -216,7 +217,7 @@ def _mean(run: _Run, node: fx.Node) -> bool:
 
 
 def _batch_norm(run: _Run, node: fx.Node) -> bool:
-    """Frozen BatchNorm: into the convolution before it, or a scale and a shift."""
+    """Fold a frozen BatchNorm into the convolution before it, or make it a scale and a shift."""
     gamma, beta, mean, variance = (run.argument(node, i, None) for i in range(1, 5))
     training, momentum, eps = node.args[5:8]
     if training:
@@ -234,7 +235,7 @@ def _batch_norm(run: _Run, node: fx.Node) -> bool:
 
 
 def _updating_batch_norm(run: _Run, node: fx.Node, momentum: float, eps: float) -> bool:
-    """BatchNorm on the batch's own mean and variance; the running ones move towards them.
+    """Apply BatchNorm with the batch's own mean and variance; the running ones move towards them.
 
     Source: `torch.nn.functional.batch_norm`; the running variance counts one row less.
     """
@@ -261,7 +262,7 @@ def _updating_batch_norm(run: _Run, node: fx.Node, momentum: float, eps: float) 
 
 
 def _linear(run: _Run, node: fx.Node) -> bool:
-    """A linear layer on tokens, [N, T, F]: as one product of all of them."""
+    """Apply a linear layer to all tokens, [N, T, F], in one product."""
     x, weight = run.plain(node.args[0]), run.argument(node, 1, None)
     if x.dim() == 2:
         return False
@@ -282,7 +283,7 @@ def _convolve(
     scale: torch.Tensor | None = None,
     shift: torch.Tensor | None = None,
 ) -> bool:
-    """A convolution, scaled and shifted per channel; its value is that of `result`."""
+    """Compute a convolution, scaled and shifted per channel, as the value of `result`."""
     before, weight, bias = node.args[0], run.argument(node, 1, None), run.argument(node, 2, None)
     stride, padding, dilation = (
         _pair(run.argument(node, i, d)) for i, d in ((3, 1), (4, 0), (5, 1))
@@ -310,7 +311,7 @@ def _convolve(
     pointwise = kernel == (1, 1) and groups == 1 and not any(pads)
     if pointwise and positions <= _SMALL_MAP:
         x = run.channels_first(before)
-        # The gradient of a slice that takes everything would be a scatter of everything.
+        # Skip a slice that takes everything: its gradient would be a scatter of everything.
         x = x if stride == (1, 1) else x[:, :, :: stride[0], :: stride[1]]
         y = matrix @ x.reshape(x.shape[0], -1)
         y = y if bias is None else y + bias.reshape(-1, 1)
@@ -342,8 +343,8 @@ def _taps(
     pads: _Pads,
     dilation: tuple[int, int],
 ) -> torch.Tensor:
-    """Which weight joins which input position with which output position: 0 or 1,
-    [K * K, H * W * H_out * W_out]."""
+    """Mark with 1 which weight joins which input position with which output position, [K * K, H * W
+    * H_out * W_out]."""
     ways = []
     for n, n_out, k, s, before, d in (
         (size[0], out[0], kernel[0], stride[0], pads[2], dilation[0]),
@@ -358,7 +359,7 @@ def _taps(
         ways.append(found)
     rows, columns = ways
     joined = np.einsum("khp,lwq->klhwpq", rows, columns)
-    # Made by NumPy: what torch makes while a step is traced becomes part of the step.
+    # Use NumPy: what torch computes while a step is traced would become part of the step.
     return torch.from_numpy(joined.reshape(kernel[0] * kernel[1], -1))
 
 

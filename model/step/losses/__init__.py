@@ -1,7 +1,7 @@
-"""Losses as pure functions, each equal to its namesake in `torch.nn`.
+"""Losses as pure functions, each equal to a loss of `torch.nn`.
 
-A new one is a file here, a line in LOSSES, its name in `tod.format.manifest.LossName`, its task in
-TASKS there, and its option in `tod.cli.export_options.LossKind`; the tests then cover it.
+A new loss needs a file here, a line in LOSSES, its name in `tod.format.manifest.LossName`, its task
+in TASKS there, and its option in `tod.cli.export_options.LossKind`; the tests then cover it.
 """
 
 from model.step.losses.binary_cross_entropy import BinaryCrossEntropy as BinaryCrossEntropy
@@ -10,7 +10,7 @@ from model.step.losses.loss import Terms as Terms
 from model.step.losses.mean_squared_error import MeanSquaredError as MeanSquaredError
 from model.step.losses.softmax_cross_entropy import SoftmaxCrossEntropy as SoftmaxCrossEntropy
 
-# By the command's word for them.
+# Keys are the words of the command line.
 LOSSES: dict[str, type[Loss]] = {
     "cross-entropy": SoftmaxCrossEntropy,
     "bce": BinaryCrossEntropy,

@@ -15,7 +15,7 @@ from tod.format.manifest import LossName
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy:
-    """Each class is a question of its own: `nn.BCEWithLogitsLoss`."""
+    """Each class is a separate yes or no: `nn.BCEWithLogitsLoss`."""
 
     name: ClassVar[LossName] = "binary_cross_entropy"
     takes_class_weights: ClassVar[bool] = False
@@ -24,7 +24,7 @@ class BinaryCrossEntropy:
         self, logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None
     ) -> Terms:
         """Targets are 0 or 1, float32 [B, C]."""
-        # softplus(x) - x t, written so that nothing overflows.
+        # softplus(x) - x t, in a form that cannot overflow.
         losses = functional.relu(logits) - logits * targets + torch.log1p(torch.exp(-logits.abs()))
         return losses.sum(), count(losses)
 

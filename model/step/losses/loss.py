@@ -1,4 +1,4 @@
-"""What every loss is: a pure function from logits and targets to a total and its weight."""
+"""The interface of a loss: a pure function from logits and targets to a total and its weight."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Loss(Protocol):
     """A frozen dataclass; its fields are its settings.
 
     Attributes:
-        name: the manifest's word for it. `tod.format.manifest.TASKS` says what it learns.
-        takes_class_weights: whether `class_weights` can be given.
+        name: its name in the manifest. `tod.format.manifest.TASKS` gives its task.
+        takes_class_weights: `class_weights` can be given.
     """
 
     name: ClassVar[LossName]
@@ -29,8 +29,8 @@ class Loss(Protocol):
         targets: torch.Tensor,
         class_weights: torch.Tensor | None,
     ) -> Terms:
-        """The mean loss is total / weight: the gradients of several batches can so be added up to
-        exactly that of one large batch.
+        """Return total and weight; the mean loss is total / weight. So the gradients of several
+        batches add up to exactly the gradient of one large batch.
 
         Args:
             logits: float32 [B, C].
@@ -40,10 +40,10 @@ class Loss(Protocol):
         ...
 
     def torch_twin(self, class_weights: torch.Tensor | None) -> nn.Module:
-        """The loss of `torch.nn` that this one has to equal."""
+        """Return the loss of `torch.nn` that this one must equal."""
         ...
 
 
 def count(terms: torch.Tensor) -> torch.Tensor:
-    """How many terms there are, as a tensor that follows the size of the batch."""
+    """Count the terms, as a tensor that depends on the batch size."""
     return torch.ones_like(terms).sum()

@@ -29,8 +29,8 @@ class SoftmaxCrossEntropy:
         self, logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None
     ) -> Terms:
         """Targets are labels, int64 [B]."""
-        # A comparison instead of gather: its gradient is arithmetic, where gather's is a scatter,
-        # which few runtimes do in parallel and some not at all.
+        # Use a comparison instead of gather: its gradient is plain arithmetic. The gradient of
+        # gather is a scatter, which few runtimes compute in parallel and some do not have.
         classes = logits.shape[1]
         one_hot = (targets[:, None] == torch.arange(classes)[None, :]).to(logits.dtype)
         spread = self.label_smoothing

@@ -1,6 +1,6 @@
-"""Optimizers as pure functions, each equal to its namesake in `torch.optim`.
+"""Optimizers as pure functions, each equal to an optimizer of `torch.optim`.
 
-A new one is a file here, a line in OPTIMIZERS, and its name and default learning rate in
+A new optimizer needs a file here, a line in OPTIMIZERS, and its name and default learning rate in
 `tod.cli.export_options.OptimizerName`; the tests then cover it.
 Slots are inputs and outputs of the train graph.
 """

@@ -1,4 +1,4 @@
-"""Adam, and the step that it has in common with AdamW."""
+"""Adam, and the step that it shares with AdamW."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ class _Rule(Protocol):
 def step(
     rule: _Rule, gradients: Tensors, slots: Tensors, parameters: Tensors, rates: Tensors
 ) -> tuple[Tensors, Tensors]:
-    """Adam's step with given gradients: weight decay is done before it."""
-    # 1 - beta^t of a beta near 1 loses most of its digits in float32, and constants reach the
-    # graph rounded to float32: exp(t log beta) in float64 is safe from both.
+    """Do Adam's step with given gradients; weight decay is done before."""
+    # For a beta near 1, 1 - beta^t loses most of its digits in float32, and constants in the graph
+    # are rounded to float32. exp(t log beta) in float64 avoids both problems.
     count = (slots[STEP] + 1).to(torch.float64)
     correction1 = (1 - torch.exp(count * math.log(rule.beta1))).to(torch.float32)
     correction2 = (1 - torch.exp(count * math.log(rule.beta2))).to(torch.float32)

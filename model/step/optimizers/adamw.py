@@ -14,7 +14,8 @@ from model.step.optimizers.optimizer import Tensors, zeros
 
 @dataclass(frozen=True)
 class AdamW:
-    """Adam whose weight decay shrinks the weight itself: w -= lr * weight_decay * w goes first.
+    """Adam whose weight decay shrinks the weight itself: w -= lr * weight_decay * w, before the
+    step.
 
     Source: `torch.optim.AdamW`; Loshchilov and Hutter, https://arxiv.org/abs/1711.05101.
     """

@@ -1,4 +1,4 @@
-"""The largest norm of the gradients."""
+"""Limit the norm of the gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What every optimizer is: a pure function from slots and gradients to parameters and slots."""
+"""The interface of an optimizer: a pure function from slots and gradients to parameters and
+slots."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ class Optimizer(Protocol):
     """A frozen dataclass: its fields are the hyperparameters, which the manifest records.
 
     Attributes:
-        name: the manifest's and the command's word for it.
-        torch_slots: its slots by the first part of their names, and what `torch.optim` calls them.
+        name: its name in the manifest and on the command line.
+        torch_slots: first part of a slot's name -> name of the slot in `torch.optim`.
     """
 
     name: ClassVar[str]
@@ -26,7 +27,8 @@ class Optimizer(Protocol):
     def learning_rate(self) -> float: ...
 
     def init(self, parameters: Tensors) -> Tensors:
-        """The slots before the first step: zeros, by `<slot>.<parameter>`, and the step count."""
+        """Return the slots before the first step: zeros, named `<slot>.<parameter>`, and the step
+        count."""
         ...
 
     def update(
@@ -37,12 +39,12 @@ class Optimizer(Protocol):
         rates: Tensors,
         decayed: Collection[str],
     ) -> tuple[Tensors, Tensors]:
-        """One step.
+        """Do one step.
 
         Args:
             gradients, slots, parameters: by name, before the step.
             rates: the learning rate of each parameter, 0-d.
-            decayed: the parameters that weight decay works on.
+            decayed: names of the parameters with weight decay.
 
         Returns:
             Parameters and slots after the step.
@@ -50,7 +52,7 @@ class Optimizer(Protocol):
         ...
 
     def torch_twin(self, parameters: Any) -> torch.optim.Optimizer:
-        """The optimizer of `torch.optim` that this one has to equal.
+        """Return the optimizer of `torch.optim` that this one must equal.
 
         Args:
             parameters: parameters or groups of them, as torch takes them.
@@ -59,7 +61,7 @@ class Optimizer(Protocol):
 
 
 def zeros(parameters: Tensors, *slots: str) -> Tensors:
-    """The step count and a zero of each parameter's shape for each slot."""
+    """Make the step count and, for each slot, a zero tensor of each parameter's shape."""
     return {STEP: torch.zeros((), dtype=torch.int64)} | {
         f"{slot}.{name}": torch.zeros_like(value)
         for slot in slots
