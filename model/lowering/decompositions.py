@@ -1,7 +1,7 @@
-"""Gradients that ONNX has no operator for, in operators that it has.
+"""Express gradients that ONNX has no operator for by operators that it has.
 
-`make_fx` meets them when it traces a training step; each is exact and is compared with torch's
-own in tests/test_decompositions.py.
+`make_fx` uses them when it traces a training step. Each is exact and is compared with torch's own
+in tests/test_decompositions.py.
 Axes: N pictures, C and O channels in and out, G groups, K taps of a kernel, P positions.
 """
 
@@ -18,7 +18,7 @@ aten = torch.ops.aten
 
 
 def table() -> dict[Any, Callable[..., Any]]:
-    """What `make_fx` is to replace, and by what."""
+    """Return the operators that `make_fx` replaces, and their replacements."""
     return {**core_aten_decompositions(), **_OURS}
 
 
@@ -35,13 +35,13 @@ def convolution_backward(
     groups: int,
     output_mask: list[bool],
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-    """The input's gradient is a transposed convolution; the weight's is one matrix product over
-    the patches that each tap of the kernel saw."""
+    """Compute the input's gradient as a transposed convolution, and the weight's gradient as one
+    matrix product over the patches under each tap of the kernel."""
     if len(stride) != 2:
         raise NotImplementedError("only the gradient of a 2-d convolution is lowered")
     to_x = to_weight = to_bias = None
     if transposed:
-        # Its gradient is the plain convolution; input and gradient change places.
+        # The gradient is the plain convolution, with input and gradient exchanged.
         if output_mask[0]:
             to_x = aten.convolution(
                 gradient, weight, None, stride, padding, dilation, False, (0, 0), groups
@@ -80,7 +80,7 @@ def _weight_gradient(
     taps = [(row, column) for row in range(weight.shape[2]) for column in range(weight.shape[3])]
     patches = _patches(x, taps, stride, padding, dilation, gradient.shape[2:], 0.0)
     if per_group == 1 and outs == groups:
-        # Depthwise: a product of pictures by taps would be a matrix of one row.
+        # Depthwise: a matrix product would have only one row per channel.
         sums = [(patch * gradient).sum((0, 2, 3)) for patch in patches]
         return torch.stack(sums, 1).reshape(weight.shape)
     # [G, C / G, N P] of each tap and [G, O / G, N P]: one product for each group.
@@ -100,7 +100,7 @@ def _patches(
     out: torch.Size,
     outside: float,
 ) -> list[torch.Tensor]:
-    """For each tap of a kernel what it sees at every position, [N, C, H_out, W_out]."""
+    """Return for each tap of a kernel its input values at every position, [N, C, H_out, W_out]."""
     if any(padding):
         x = functional.pad(x, (padding[1], padding[1], padding[0], padding[0]), value=outside)
     found = []
@@ -114,18 +114,18 @@ def _patches(
 def hardtanh_backward(
     gradient: torch.Tensor, x: torch.Tensor, low: float, high: float
 ) -> torch.Tensor:
-    """A product with 0 or 1: onnxruntime's Where takes twice as long."""
+    """Multiply by 0 or 1, because onnxruntime's Where takes twice as long."""
     inside = (x > low) & (x < high)
     return gradient * inside.to(gradient.dtype)
 
 
 def threshold_backward(gradient: torch.Tensor, x: torch.Tensor, threshold: float) -> torch.Tensor:
-    """That of ReLU."""
+    """The gradient of ReLU."""
     return gradient * (x > threshold).to(gradient.dtype)
 
 
 def empty_permuted(size: list[int], order: list[int], **options: Any) -> torch.Tensor:
-    """Memory that is about to be overwritten; ONNX has only tensors with a value."""
+    """Return zeros in place of uninitialised memory, because ONNX has only tensors with values."""
     return aten.full.default(size, 0, dtype=options.get("dtype"))
 
 

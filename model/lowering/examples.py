@@ -1,4 +1,4 @@
-"""Pictures and inputs that are the same every time, to try graphs on.
+"""Make fixed example pictures and inputs, to test graphs with.
 
 Axes: N pictures, B batch, S side in pixels, C classes.
 """
@@ -17,14 +17,14 @@ from model.step.losses import Loss
 from model.train_wrap import TrainWrap
 from tod.format.manifest import TASKS
 
-# The learning rate is an input of the graph, so any value proves it; with a large one training
+# The learning rate is an input of the graph, so any value tests it. With a large rate, training
 # oscillates on these pictures.
 LEARNING_RATE = 0.001
 
 
 def smooth_pictures(count: int, side_px: int) -> NDArray[np.uint8]:
-    """Seeded pictures of coloured clouds, uint8 [N, S, S, 3]: white noise would leave most of a
-    network's filters silent."""
+    """Make seeded pictures of coloured clouds, uint8 [N, S, S, 3]. White noise would leave most of
+    a network's filters inactive."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, 3, 8, 8, generator=generator)
     fine = functional.interpolate(coarse, size=(side_px, side_px), mode="bicubic")
@@ -33,7 +33,8 @@ def smooth_pictures(count: int, side_px: int) -> NDArray[np.uint8]:
 
 
 def step_inputs(wrap: TrainWrap, rows: int, classes: int) -> dict[str, NDArray[Any]]:
-    """All that `train.onnx` takes beside the tensors: seeded noise, class weights that differ."""
+    """Make the inputs of `train.onnx` beside the tensors, with seeded noise and unequal class
+    weights."""
     example = lowering.example_inputs(wrap, rows, classes)
     generator = torch.Generator().manual_seed(2)
     for name, shape in wrap.split.noise.items():
@@ -46,7 +47,7 @@ def step_inputs(wrap: TrainWrap, rows: int, classes: int) -> dict[str, NDArray[A
 
 
 def targets(loss: Loss, rows: int, classes: int) -> NDArray[Any]:
-    """Each class in turn: labels int64 [N], or float32 [N, C]."""
+    """Make labels of each class in turn: int64 [N], or float32 [N, C]."""
     labels = np.arange(rows, dtype=np.int64) % classes
     if TASKS[loss.name] == "single-label":
         return labels

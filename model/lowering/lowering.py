@@ -1,4 +1,5 @@
-"""torch -> plain ONNX graphs of standard operators. The only user of torch's exporters.
+"""Lower torch networks to plain ONNX graphs of standard operators. The only user of torch's
+exporters.
 
 The order matters (torch 2.13): `torch.func.grad` inside `torch.export` fails, so the step is
 traced by `make_fx` first, which leaves a graph of elementary operators without any autograd.
@@ -35,8 +36,8 @@ OPSET = 18
 # The IR version that opset 18 came with: every onnxruntime since 1.14 reads both.
 IR_VERSION = 8
 MIN_ONNXRUNTIME = "1.14"
-# Sizes that the graphs are traced with. The tracer takes axes of one size for one axis, so these
-# are such as no layer has; two numbers of classes tell which axes of the parameters count classes.
+# Sizes for tracing the graphs. The tracer confuses axes of equal size, so no layer has these sizes.
+# Comparing two numbers of classes shows which axes of the parameters count classes.
 PROBE_CLASSES, OTHER_CLASSES = 251, 263
 _PROBE_ROWS = 19
 Axes = Mapping[str, Mapping[int, str]]
@@ -70,9 +71,9 @@ def features_graph(module: nn.Module, side_px: int) -> onnx.ModelProto:
 
 
 def train_graph(wrap: TrainWrap, axes: Axes) -> onnx.ModelProto:
-    """One step: inputs and tensors -> `loss`, `logits`, `next.*`.
+    """Export one step: inputs and tensors -> `loss`, `logits`, `next.*`.
 
-    Batch and, where the head has it, the number of classes stay symbolic.
+    The batch size stays symbolic, and so does the number of classes if the head depends on it.
 
     Args:
         wrap: built for `PROBE_CLASSES`.
@@ -107,13 +108,13 @@ def predict_graph(wrap: TrainWrap, axes: Axes) -> onnx.ModelProto:
 
 
 def train_tensors(wrap: TrainWrap) -> Tensors:
-    """All that the step takes and gives back, at its start: parameters, statistics, slots,
-    accumulators."""
+    """Return the tensors that the step takes and gives back, before the first step: parameters,
+    statistics, slots, accumulators."""
     return {**wrap.parameters(), **wrap.statistics(), **wrap.slots(), **wrap.accumulators()}
 
 
 def example_inputs(wrap: TrainWrap, rows: int, classes: int) -> Tensors:
-    """The step's other inputs, in the order of the graph."""
+    """Make the step's other inputs, in the order of the graph."""
     made = {"features": torch.randn(rows, *wrap.split.feature_shape)}
     labels = TASKS[wrap.loss_fn.name] == "single-label"
     made["labels"] = torch.zeros(rows, dtype=torch.int64) if labels else torch.zeros(rows, classes)
@@ -126,13 +127,13 @@ def example_inputs(wrap: TrainWrap, rows: int, classes: int) -> Tensors:
 
 
 def class_axes(net: nn.Module, other: nn.Module) -> dict[str, dict[int, str]]:
-    """Which axes of which parameters count the classes.
+    """Find the axes of parameters that count the classes.
 
     Args:
         net, other: the same network, built for `PROBE_CLASSES` and for `OTHER_CLASSES`.
 
     Raises:
-        UsageError: the two differ in something else than that.
+        UsageError: the two differ in anything else.
     """
     found: dict[str, dict[int, str]] = {}
     theirs = dict(other.named_parameters())
@@ -155,7 +156,8 @@ def class_axes(net: nn.Module, other: nn.Module) -> dict[str, dict[int, str]]:
 
 
 def tensor_axes(axes: Axes, tensor: str) -> Mapping[int, str]:
-    """The class axes of a parameter, or of a slot, whose name ends with its parameter's."""
+    """Return the class axes of a parameter or of a slot; a slot's name ends with its parameter's
+    name."""
     owners = [name for name in axes if tensor == name or tensor.endswith(f".{name}")]
     return axes[max(owners, key=len)] if owners else {}
 
@@ -180,22 +182,22 @@ def trace(
     arguments: Tensors,
     axes: Mapping[str, Mapping[int, str]],
 ) -> torch.export.ExportedProgram:
-    """A function of tensors -> a program of elementary operators, gradients included.
+    """Trace a function of tensors into a program of elementary operators, gradients included.
 
     Args:
         function: called with the arguments in their order.
         arguments: examples by name.
-        axes: for each, which of its axes are symbolic: "batch" or "classes".
+        axes: the symbolic axes of each argument: "batch" or "classes".
     """
-    # Copies: an argument that shares its memory with a constant would bind the size of one to
-    # that of the other.
+    # Copy the arguments: if an argument shared memory with a constant, the tracer would tie their
+    # sizes.
     values = tuple(value.clone() for value in arguments.values())
     named = [axes[name] for name in arguments]
-    # What is frozen beyond the boundary is no argument: the step holds it as constants.
+    # Frozen tensors after the boundary are not arguments but constants of the step.
     shapes_only = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
     with shapes_only, enable_python_dispatcher():
-        # "real" for make_fx: the arguments stand for their shapes already. Its own "symbolic" would
-        # make every axis of every parameter a symbol, which takes many times as long.
+        # Use the mode "real", because the arguments are fake tensors already. The mode "symbolic"
+        # would make every axis of every parameter a symbol, which takes many times as long.
         traced = make_fx(
             function,
             decomposition_table=decompositions.table(),
@@ -210,7 +212,7 @@ def trace(
 def _symbolic(
     mode: FakeTensorMode, values: Sequence[torch.Tensor], named: Sequence[Mapping[int, str]]
 ) -> list[torch.Tensor]:
-    """Stand-ins that know their shape only, with symbols for the axes that have a name."""
+    """Make fake tensors that have only a shape, with symbols for the named axes."""
     made = []
     for index, (value, axes) in enumerate(zip(values, named, strict=True)):
         kinds = [DimDynamic.DUCK if i in axes else DimDynamic.STATIC for i in range(value.dim())]
@@ -223,19 +225,20 @@ def _symbolic(
 def to_onnx(
     program: torch.export.ExportedProgram, inputs: list[str], outputs: list[str], prefix: str
 ) -> onnx.ModelProto:
-    """A program -> a tidy ONNX graph.
+    """Convert a program to a tidy ONNX graph.
 
     Args:
-        program: what `trace` or `torch.export` gave.
+        program: the result of `trace` or `torch.export`.
         inputs, outputs: names, in order.
-        prefix: of the names of all other values; "features" tells that nothing in it trains.
+        prefix: prefix for the names of all other values; "features" means that nothing in it
+            trains.
     """
     frozen = prefix == "features"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # optimize=True folds BatchNorm into the convolutions before it, which only the frozen
-        # part may have done. It also takes a constant below 1e-8 for zero (onnxscript 0.7's
-        # pattern matcher), and Adam's eps with it: never for a graph that trains.
+        # optimize=True folds BatchNorm into the convolutions before it, which is allowed only in
+        # the frozen part. It also replaces constants below 1e-8 by zero (onnxscript 0.7's pattern
+        # matcher), even Adam's eps, so it must not be used for a graph that trains.
         exported = torch.onnx.export(
             program, dynamo=True, opset_version=OPSET, verbose=False, optimize=frozen
         )
@@ -247,7 +250,7 @@ def to_onnx(
 
 
 def _fold_constants(model: ir.Model) -> ir.Model:
-    """The part of the exporter's clean-up that changes no number."""
+    """Run the part of the exporter's clean-up that changes no number."""
     optimizer.inline(model)
     optimizer.fold_constants(model)
     Sequential(
@@ -266,15 +269,16 @@ def _fold_constants(model: ir.Model) -> ir.Model:
 def tidy(
     model: onnx.ModelProto, inputs: list[str], outputs: list[str], prefix: str
 ) -> onnx.ModelProto:
-    """Give every value the name that the format wants, and take out what is not arithmetic.
+    """Give every value the name that the format needs, and remove everything that is not
+    arithmetic.
 
     The exporter writes stack traces with this machine's paths into each node, and names that
     depend on its version. Inner names get a prefix, so that two graphs can be joined.
     """
     graph = model.graph
     wanted = dict(zip([value.name for value in graph.input], inputs, strict=True))
-    # An input that is handed on unchanged, or one tensor that is two outputs, would need a name
-    # twice; the graphs here have neither, and strict checking below would say so.
+    # An input that is also an output, or a tensor that is two outputs, would need two names. The
+    # graphs here have neither; the strict check below would find it.
     wanted |= dict(zip([value.name for value in graph.output], outputs, strict=True))
     inner = [n for node in graph.node for n in node.output] + [t.name for t in graph.initializer]
     for name in inner:
@@ -303,7 +307,7 @@ def tidy(
 
 
 def _name_axes(model: onnx.ModelProto) -> None:
-    """Readable names for symbolic axes in place of the tracer's s0, s1."""
+    """Give symbolic axes readable names in place of the tracer's s0, s1."""
     known: dict[str, str] = {}
     for value in (*model.graph.input, *model.graph.output):
         for position, axis in enumerate(value.type.tensor_type.shape.dim):

@@ -1,4 +1,4 @@
-"""How much memory a training step takes: an estimate from the graph, made at export."""
+"""Estimate the memory of a training step from its graph, at export."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import onnx
 
 from tod.format.manifest import CLASSES_AXIS
 
-# Their output is their input under another shape.
+# Their output shares the memory of their input.
 _VIEWS = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
 
 
 def step_bytes(model: onnx.ModelProto, batch_size: int, classes: int) -> int:
-    """Bytes alive at the fullest moment of one step, inputs and constants included.
+    """Return the peak of bytes in use during one step, inputs and constants included.
 
-    Nodes run in the order of the file and a value goes when its last reader is done, as
-    onnxruntime has it; what a kernel needs for itself is not counted.
+    As in onnxruntime, nodes run in the order of the file, and a value is freed after its last
+    reader. Memory inside kernels is not counted.
 
     Args:
         model: `train.onnx`.
@@ -52,7 +52,7 @@ def step_bytes(model: onnx.ModelProto, batch_size: int, classes: int) -> int:
 
 
 def _sizes(model: onnx.ModelProto, batch_size: int, classes: int) -> dict[str, int]:
-    """Bytes of every value whose shape can be told."""
+    """Return the bytes of every value whose shape can be inferred."""
     bound = onnx.ModelProto()
     bound.CopyFrom(model)
     for value in (*bound.graph.input, *bound.graph.output):

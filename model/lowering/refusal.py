@@ -1,6 +1,6 @@
-"""Why a network cannot be lowered: which operator, in which layer, and how deep it would work.
+"""Explain why a network cannot be lowered: name the operator, its layer, and a boundary that works.
 
-Asked only after lowering has failed, so it may take its time: every operator is tried alone.
+Used only after lowering has failed, so it may be slow: every operator is tried alone.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _PICTURES = 3
 
 
 def explain(wrap: TrainWrap, chosen: str, error: Exception) -> UsageError:
-    """The error that a user gets.
+    """Make the error that a user gets.
 
     Args:
         wrap: what could not be lowered.
-        chosen: what should have trained, as the user said it.
-        error: what failed.
+        chosen: what should train, in the user's words.
+        error: the error that lowering raised.
     """
     found = [(node, "runs") for node in _failing(wrap.split.frozen.graph, _forward)]
     found += [(node, "runs") for node in _failing(wrap.split.evaluation.graph, _forward)]
@@ -51,7 +51,7 @@ def explain(wrap: TrainWrap, chosen: str, error: Exception) -> UsageError:
 
 
 def _deepest(wrap: TrainWrap, chosen: str, layers: set[str]) -> str:
-    """The most that can train: beyond the boundary none of these layers may be."""
+    """Find the largest trainable part that holds none of these layers."""
     count = len(trainable.blocks(wrap.net.backbone))
     for wanted in [*(f"last:{k}" for k in range(count, 0, -1)), "head"]:
         names = trainable.names(wrap.net, wanted)
@@ -62,7 +62,7 @@ def _deepest(wrap: TrainWrap, chosen: str, layers: set[str]) -> str:
 
 
 def _failing(graph: fx.Graph, attempt: Callable[[fx.Node], Callable[..., Any]]) -> list[fx.Node]:
-    """The calls that cannot be lowered, one for each operator and layer."""
+    """Find the calls that cannot be lowered."""
     verdicts: dict[str, bool] = {}
     failing = []
     for node in graph.nodes:
@@ -109,11 +109,11 @@ def _tensors(node: fx.Node) -> list[fx.Node]:
 def _forward(node: fx.Node) -> Callable[..., Any]:
     def run(*tensors: torch.Tensor) -> Any:
         values: dict[fx.Node, Any] = dict(zip(_tensors(node), tensors, strict=True))
-        # How many pictures there are; any number will do.
+        # Other arguments are batch sizes; any number will do.
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: values.get(n, _PICTURES))
         result = node.target(*args, **kwargs)
         first = result[0] if isinstance(result, tuple | list) else result
-        # A bare view of an input would be no operator at all.
+        # Add 0, because a mere view of an input would leave no operator in the graph.
         return first + 0
 
     return run

@@ -26,27 +26,27 @@ from tod.format.manifest import InputSpec
 from tod.runtime.engine import Engine
 
 STEPS = 20
-# Of numbers rounded to 24 bits, through a hundred layers: below 1e-4 is seen where all is right; a
-# wrong operator, optimizer or boundary is off by more than 1e-2.
+# With float32 through a hundred layers, correct graphs differ by less than 1e-4. A wrong operator,
+# optimizer or boundary differs by more than 1e-2.
 TOLERANCE = 1e-3
 Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Differences:
-    """How far onnxruntime and torch are apart, see `relative`.
+    """Differences between onnxruntime and torch, see `relative`.
 
-    Each of the 20 steps starts from the same state on both sides: run freely, two trainings drift
-    apart by themselves wherever a step is not smooth (a ReLU at zero, Adam's division).
+    Each of the 20 steps starts from the same state on both sides. Two independent runs would drift
+    apart wherever a step is not smooth (a ReLU at zero, Adam's division).
 
     Attributes:
-        features: of the frozen part, over some pictures.
-        split: of logits and gradients, between the whole network and its two parts, in torch.
-        loss: of all steps.
-        gradients: of any slot, in the middle one of the steps; they sum gradients up. In a few
-            steps a ReLU is on for one side and off for the other.
-        parameters: of any parameter or statistic, likewise.
-        logits: of the evaluation after the steps.
+        features: features of the frozen part, over some pictures.
+        split: logits and gradients of the whole network against those of its two parts, in torch.
+        loss: the largest over all steps.
+        gradients: the largest of all slots, which sum gradients up; the median over the steps,
+            because in a few steps a ReLU is on for one side and off for the other.
+        parameters: the largest of all parameters and statistics; the median over the steps.
+        logits: logits of the evaluation after the steps.
     """
 
     features: float
@@ -58,7 +58,7 @@ class Differences:
 
     @property
     def largest(self) -> float:
-        # np.max and not max: a NaN anywhere must win.
+        # np.max and not max, because the result must be NaN if any value is.
         return float(np.max(astuple(self)))
 
 
@@ -71,7 +71,7 @@ def compare(wrap: TrainWrap, graphs: Mapping[str, bytes], spec: InputSpec) -> Di
         spec: how pixels become the network's input.
     """
     engine = Engine(graphs)
-    # A row of features is soon computed; a map through many layers is not.
+    # One row of features is fast; a feature map through many layers is slow.
     pictures, rows = (32, 16) if len(wrap.split.feature_shape) == 1 else (12, 5)
     pixels = smooth_pictures(pictures, spec.size_px)
     ours = np.concatenate([engine.features(part) for part in np.split(pixels, pictures // 4)])
@@ -116,14 +116,14 @@ def compare(wrap: TrainWrap, graphs: Mapping[str, bytes], spec: InputSpec) -> Di
 def _compare_step(
     reference: Reference, tensors: Arrays, loss: float, wanted: float, silent: Collection[str]
 ) -> tuple[float, float, float]:
-    """Loss, slots and parameters after one step from one state.
+    """Compare loss, slots and parameters after one step from the same state.
 
     Args:
         reference: torch after the step.
         tensors: ours after the step.
         loss: ours before it.
         wanted: torch's before it.
-        silent: parameters without a gradient worth the name.
+        silent: parameters whose gradient is only rounding.
     """
     slots = {n: v for n, v in reference.slots().items() if not n.endswith(tuple(silent))}
     model = {n: v for n, v in reference.tensors().items() if n not in silent}
@@ -141,7 +141,7 @@ class Reference:
 
     Args:
         wrap: what to train.
-        tail: the trainable part, as torch's own operators; changed by each step.
+        tail: the trainable part in torch's own operators; each step changes it.
     """
 
     def __init__(self, wrap: TrainWrap, tail: nn.Module) -> None:
@@ -158,8 +158,8 @@ class Reference:
         self.optimizer = wrap.optimizer.torch_twin(groups)
 
     def step(self, *batches: Arrays) -> tuple[float, NDArray[Any]]:
-        """One update from the inputs of the train graph, the batches taken as one: the loss
-        before it, and the logits of the last batch."""
+        """Do one update from the inputs of the train graph, with all batches as one; return the
+        loss before it, and the logits of the last batch."""
         self.optimizer.zero_grad()
         losses = []
         for batch in batches:
@@ -176,7 +176,7 @@ class Reference:
         return float(np.mean(losses)), logits.detach().numpy()
 
     def take(self, tensors: Arrays) -> None:
-        """Go on from this state: parameters, statistics and slots of the train graph."""
+        """Continue from this state: parameters, statistics and slots of the train graph."""
         with torch.no_grad():
             state = self.tail.state_dict()
             for name in (*self.parameters, *self.wrap.statistics()):
@@ -188,7 +188,7 @@ class Reference:
                 for ours, theirs in self.wrap.optimizer.torch_slots.items()
                 if f"{ours}.{name}" in tensors
             }
-            # At its start torch has no state; SGD tells the first step by that.
+            # Before the first step torch has no state; SGD recognises its first step by that.
             if step and found:
                 self.optimizer.state[parameter] = {"step": torch.tensor(float(step)), **found}
 
@@ -211,11 +211,12 @@ class Reference:
 def _compare_split(
     wrap: TrainWrap, x: torch.Tensor, answers: torch.Tensor, inputs: Arrays
 ) -> tuple[float, list[str]]:
-    """How far the whole network and its two parts are apart: logits and gradients.
+    """Compare logits and gradients of the whole network with those of its two parts.
 
     Returns:
-        The difference, and the parameters whose gradient is nothing but rounding, such as that of
-        a bias before a BatchNorm: Adam makes whole steps of it, in any direction.
+        The difference, and the parameters whose gradient is only rounding, such as a bias before a
+        BatchNorm. They are not compared, because Adam turns rounding into full steps in any
+        direction.
     """
     noise = [torch.from_numpy(inputs[name][: len(x)]) for name in wrap.split.noise]
     criterion = _criterion(wrap, inputs)
@@ -242,7 +243,7 @@ def _compare_split(
 
 
 class _GivenNoise(TorchFunctionMode):
-    """Dropout in torch, with noise from outside in place of its own."""
+    """Run dropout in torch with given noise instead of its own."""
 
     def __init__(self, noise: Iterator[torch.Tensor]) -> None:
         super().__init__()
@@ -270,13 +271,14 @@ def _dropout_arguments(
 
 
 def _criterion(wrap: TrainWrap, inputs: Arrays) -> nn.Module:
-    """The loss of `torch.nn` that ours has to equal, with the class weights among the inputs."""
+    """Return the loss of `torch.nn` that ours must equal, with the class weights among the
+    inputs."""
     weights = torch.from_numpy(inputs["class_weights"]) if wrap.class_weights else None
     return wrap.loss_fn.torch_twin(weights)
 
 
 def relative(found: NDArray[Any], wanted: NDArray[Any]) -> float:
-    """Length of the difference divided by the length of what was wanted, both as vectors: a single
-    number that lies at a ReLU's corner does not stand for all others."""
+    """Return the norm of the difference divided by the norm of `wanted`, so that a single number at
+    a ReLU's corner does not decide the result."""
     size = float(np.linalg.norm(wanted.astype(np.float64)))
     return float(np.linalg.norm(found.astype(np.float64) - wanted)) / (size or 1.0)

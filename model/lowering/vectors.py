@@ -1,4 +1,4 @@
-"""The test vectors of an artifact: inputs of its graphs, and what they give here."""
+"""Make the test vectors of an artifact: inputs of its graphs, and their outputs on this machine."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from tod.runtime.engine import Engine
 def test_vectors(
     graphs: Mapping[str, bytes], wrap: TrainWrap, described: Manifest
 ) -> dict[str, NDArray[Any]]:
-    """Inputs and outputs of every graph, as `<graph>/in.<tensor>` and `<graph>/out.<tensor>`.
+    """Return inputs and outputs of every graph, as `<graph>/in.<tensor>` and
+    `<graph>/out.<tensor>`.
 
-    Any machine can run the inputs again and compare (`tod verify`). What a step changes is not
-    among them, see `tod.runtime.verify.test_tensors`.
+    Any machine can run the inputs again and compare (`tod verify`). The tensors that a step changes
+    are not included, see `tod.runtime.verify.test_tensors`.
     """
     engine = Engine(graphs)
     rows, side_px = (
