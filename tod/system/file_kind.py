@@ -1,6 +1,6 @@
-"""What a file is, by its first bytes: for the sentence that says why it is the wrong one.
+"""Tell the kind of a file by its first bytes, for messages about a wrong file.
 
-Decides nothing: whoever can read a file does so, and asks here only when it could not.
+Decides nothing: readers try a file first, and ask here only after they failed.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _PREDICT = "one picture is answered by: tod predict -f MODEL.tod PICTURE"
 
 @dataclass(frozen=True)
 class Kind:
-    """What a file is.
+    """The kind of a file.
 
     Attributes:
         name: with its article: "a JPEG picture".
-        as_model: what to do who gave it as a model.
-        as_data: what to do who gave it as a folder of pictures.
+        as_model: hint for a user who gave it as a model.
+        as_data: hint for a user who gave it as a folder of pictures.
     """
 
     name: str
@@ -57,7 +57,7 @@ TOD = Kind("a .tod file", "", f"a model is given with -f; for the data, {CLASSES
 _EMPTY = Kind("an empty file", "copy or download it again")
 TEXT = Kind("a text file")
 _TOD_BEGINS = rb"PK\x03\x04.{26}manifest\.json"
-# Patterns of the beginning; the first that fits says it.
+# Patterns of a file's beginning; the first match decides.
 _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (rb"version https://(git-lfs|hawser)", Kind(
         "a pointer of git-lfs, not the file itself", "git lfs pull fetches the file",
@@ -66,7 +66,7 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (rb"(\xef\xbb\xbf)?\s*(?i:<!doctype html|<html|<head)", Kind(
         "a web page: the download failed", "download it again"
     )),
-    # torch fills up the headers of its members with Z.
+    # torch pads the headers of its members with Z.
     (rb"PK\x03\x04.{26}[^/]{1,200}/.{1,80}FB..Z",
      _model("a file of torch", _WEIGHTS)),
     (rb"(?!%s)PK\x03\x04" % _TOD_BEGINS, _archive("ZIP")),
@@ -111,7 +111,7 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
 
 
 def look(path: str | Path) -> Kind | None:
-    """What a file is; None where that is not known, or it cannot be read."""
+    """Return the kind of a file; None if it is unknown or the file cannot be read."""
     try:
         if os.path.isdir(path):
             return FOLDER
@@ -122,8 +122,8 @@ def look(path: str | Path) -> Kind | None:
 
 
 def of_bytes(start: bytes) -> Kind | None:
-    """What begins with these bytes, 1024 of them or the whole file; None also for a .tod file,
-    however damaged."""
+    """Return the kind of a file with these first 1024 bytes (or all, if it is shorter); None if
+    unknown, and for a .tod file, even if it is damaged."""
     if not start:
         return _EMPTY
     for pattern, kind in _STARTS:

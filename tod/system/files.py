@@ -20,16 +20,16 @@ except ImportError:  # Windows; without locks nothing that is left over is remov
     fcntl = None  # type: ignore[assignment]
 
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part", re.DOTALL)
-# More than fits beside a file's entry in its folder, so that a full disk shows.
+# More bytes than a file system stores inside a folder entry, so that a full disk is noticed.
 _TRIAL_BYTES = 1 << 12
 _PART_BYTES = 1 << 20
 
 
 def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Replace `path` by `data`: whoever looks finds the old file or the new one, never a part.
+    """Replace `path` by `data`: a reader finds the old file or the new one, never a part.
 
     Temporary file in the same folder, write, flush, fsync, `os.replace`, fsync of the folder. The
-    temporary file is locked as long as it is worked on, see `remove_unfinished`.
+    temporary file is locked while it is written, see `remove_unfinished`.
 
     Args:
         path: the file to make or replace.
@@ -48,7 +48,7 @@ def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
             if durable:
                 os.fsync(file.fileno())
             if fcntl is None:
-                file.close()  # Windows renames no open file
+                file.close()  # Windows cannot rename an open file
             os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -60,7 +60,7 @@ def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 
 def try_writing(path: Path) -> None:
-    """Write and remove a file as `write_whole` would for `path`, which stays as it is.
+    """Write and remove a temporary file as `write_whole` would for `path`; `path` is not changed.
 
     Raises:
         OSError: `write_whole` would fail.
@@ -77,11 +77,11 @@ def try_writing(path: Path) -> None:
 def remove_unfinished(folder: Path, written: Callable[[str], object]) -> None:
     """Remove the temporary files that a killed `write_whole` left in a folder.
 
-    One that a living process works on is locked and stays; so do all where there are no locks.
+    A file that a living process writes is locked and stays. Without file locks, all files stay.
 
     Args:
         folder: where to look.
-        written: whether a file of this name is one that the caller writes; others stay.
+        written: tells whether the caller writes a file of this name; other files stay.
     """
     if fcntl is None:
         return
@@ -95,7 +95,7 @@ def remove_unfinished(folder: Path, written: Callable[[str], object]) -> None:
 
 
 def _new_beside(path: Path) -> tuple[Path, IO[bytes]]:
-    """A new temporary file in the folder of `path`, locked where there are locks."""
+    """Make a temporary file in the folder of `path`, and lock it if there are locks."""
     while True:
         temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
         # "x" obeys the umask, where tempfile.mkstemp would leave mode 0600 behind.
@@ -105,18 +105,18 @@ def _new_beside(path: Path) -> tuple[Path, IO[bytes]]:
                 fcntl.flock(file, fcntl.LOCK_EX)
         if temporary.exists():
             return temporary, file
-        file.close()  # it was taken for a left over one before it was locked
+        file.close()  # another process removed it as left over before it was locked
 
 
 def read_regular(path: str | Path, *, limit_bytes: int) -> tuple[bytes, os.stat_result]:
-    """A regular file's bytes, and what the system knew of it before they were read. Links are
-    followed; a pipe, a device or a folder is not opened, or it might never end.
+    """Return a regular file's bytes, and its status before they were read. Links are followed. A
+    pipe, a device or a folder is refused, because reading it might never end.
 
     Raises:
         OSError: no such file, no regular file, larger than the limit, or growing.
     """
     _check_regular(os.stat(path), limit_bytes)
-    # It may have been replaced by a pipe since, which must not be waited for.
+    # The file may have been replaced by a pipe since; opening that must not block.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     with open(descriptor, "rb") as file:
         found = os.fstat(descriptor)
@@ -143,7 +143,7 @@ def sha256(path: str | Path, *, limit_bytes: int) -> str:
 
 
 def read_start(path: str | Path, count: int) -> bytes:
-    """The first bytes of a regular file, as `read_regular` reads a whole one.
+    """Read the first bytes of a regular file, with the checks of `read_regular`.
 
     Raises:
         OSError: no such file, no regular file, or it may not be read.
@@ -162,7 +162,7 @@ def _check_regular(found: os.stat_result, limit_bytes: int) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring a file or folder to the disk, with its names and times.
+    """Flush a file or folder to the disk, with its names and times.
 
     Raises:
         OSError: some file systems (FAT, network shares) refuse it for a folder.

@@ -1,6 +1,6 @@
-"""The local time: what it is, and whether the C library knows the time zone that it was given.
+"""The local time, and whether the C library knows its time zone.
 
-One that does not know a zone goes by UTC, and says nothing.
+A C library that does not know the zone uses UTC without a message.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _RULE = re.compile(rf"{_NAME}{_OFFSET}(?:{_NAME}(?:{_OFFSET})?(?:{_CHANGE}{_CHAN
 
 
 def clock(now: time.struct_time) -> str:
-    """A time with its zone, such as "14:05 CET (UTC+1)"."""
+    """Write a time with its zone, such as "14:05 CET (UTC+1)"."""
     minutes = now.tm_gmtoff // 60
     hours, rest = divmod(abs(minutes), 60)
     offset = f"{'-' if minutes < 0 else '+'}{hours}" + (f":{rest:02d}" if rest else "")
@@ -34,30 +34,30 @@ def clock(now: time.struct_time) -> str:
 
 
 def is_told(environment: Mapping[str, str] = os.environ, root: Path = _ROOT) -> bool:
-    """Whether anything here names a zone; where nothing does, the local time is UTC."""
+    """Tell whether anything here names a time zone; if not, the local time is UTC."""
     return not hasattr(time, "tzset") or "TZ" in environment or (root / _LOCAL).exists()
 
 
 def unknown_zone(environment: Mapping[str, str] = os.environ, root: Path = _ROOT) -> str | None:
-    """`TZ`, if the C library does not know it: it is no rule, and no file of a zone.
+    """Return `TZ` if the C library does not know it: it is neither a rule nor the file of a zone.
 
     Source: tzset(3) of glibc.
     """
     given = environment.get("TZ")
-    # Android's own C library has the zones in one file, and finds them.
+    # Android's C library has all zones in one file and finds them there.
     if given is None or not hasattr(time, "tzset") or machine.libc() == "bionic":
         return None
     zone = given.removeprefix(":")
-    # Without any name it is UTC by definition, and these two are that without a file.
+    # An empty name means UTC by definition; "UTC" and "GMT" need no file.
     if zone in ("", "UTC", "GMT") or _RULE.fullmatch(zone):
         return None
-    # Joined, a whole path stays what it is.
+    # An absolute path stays as it is when it is joined.
     file = Path(environment.get("TZDIR") or root / _ZONES, zone)
     return None if _is_zone(file) else given
 
 
 def _is_zone(file: Path) -> bool:
-    """Whether it begins as RFC 8536 says."""
+    """Tell whether a file begins as RFC 8536 says."""
     try:
         with file.open("rb") as opened:
             return opened.read(4) == b"TZif"

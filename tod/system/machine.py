@@ -1,7 +1,7 @@
-"""What this machine has: cores, processor, clock, temperature, memory, optional packages.
+"""Facts about this machine: cores, processor, clock, temperature, memory, optional packages.
 
-Sensors are files below `root`, which is "/" except in tests; what a machine does not report is
-None.
+Sensors are files below `root`, which is "/" except in tests. A value that the machine does not
+report is None.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 from tod.errors import DeviceError
 
 _ROOT = Path("/")
-# What tells one kind of core from another: x86 has the first four, Arm the others.
+# Keys that identify a kind of core: x86 has the first four, Arm the others.
 _CORE_KEYS = (
     "model name", "cpu family", "model", "stepping",
     "CPU implementer", "CPU part", "CPU variant", "CPU revision",
 )  # fmt: skip
-# Sensors that are not connected say 0, or numbers that would melt the board.
+# Sensors that are not connected show 0 or impossibly high numbers.
 _PLAUSIBLE_CELSIUS = (1, 150)
 _BATTERIES = ("Battery", "UPS")
 _CGROUP = "sys/fs/cgroup"
@@ -30,22 +30,23 @@ _SUPPLIES = "sys/class/power_supply"
 
 
 def available_cores(root: Path = _ROOT) -> int:
-    """How many threads can compute side by side: the cores that this process may use, or as many
-    as a control group gives it the time of, rounded up; at least 1."""
+    """Return how many threads can compute in parallel: the number of usable cores, limited to the
+    CPU time that a control group allows, rounded up; at least 1."""
     limit = cores_limit(root)
     cores = usable_cores()
     return cores if limit is None else max(1, min(cores, math.ceil(limit)))
 
 
 def usable_cores() -> int:
-    """The cores that this process may run on, whatever time it gets there."""
+    """Return how many cores this process may run on, without limits on its CPU time."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def processor(root: Path = _ROOT) -> str:
-    """Board, kinds of cores and instruction set in one line: what speed and rounding depend on."""
+    """Name board, kinds of cores and architecture in one line: speed and rounding depend on
+    them."""
     kinds: dict[str, None] = {}
     for core in re.split(r"\n\s*\n", _read(root / "proc/cpuinfo")):
         fields = dict(re.findall(r"^(.*?)\s*:[ \t]*(.*)$", core, re.M))
@@ -58,21 +59,21 @@ def processor(root: Path = _ROOT) -> str:
 
 
 def instructions(root: Path = _ROOT) -> tuple[str, ...]:
-    """Instruction sets that the first core offers; a hypervisor may hide some of its processor's,
-    and a runtime then computes in another order."""
+    """List the instruction sets of the first core. A hypervisor may hide some of them, and then a
+    runtime computes in another order."""
     found = re.search(r"^(?:flags|Features)\s*:(.*)$", _read(root / "proc/cpuinfo"), re.M)
     return tuple(sorted(found[1].split())) if found else ()
 
 
 def governor(root: Path = _ROOT) -> str | None:
-    """How the kernel sets the cores' clocks, e.g. "schedutil"."""
+    """Name the kernel's governor of the cores' clocks, e.g. "schedutil"."""
     cores = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")
     found = {_read(file).strip() for file in cores} - {""}
     return ", ".join(sorted(found)) or None
 
 
 def temperature_celsius(root: Path = _ROOT) -> float | None:
-    """Of the hottest sensor that the kernel knows."""
+    """Temperature of the hottest sensor that the kernel knows."""
     texts = [_read(file).strip() for file in (root / "sys/class/thermal").glob("*/temp")]
     found = [int(text) / 1000 for text in texts if re.fullmatch(r"-?\d+", text)]
     low, high = _PLAUSIBLE_CELSIUS
@@ -80,10 +81,10 @@ def temperature_celsius(root: Path = _ROOT) -> float | None:
 
 
 def mains_online(root: Path = _ROOT) -> bool | None:
-    """Whether a socket or a charger feeds this machine; None where nothing tells.
+    """Tell whether a socket or a charger feeds this machine; None if unknown.
 
-    A charger that says it is online settles it, then what the batteries do. USB entries that are
-    offline are no answer: a desktop's ports, which feed others, look like that too.
+    A charger that is online decides first, then the state of the batteries. USB entries that are
+    offline prove nothing: a desktop's ports, which power other devices, look the same.
     """
     supplies = _supplies(root)
     if any(s["online"] not in ("", "0") for s in supplies if s["type"] not in _BATTERIES):
@@ -93,21 +94,22 @@ def mains_online(root: Path = _ROOT) -> bool | None:
         return False
     if "Charging" in doing:
         return True
-    # "Full" may stay for a while after the plug is pulled: a sensor of the plug knows better.
+    # "Full" may stay for a while after the plug is pulled, so a sensor of the plug is asked first.
     if any(s["type"] == "Mains" and s["online"] == "0" for s in supplies):
         return False
     return True if doing & {"Full", "Not charging"} else None
 
 
 def battery_percent(root: Path = _ROOT) -> float | None:
-    """What is left in the battery, of several the mean; None where there is none."""
+    """Charge of the battery, or the mean of several; None if there is no battery."""
     texts = [s["capacity"] for s in _supplies(root) if s["type"] in _BATTERIES]
     found = [min(float(text), 100.0) for text in texts if re.fullmatch(r"\d+", text)]
     return sum(found) / len(found) if found else None
 
 
 def _supplies(root: Path) -> list[dict[str, str]]:
-    """What the kernel says of each supply of this machine; those of a mouse or pen left out."""
+    """Read the kernel's data on each power supply of this machine, without those of a mouse or
+    pen."""
     keys = ("type", "online", "status", "capacity", "scope", "present")
     found = [
         {key: _read(supply / key).strip() for key in keys}
@@ -117,19 +119,19 @@ def _supplies(root: Path) -> list[dict[str, str]]:
 
 
 def sensors_root() -> Path:
-    """Where /sys with power supplies and temperatures is looked for: `TOD_SENSORS_ROOT`, or "/"."""
+    """Return the folder that holds /sys with the sensors: `TOD_SENSORS_ROOT`, or "/"."""
     return Path(os.environ.get("TOD_SENSORS_ROOT") or _ROOT)
 
 
 def resident_memory_mb() -> float | None:
-    """What this process holds now, counted as `peak_memory_mb` counts; None but on Linux."""
+    """The memory of this process now, counted as in `peak_memory_mb`; None except on Linux."""
     status = re.search(r"^VmRSS:\s*(\d+) kB", _read(_ROOT / "proc/self/status"), re.M)
     return int(status[1]) * 1024 / 1e6 if status else None
 
 
 def peak_memory_mb(root: Path = _ROOT) -> float | None:
-    """The most memory that this process has held so far, in units of 10^6 bytes: resident pages,
-    so the parts of libraries and of files that it has touched are counted."""
+    """The peak memory of this process so far, in units of 10^6 bytes. It counts resident pages,
+    including the parts of libraries and files that the process has used."""
     status = re.search(r"^VmHWM:\s*(\d+) kB", _read(root / "proc/self/status"), re.M)
     if status:
         return int(status[1]) * 1024 / 1e6
@@ -142,7 +144,7 @@ def peak_memory_mb(root: Path = _ROOT) -> float | None:
 
 
 def memory_mb(root: Path = _ROOT) -> tuple[float, float] | None:
-    """All memory and what is available of it, in units of 10^6 bytes."""
+    """Total and available memory, in units of 10^6 bytes."""
     text = _read(root / "proc/meminfo")
     found = [
         re.search(rf"^{name}:\s*(\d+) kB", text, re.M) for name in ("MemTotal", "MemAvailable")
@@ -152,19 +154,20 @@ def memory_mb(root: Path = _ROOT) -> tuple[float, float] | None:
 
 
 def memory_limit_mb(root: Path = _ROOT) -> float | None:
-    """The least limit that a control group (a container, a service) sets on this process."""
+    """The lowest memory limit that a control group (a container, a service) sets on this
+    process."""
     texts = [
         _read(folder / file).strip()
         for folder in _groups(root, "memory")
         for file in ("memory.max", "memory.limit_in_bytes")
     ]
-    # Version 1 says a huge number where there is no limit.
+    # Version 1 shows a huge number if there is no limit.
     limits = [int(text) / 1e6 for text in texts if re.fullmatch(r"\d{1,18}", text)]
     return min(limits, default=None)
 
 
 def cores_limit(root: Path = _ROOT) -> float | None:
-    """How many cores' time a control group allows this process, e.g. 1.5."""
+    """The CPU time that a control group allows this process, in cores, e.g. 1.5."""
     texts = []
     for folder in _groups(root, "cpu"):
         texts.append(_read(folder / "cpu.max"))
@@ -174,7 +177,7 @@ def cores_limit(root: Path = _ROOT) -> float | None:
 
 
 def libc(root: Path = _ROOT) -> str:
-    """The C library, with its version where it says so."""
+    """Name the C library, with its version if known."""
     name, version = platform.libc_ver()
     if name:
         return f"{name} {version}"
@@ -184,9 +187,9 @@ def libc(root: Path = _ROOT) -> str:
 
 
 def _groups(root: Path, controller: str) -> list[Path]:
-    """Folders of this process's control group and of those above it: those of version 2, and those
-    of `controller` in version 1, each with and without the place that the process is said to have.
-    A container may not see where its group lies; its root is then the group itself.
+    """List the folders of this process's control group and of the groups above it, for version 2
+    and for `controller` in version 1. The root folders are included, because in a container the
+    root may be the process's own group.
 
     Source: cgroups(7), "/proc files".
     """
@@ -194,7 +197,7 @@ def _groups(root: Path, controller: str) -> list[Path]:
     for _, names, place in re.findall(
         r"^(\d+):(.*?):/?(.*)$", _read(root / "proc/self/cgroup"), re.M
     ):
-        # ".." is a group that cannot be seen from here.
+        # ".." means a group that is not visible from here.
         own = Path() if ".." in Path(place).parts else Path(place)
         if not names:
             places |= dict.fromkeys((Path(), Path("unified")), own)
@@ -212,13 +215,14 @@ def require(module: str, extra: str) -> None:
     if importlib.util.find_spec(module) is None:
         raise DeviceError(
             f"this command needs the package '{module}', which is not installed here",
-            # By its name alone pip would look for it in an index, where another project has it.
+            # Not `pip install tod[...]`: in the package index that name belongs to another project.
             hint=f"in the folder with TOD's source: pip install '.[{extra}]'",
         )
 
 
 def _read(file: Path) -> str:
-    """A small file's text; empty where it is absent, forbidden or a sensor that fails."""
+    """Read a small file; the text is empty if the file is missing or forbidden, or its sensor
+    fails."""
     try:
         return file.read_text(errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Names of classes, files and options: their order, their likeness, and how they are listed."""
+"""Sort, compare and list names of classes, files and options."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort "2.bmp" before "10.bmp", on every file system alike."""
+    """Return a key that sorts "2.bmp" before "10.bmp", in the same way on every file system."""
     parts = re.split(r"([0-9]+)", text)
     return tuple((0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts if p)
 

@@ -1,6 +1,6 @@
-"""Where results go: of the right kind, apart from each other and from what is read, and writable.
+"""Check the paths of results: right kind, no file used twice, and writable.
 
-All of it is asked before the work. Knows names and files; of formats only their suffixes.
+All checks run before the work. Knows names, files and suffixes; knows no formats.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tod.errors import ArtifactError, DataError, UsageError
 from tod.system.files import try_writing
 
 _LOG_BEGINS = b'{"record"'
-# Results of other kinds, which a log must not take the names of.
+# Suffixes of other results, which a log must not have.
 _NOT_LOGS = (".tod", ".onnx")
 
 
@@ -26,10 +26,10 @@ class Output:
 
     Attributes:
         option: how the user named it: "-o".
-        path: where it goes; None where it was not asked for.
-        suffix: what its name has to end in.
-        is_log: it is written line by line, and may also be a pipe or a device.
-        least_bytes: it will not be smaller.
+        path: where it is written; None if it was not asked for.
+        suffix: required end of its name.
+        is_log: it is written line by line, and may be a pipe or a device.
+        least_bytes: the least size of the file.
     """
 
     option: str
@@ -45,16 +45,16 @@ def log(path: Path | None) -> Output:
 
 
 def check(outputs: Iterable[Output], inputs: Mapping[str, Path | None]) -> None:
-    """Refuse results that could not be written, or would destroy something, before any work.
+    """Refuse results that cannot be written or would destroy another file, before any work.
 
     A file is made and removed again in each folder that a result goes to.
 
     Args:
         outputs: the results.
-        inputs: what is read, by the name that the user knows it by.
+        inputs: files that are read, by the name that the user knows.
 
     Raises:
-        UsageError: a name of the wrong kind, or of a file that is read or written as well.
+        UsageError: a name has the wrong kind, or the file is also read or written.
         ArtifactError: a place that cannot be written.
     """
     wanted = [(output, output.path) for output in outputs if output.path is not None]
@@ -73,7 +73,7 @@ def check(outputs: Iterable[Output], inputs: Mapping[str, Path | None]) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be made, or written to where it is there already.
+    """Refuse a folder that cannot be made or, if it exists, cannot be written to.
 
     Raises:
         DataError: it says why.
@@ -93,7 +93,8 @@ def check_folder(folder: Path) -> None:
 
 
 def same_file(one: str | Path, other: str | Path) -> bool:
-    """Whether two names lead to one file, also through links, or would if it were there."""
+    """Tell whether two paths mean the same file, also through links, even if it does not exist
+    yet."""
     try:
         return os.path.samefile(one, other)
     except (OSError, ValueError):
@@ -122,7 +123,7 @@ def _with_suffix(path: Path, suffix: str) -> Path:
 
 
 def _check_place(output: Output, path: Path) -> None:
-    """Try it out: the system knows best whether it can be written.
+    """Check by trying, because only the system knows whether a file can be written.
 
     Raises:
         ArtifactError: it cannot.
@@ -131,7 +132,7 @@ def _check_place(output: Output, path: Path) -> None:
         found = _status(path)
         if found is not None and stat.S_ISDIR(found.st_mode):
             raise ArtifactError(f"{path}: cannot be written: it is a folder", hint="name a file")
-        # Where a link leads is where the file will be.
+        # The file will be written at the target of a link.
         place = Path(os.path.realpath(path))
         if not place.parent.is_dir():
             what = "is a file, no folder" if place.parent.exists() else "does not exist"
@@ -174,7 +175,7 @@ def _status(path: Path) -> os.stat_result | None:
 def _check_existing(
     output: Output, path: Path, found: os.stat_result, folder: os.stat_result
 ) -> None:
-    """A file that is there: may it be replaced, or continued?"""
+    """Check that an existing file may be replaced or, for a log, continued."""
     if output.is_log:
         with open(path, "rb") as file:
             start = file.read(len(_LOG_BEGINS))
@@ -185,14 +186,14 @@ def _check_existing(
             )
         open(path, "ab").close()
         return
-    # In such a folder (/tmp) only its owner replaces a file.
+    # In a sticky folder such as /tmp, only its owner may replace a file.
     sticky = folder.st_mode & stat.S_ISVTX and hasattr(os, "geteuid")
     if sticky and os.geteuid() not in (0, found.st_uid, folder.st_uid):
         raise PermissionError(errno.EPERM, "it belongs to another user")
     try:
         open(path, "r+b").close()
     except PermissionError as error:
-        # A file that may not be changed can still be replaced; an immutable one (EPERM) cannot.
+        # A read-only file can still be replaced; an immutable file (EPERM) cannot.
         if error.errno == errno.EPERM:
             raise
 

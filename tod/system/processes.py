@@ -1,5 +1,5 @@
-"""Run something in a process of its own: its peak of memory is its own, what it leaves behind goes
-with it, and it can be stopped at any moment."""
+"""Run a task in a separate process, so that its peak memory can be measured, its memory is freed
+afterwards, and it can be stopped at any moment."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def isolated(
     Args:
         task: a function of a module, not a closure; what it yields can be pickled.
         arguments: for the task.
-        should_stop: asked ten times a second; when it says True, the process is ended.
+        should_stop: called ten times a second; when it returns True, the process is ended.
 
     Raises:
-        Interrupted: `should_stop` said so.
+        Interrupted: `should_stop` returned True.
         DeviceError: the process died, e.g. because memory ran out.
         TodError: the task raised it.
     """
-    # A copy of this process starts at once, and needs no path to an interpreter: where Python
-    # came in a package of ours there may be none that the kernel can start.
+    # A forked copy starts at once and needs no path to an interpreter. If Python came in a package
+    # of ours, there may be no interpreter that the kernel can start.
     context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(sender, task, arguments), daemon=True)
@@ -57,7 +57,7 @@ def isolated(
             hint="if it was killed (-9), memory ran out: try a smaller --batch",
         ) from None
     finally:
-        # First the polite way, in which the task removes its temporary files.
+        # Terminate first, so that the task can remove its temporary files.
         process.terminate()
         process.join(_POLITE_SECONDS)
         process.kill()
@@ -65,7 +65,7 @@ def isolated(
 
 
 def _work(sender: Connection, task: Callable[..., Iterator[Any]], arguments: tuple[Any]) -> None:
-    # Ctrl-C and the end of a terminal reach this process too; the one that waits decides.
+    # Ctrl-C and a closed terminal signal this process too, but the parent process decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -82,5 +82,6 @@ def _work(sender: Connection, task: Callable[..., Iterator[Any]], arguments: tup
         sender.send(("error", RuntimeError(f"{type(error).__name__}: {first_line(error)}")))
     finally:
         sender.close()
-        # Nothing that the copied process had open (a progress bar, a log) is written twice.
+        # Exit at once, so that open output of the parent (a progress bar, a log) is not written
+        # twice.
         os._exit(0)

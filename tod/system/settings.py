@@ -1,8 +1,8 @@
 """Declare a setting once: its default, range, option and help.
 
 A table of settings is a frozen dataclass whose fields are made with `setting`. Its Python keywords
-are the fields, its checks are `checked`, and `tod.cli.options` makes the command line's options of
-it. Knows no command line and no model.
+are the fields, its checks are `checked`, and `tod.cli.options` makes the options of the command
+line from it. Knows no command line and no model.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class Setting:
         name: the Python keyword.
         option: the long option of the command line.
         short: further options, such as "-c".
-        help: what it means; begins with a noun or a verb.
-        kinds: the types of its values, the last one that of the command line; None is always
+        help: its meaning; begins with a noun or a verb.
+        kinds: the types of its values; the last type is used on the command line. None is always
             allowed and means "not given".
-        choices: the values that are allowed, where they are few.
-        default: what holds where it is not given; None: what `default_from` names.
+        choices: the allowed values, if there are only a few.
+        default: the value if it is not given; None: the value comes from `default_from`.
         default_from: where the default comes from, in words.
-        least, above, most: its range; a value may equal `least` and `most`, but not `above`.
-        kept: a checkpoint keeps it, so a resumed run need not be told again.
-        exact: with another value a resumed run computes other numbers.
+        least, above, most: the range; a value may equal `least` and `most`, but not `above`.
+        kept: a checkpoint keeps it, so it need not be given again for a resumed run.
+        exact: another value changes the numbers that a resumed run computes.
     """
 
     name: str
@@ -58,12 +58,12 @@ class Setting:
 
     @property
     def kind(self) -> type:
-        """The type of what is given on a command line."""
+        """The type of a value on the command line."""
         return self.kinds[-1]
 
     @property
     def text(self) -> str:
-        """What a help text says: the meaning, and the default."""
+        """The help text: the meaning, and the default."""
         known = self.default_from or ("" if self.default is None else f"{self.default:g}")
         return f"{self.help.removesuffix('.')} (default: {known})." if known else self.help
 
@@ -87,7 +87,7 @@ class Setting:
         )
 
     def taken(self, value: Any) -> Any:
-        """The value as plain Python's; None where it is not allowed."""
+        """Return the value as a plain Python value; None if it is not allowed."""
         if self.choices:
             return value if value in self.choices else None
         if self.kind is bool or not isinstance(value, Real):
@@ -117,7 +117,7 @@ def setting(
     """A field of a table of settings; the arguments are the attributes of `Setting`.
 
     Args:
-        unset: the field's value where it is not given, if that is not None.
+        unset: the field's value if the setting is not given; None by default.
     """
     row = {
         "help": help, "short": short, "default": default, "default_from": default_from,
@@ -128,7 +128,7 @@ def setting(
 
 
 def flag(help: str, *short: str, option: str = "") -> Any:
-    """A field that is False unless it is asked for."""
+    """A field that is False by default."""
     return setting(help, *short, option=option, kept=False, unset=False)
 
 
@@ -146,7 +146,7 @@ def rows(table: type) -> Mapping[str, Setting]:
 
 
 def from_keywords(table: type[_Table], given: Mapping[str, Any]) -> _Table:
-    """A checked table of Python keywords.
+    """Make a checked table from Python keywords.
 
     Raises:
         SettingError: a keyword that the table does not have, or a value that is not allowed.
@@ -162,7 +162,7 @@ def from_keywords(table: type[_Table], given: Mapping[str, Any]) -> _Table:
 
 
 def with_keywords(table: type) -> Callable[[_Function], _Function]:
-    """Show a table's settings in signature and docstring of a function that takes them as
+    """Add a table's settings to the signature and docstring of a function that takes
     `**settings`."""
 
     def shown(function: _Function) -> _Function:
@@ -190,7 +190,7 @@ def _unset(table: type, name: str) -> Any:
 
 
 def checked(table: _Table) -> _Table:
-    """The table with plain Python values, so that a number of NumPy's is written like any other.
+    """Return the table with plain Python values, so that NumPy numbers are written like others.
 
     Raises:
         SettingError: values that are not allowed.
@@ -199,7 +199,7 @@ def checked(table: _Table) -> _Table:
 
 
 def check(table: object) -> dict[str, Any]:
-    """What was given in a table, as plain Python values.
+    """Return the given values of a table, as plain Python values.
 
     Raises:
         SettingError: values that are not allowed, all of them at once.
@@ -214,18 +214,18 @@ def check(table: object) -> dict[str, Any]:
 
 
 def _wrong(row: Setting, value: Any) -> tuple[str, str, str]:
-    """What `SettingError` says of a value that is not allowed."""
+    """Return the arguments of `SettingError` for a value that is not allowed."""
     shown = f"{value:g}" if isinstance(value, float) else repr(value)
     return row.name, row.option, f"is {shown}, {row.wanted}"
 
 
 def refused(table: type, name: str, problem: str, *, hint: str = "") -> SettingError:
-    """The error of one setting whose value is allowed, but not here.
+    """Make the error for a setting whose value is valid, but not allowed here.
 
     Args:
-        table: where it is declared.
+        table: the table that declares the setting.
         name: its keyword.
-        problem: goes on after its name.
+        problem: text that continues after the name.
         hint: what to do.
     """
     return SettingError((name, rows(table)[name].option, problem), hint=hint)

@@ -1,4 +1,4 @@
-"""Standard input, output and error: there from the start, and given up when nobody is behind them.
+"""Standard input, output and error: open them if missing, and drop them if they are broken.
 
 Knows descriptors 0 to 2; knows nothing of what is written to them.
 """
@@ -12,17 +12,16 @@ _STANDARD = range(3)
 
 
 def open_streams() -> None:
-    """Open those of the three that this program was started without: nothing comes from them, and
-    what is written to them goes nowhere.
+    """Open missing standard streams on the null device: input is empty, and output is dropped.
 
-    Has to be called before any file is opened, which would get their numbers, and with it what is
-    meant for the screen.
+    Call this before any file is opened. Otherwise that file gets the number of a standard stream,
+    and text for the screen is written into it.
     """
     for number in _STANDARD:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
             os.set_inheritable(number, True)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
@@ -35,9 +34,9 @@ def open_streams() -> None:
 
 
 def give_up_broken() -> None:
-    """Send the rest of what cannot be written (a full disk, a closed pipe, a terminal that is gone)
-    nowhere: it is still in Python's buffers, and would fail once more at the exit."""
-    for stream in (sys.__stdout__, sys.__stderr__):  # behind what a live view puts before them
+    """Drop output that cannot be written (a full disk, a closed pipe, a terminal that is gone). It
+    is still in Python's buffers and would fail again at exit."""
+    for stream in (sys.__stdout__, sys.__stderr__):  # the real streams, not those of a live view
         if stream is None or stream.closed:
             continue
         try:
@@ -49,5 +48,5 @@ def give_up_broken() -> None:
 
 
 def on_terminal() -> bool:
-    """Whether somebody looks on; of a terminal that is gone nobody can tell that it was one."""
+    """Tell whether a terminal is connected; a terminal that is gone does not count."""
     return sys.stdout.isatty() or sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""What a record from a file may hold, whatever record it is. Knows no file and no field."""
+"""Limits for every record that is read from a file. Knows no file and no field."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ from typing import Any
 
 MAX_TEXT = 1024
 MAX_ENTRIES = 100_000
-MAX_NUMBER = 1 << 53  # beyond it, JSON's numbers are not whole everywhere
-# Line and paragraph separators, lone surrogates, and what turns the direction of writing.
+MAX_NUMBER = 1 << 53  # above it, some JSON readers round whole numbers
+# Control characters, lone surrogates, line and paragraph separators, and characters that change the
+# direction of writing.
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 _TURNING = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def printable(text: str) -> bool:
-    """Whether a text can be shown: nothing in it steers a terminal, ends a line or turns what
-    follows."""
+    """Tell whether a text can be shown: nothing in it controls a terminal, ends a line or changes
+    the direction of writing."""
     return text.isprintable() or not any(
         unicodedata.category(c) in _UNPRINTABLE or c in _TURNING for c in text
     )
 
 
 def shown(text: str) -> str:
-    """A text from anywhere, made fit for a terminal: what steers it is written as an escape."""
+    """Make any text safe for a terminal: unprintable characters become escapes."""
     if printable(text):
         return text
     return "".join(c if printable(c) else c.encode("unicode_escape").decode() for c in text)
 
 
 def record_problems(value: object, name: str = "") -> Iterator[str]:
-    """What is too long, too large, not finite or not printable in a record and all in it.
+    """Find values in a record, at any depth, that are too long, too large, not finite or
+    unprintable.
 
     Args:
-        value: dataclasses, mappings, sequences, texts and numbers within one another.
-        name: where it stands.
+        value: nested dataclasses, mappings, sequences, texts and numbers.
+        name: the path of the value in the record.
     """
     if isinstance(value, str):
         if len(value) > MAX_TEXT or not printable(value):
