@@ -33,7 +33,8 @@ from tod.format.schedule import Schedule
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export made, how far it is from torch, and what fewer bits cost."""
+    """The result of an export: the file, its differences from torch, and the loss by
+    quantization."""
 
     path: Path
     manifest: manifest.Manifest
@@ -49,16 +50,16 @@ class Settings:
     Attributes:
         optimizer: its learning rate becomes the artifact's.
         loss: compares logits with labels or numbers.
-        trainable: which parameters train, see `model.networks.trainable`; None: as the network
-            says.
-        train_batch_norm: BatchNorm whose parameters train also updates its statistics.
+        trainable: the parameters that train, see `model.networks.trainable`; None: the network's
+            default.
+        train_batch_norm: a BatchNorm whose parameters train also updates its statistics.
         backbone_lr: learning rate of the backbone's parameters as a share of the head's.
-        decay_all: weight decay works on biases and norms as well.
+        decay_all: weight decay works on biases and norms, too.
         clip_norm: largest global norm of the gradients.
         class_weights: None, "auto", or one for each class.
-        schedule: of the learning rate.
-        accumulate: batches in a cycle; None leaves adding up out of the graph.
-        batch_size: default of the device.
+        schedule: learning-rate schedule.
+        accumulate: batches in a cycle; None builds a graph without accumulation.
+        batch_size: the device's default.
     """
 
     optimizer: Optimizer
@@ -93,7 +94,7 @@ def export(
         settings: those of `export_backbone`.
 
     Raises:
-        UsageError: an unknown backbone, or weights that cannot be had; also see
+        UsageError: an unknown backbone, or weights that are not available; also see
             `export_network`.
     """
     progress(f"loading {backbone}")
@@ -114,14 +115,14 @@ def export_backbone(
     progress: Callable[[str], None] = lambda _: None,
     **settings: Any,
 ) -> Exported:
-    """Make a .tod file from a backbone and a head of ours.
+    """Make a .tod file from a backbone and a new head.
 
     Args:
         path: the file to make or replace.
         base: the pretrained part.
         head: see `model.networks.heads.parse`.
         head_std: standard deviation of the weights of the head's last layer.
-        seed: of the head's weights.
+        seed: for the head's weights.
         class_names, class_count, precision, progress: see `export_network`.
         settings: those of `Settings`.
 
@@ -156,15 +157,15 @@ def export_network(
         network: what to train.
         settings: how.
         class_names: bound class names, or None to choose them on the device.
-        class_count: number of classes where the names stay open; None leaves both open.
+        class_count: number of classes if the names stay open; None leaves both open.
         precision: of the frozen part; None is float32.
         progress: called with a short text before each long part.
 
     Raises:
-        UsageError: settings that cannot be meant, or a network that cannot be lowered.
+        UsageError: settings without a meaning, or a network that cannot be lowered.
         DataError: too few pictures to calibrate on.
-        TrainingError: torch and onnxruntime disagree, or fewer bits change the features too much;
-            nothing is written.
+        TrainingError: torch and onnxruntime disagree, or quantization changes the features too
+            much; nothing is written.
         ArtifactError: the file cannot be written.
     """
     count = len(class_names) if class_names is not None else class_count
@@ -181,12 +182,12 @@ def export_network(
         graphs = {n: model.SerializeToString(deterministic=True) for n, model in models.items()}
         for name, data in graphs.items():
             graph.inspect(data, where=name)
-    except Exception as error:  # torch's exporters raise whatever they meet
+    except Exception as error:  # torch's exporters raise many kinds of errors
         progress("looking for what cannot be lowered")
         raise refusal.explain(probe, chosen, error) from error
     if precision is not None:
         check_something_is_frozen(models["features.onnx"], precision)
-    # Another number of classes than the graphs were traced with: that it is free is proved, too.
+    # Use another number of classes than the graphs were traced with, to prove that it can vary.
     wrap = _wrap(network, network.build(count or 10), settings, chosen)
     progress(f"comparing {verify.STEPS} training steps with torch")
     differences = verify.compare(wrap, graphs, network.input)
@@ -225,7 +226,8 @@ def _check_settings(settings: Settings, count: int | None) -> None:
 
 
 def _refuse_frozen_classes(names: Sequence[str], axes: lowering.Axes) -> None:
-    """What has a row for each class has to train, or the classes could not be chosen later."""
+    """Refuse frozen parameters with a row for each class, because their classes could not be chosen
+    later."""
     if frozen := [name for name, counts in axes.items() if counts and name not in names]:
         raise UsageError(
             f"--trainable leaves out {', '.join(frozen)}, which has a row for each class",
@@ -349,10 +351,10 @@ def _tensor_table(probe: TrainWrap, axes: lowering.Axes) -> tuple[manifest.Tenso
 
 
 def _init(tensor: torch.Tensor) -> manifest.Init:
-    """The rule that new rows follow: a normal distribution like that of the rows there are."""
+    """Return the rule for new rows: a normal distribution like that of the existing rows."""
     values = tensor.numpy().astype(np.float64)
     mean, std = float(values.mean()), float(values.std())
     if abs(mean) < 3 * std / values.size**0.5:
         mean = 0.0
-    # Three digits: the spread of a sample knows no more.
+    # Keep three digits, because the spread of a sample is not more exact.
     return manifest.Init(std=float(f"{std:.3g}"), mean=float(f"{mean:.3g}"))

@@ -1,4 +1,4 @@
-"""A network in two parts, a backbone and a head, and what turns pixels into its input.
+"""A network in two parts, a backbone and a head, and the module that turns pixels into its input.
 
 Axes: N pictures, S side in pixels, F features, C classes.
 """
@@ -12,8 +12,8 @@ from tod.format.manifest import InputSpec
 
 
 class TransferNet(nn.Module):
-    """`head(backbone(x))`. Dropout and the like work in the head only: the backbone stays in
-    evaluation mode, whatever part of it trains.
+    """`head(backbone(x))`. Dropout and the like are active in the head only: the backbone stays in
+    evaluation mode, even if parts of it train.
 
     Args:
         backbone: float32 [N, 3, S, S], normalised -> features [N, F].
@@ -29,20 +29,20 @@ class TransferNet(nn.Module):
         return self.head(self.backbone(x))
 
     def train(self, mode: bool = True) -> TransferNet:
-        """Switch the head."""
+        """Switch the mode of the head; the backbone stays in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
         return self
 
 
 class PixelsToFeatures(nn.Module):
-    """What `features.onnx` computes: uint8 pixels [N, S, S, 3], RGB -> features [N, ...].
+    """The computation of `features.onnx`: uint8 pixels [N, S, S, 3], RGB -> features [N, ...].
 
-    The normalisation lies inside, so that every runtime and language sees the same numbers.
+    The normalisation is inside, so that every runtime and language gets the same numbers.
 
     Args:
         frozen: float32 [N, 3, S, S], normalised -> features.
-        spec: its mean and std, in the channel order that it names.
+        spec: gives mean and std, and the channel order of both.
     """
 
     def __init__(self, frozen: nn.Module, spec: InputSpec) -> None:

@@ -1,4 +1,4 @@
-"""What every backbone has in common, wherever it comes from.
+"""The record of a pretrained backbone, the same for every source.
 
 Axes: N pictures, S side in pixels, F features.
 """
@@ -24,16 +24,16 @@ RANDOM = Weights("random numbers (--weights none)", "", "")
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pretrained network and all that is known of it.
+    """A pretrained network and its facts.
 
     Attributes:
-        name: what the user called it.
+        name: the name that the user gave.
         module: float32 [N, 3, S, S], normalised -> features [N, F].
         feature_count: F.
         input: how pictures become its input.
         weights: where they came from.
-        head_name: what the network itself calls the layer that the head stands for; empty when
-            the head gets the logits of that layer.
+        head_name: the network's name for the layer that the head replaces; empty if the head gets
+            the logits of that layer.
     """
 
     name: str
@@ -45,16 +45,16 @@ class Backbone:
 
 
 def resized(spec: InputSpec, size_px: int) -> InputSpec:
-    """The same share of a picture at another size."""
+    """Return the spec for another size, with the same share of the picture."""
     resize_px = round(size_px * spec.resize_px / spec.size_px)
     return replace(spec, size_px=size_px, resize_px=resize_px)
 
 
 def load_file(net: nn.Module, path: Path) -> Weights:
-    """Load a state dict, all of it.
+    """Load a complete state dict.
 
     Raises:
-        UsageError: no such file, or it does not fit.
+        UsageError: there is no such file, or it does not fit the network.
         DataError: it cannot be read.
     """
     try:
@@ -85,5 +85,5 @@ def load_file(net: nn.Module, path: Path) -> Weights:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content."""
+    """Return the SHA-256 of a file's content."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

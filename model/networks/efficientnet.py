@@ -53,11 +53,11 @@ def load(name: str, *, weights: str, features: Features) -> Backbone:
         name, weights, features: see `model.networks.load.load_backbone`.
 
     Raises:
-        UsageError: weights that do not fit or cannot be had.
+        UsageError: weights that do not fit or are not available.
         DataError: the weights file cannot be read.
     """
     net = _lite0() if name == DEFAULT else EfficientNet.from_name(name)
-    # The memory-efficient swish is an autograd function of its own, which cannot be exported.
+    # The memory-efficient swish is a custom autograd function, which cannot be exported.
     net.set_swish(memory_efficient=False)
     if name == DEFAULT:
         _use_relu6(net)
@@ -69,12 +69,12 @@ def load(name: str, *, weights: str, features: Features) -> Backbone:
 
 
 def input_spec(name: str) -> InputSpec:
-    """Size, resize and normalisation that a backbone's weights were trained with."""
+    """Return size, resize and normalisation with which a backbone's weights were trained."""
     lite = name == DEFAULT
     side = 224 if lite else efficientnet_params(name)[2]
     return InputSpec(
         size_px=side,
-        # The share of a picture that the crop keeps, 224 of 256, whatever the size.
+        # The crop keeps the same share of a picture, 224 of 256, at any size.
         resize_px=round(side * 256 / 224),
         interpolation="bicubic",
         crop="center",
@@ -112,7 +112,7 @@ def _load_weights(net: EfficientNet, name: str, weights: str) -> Weights:
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url_map[name]).name
     try:
         load_pretrained_weights(net, name, load_fc=True, verbose=False)
-    except Exception as error:  # no network, a torn file, a page of HTML in its place
+    except Exception as error:  # no network, an incomplete file, or an HTML page in its place
         raise UsageError(
             f"the weights {path.name} of {name} could not be downloaded or read: "
             f"{first_line(error)}",

@@ -16,7 +16,7 @@ _ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU}
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """A head by name; `hidden` is 0 for a linear one."""
+    """The settings of a head; `hidden` is 0 for a linear head."""
 
     hidden: int = 0
     activation: Literal["relu", "silu"] = "relu"
@@ -33,7 +33,7 @@ def parse(text: str) -> HeadSpec:
     """Read "linear", "mlp:256" or "mlp:256,silu,dropout=0.2".
 
     Raises:
-        UsageError: naming what is wrong with it.
+        UsageError: says what is wrong with it.
     """
     if text == "linear":
         return HeadSpec()
@@ -58,7 +58,7 @@ def parse(text: str) -> HeadSpec:
 
 
 def build(spec: HeadSpec, features: int, classes: int, *, std: float, seed: int = 0) -> nn.Module:
-    """The head that a spec describes; the same arguments give the same weights."""
+    """Build the head of a spec; the same arguments give the same weights."""
     if not spec.hidden:
         return linear(features, classes, std=std, seed=seed)
     return mlp(spec, features, classes, std=std, seed=seed)
@@ -67,8 +67,8 @@ def build(spec: HeadSpec, features: int, classes: int, *, std: float, seed: int 
 def linear(features: int, classes: int, *, std: float, seed: int = 0) -> nn.Linear:
     """`Linear(features, classes)` with weights N(0, std) and zero bias.
 
-    The seed's example uses std 0.1. The default of `tod export` is 0.01, which on pooled features
-    is worth 0.6 to 1.2 points of accuracy after 60 cycles, see docs/performance.md.
+    The seed's example uses std 0.1. The default of `tod export` is 0.01: on pooled features it
+    gains 0.6 to 1.2 points of accuracy after 60 cycles, see docs/performance.md.
 
     Args:
         features: F.
@@ -87,8 +87,8 @@ def linear(features: int, classes: int, *, std: float, seed: int = 0) -> nn.Line
 def mlp(spec: HeadSpec, features: int, classes: int, *, std: float, seed: int = 0) -> nn.Sequential:
     """A hidden layer, its activation, dropout, and a linear layer.
 
-    The hidden weights are N(0, sqrt(2 / F)), which keeps the size of what passes a ReLU (He et
-    al., https://arxiv.org/abs/1502.01852); the last ones are as those of `linear`.
+    The hidden weights are N(0, sqrt(2 / F)), which keeps the size of activations through a ReLU (He
+    et al., https://arxiv.org/abs/1502.01852). The last layer's weights are as in `linear`.
 
     Args:
         spec: size of the hidden layer, activation, dropout.

@@ -1,4 +1,4 @@
-"""A pretrained backbone by name, wherever it comes from."""
+"""Load a pretrained backbone by name, from any source."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def load_backbone(
         name: one of `efficientnet.NAMES`, or "torchvision:" and the name of one of its
             classification models.
         weights: "auto" (from the installed package, or downloaded on first use), a file with a
-            state dict, or "none" for random weights; for torchvision also the name of one of the
-            weights that it lists.
-        features: what the head gets: "pooled" (before the classifier) or "logits" (the 1000
+            state dict, or "none" for random weights; for torchvision also the name of weights that
+            it lists.
+        features: the input of the head: "pooled" (before the classifier) or "logits" (the 1000
             ImageNet classes).
-        size_px: another side of the pictures than the weights were made for.
+        size_px: side of the pictures, if not the size that the weights were made for.
 
     Raises:
-        UsageError: an unknown name, or weights that do not fit or cannot be had.
+        UsageError: an unknown name, or weights that do not fit or are not available.
         DataError: the weights file cannot be read.
     """
     if size_px is not None and not 32 <= size_px <= 2048:
         raise UsageError(f"--size is {size_px}, wanted 32 to 2048 pixels")
-    torch.manual_seed(0)  # random weights, where they are asked for, are the same every time
+    torch.manual_seed(0)  # makes random weights (--weights none) the same every time
     if name.startswith(TORCHVISION):
         # Importing torchvision takes seconds.
         from model.networks import torchvision

@@ -1,4 +1,4 @@
-"""What an export needs to know of a network, wherever it comes from."""
+"""The facts of a network that an export needs, for networks from any source."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Network:
 
     Attributes:
         name: for people.
-        build: number of classes -> the network; the same number, the same weights.
+        build: number of classes -> the network; the same number gives the same weights.
         input: how pictures become its input.
-        weights: where those of the backbone came from.
-        head: what kind of head it has, for people.
-        trainable: which parameters train unless told otherwise, see `model.networks.trainable`.
-        head_name: what the backbone calls the layer that the head stands for.
+        weights: where the backbone's weights came from.
+        head: the kind of its head, for people.
+        trainable: the parameters that train by default, see `model.networks.trainable`.
+        head_name: the backbone's name for the layer that the head replaces.
     """
 
     name: str
@@ -35,13 +35,13 @@ class Network:
 
 
 def with_head(base: Backbone, head: str, *, std: float, seed: int) -> Network:
-    """A pretrained backbone with a head of ours.
+    """Combine a pretrained backbone with a new head.
 
     Args:
         base: the backbone.
         head: see `model.networks.heads.parse`.
         std: standard deviation of the weights of the head's last layer.
-        seed: of the head's weights.
+        seed: for the head's weights.
     """
     spec = heads.parse(head)
 

@@ -38,11 +38,11 @@ _INPUT: dict[str, Any] = {
 
 
 def load(where: str, *, seed: int) -> Network:
-    """Read the file and take what it defines.
+    """Read the file and make a `Network` from its definitions.
 
     Args:
         where: "my_net.py", or "my_net.py:build" for another name of the function.
-        seed: of torch's random numbers before each call of the function.
+        seed: for torch's random numbers, set before each call of the function.
 
     Raises:
         UsageError: the file or what it defines cannot be used.
@@ -84,7 +84,7 @@ def _module(path: Path) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Its own imports may stand beside it.
+    # The file may import other files from its folder.
     sys.path.insert(0, str(path.parent.resolve()))
     try:
         spec.loader.exec_module(module)

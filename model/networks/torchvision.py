@@ -17,7 +17,7 @@ from tod.errors import UsageError, first_line
 from tod.format.manifest import InputSpec, Weights
 from tod.system.names import near_names
 
-# torchvision's weights were trained on ImageNet with this where they state nothing else.
+# The normalisation of torchvision's ImageNet weights, unless they state another.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -29,10 +29,10 @@ def load(name: str, *, weights: str, features: Features, size_px: int | None) ->
         weights: "auto" (torchvision's default for it, downloaded on first use), one of the names
             that torchvision lists for it, a file with a state dict, or "none".
         features: "pooled" or "logits".
-        size_px: side of the pictures, for networks that are built for one.
+        size_px: side of the pictures, for networks that are built for one size.
 
     Raises:
-        UsageError: an unknown name, or weights that do not fit or cannot be had.
+        UsageError: an unknown name, or weights that do not fit or are not available.
     """
     models = _import().models
     short = name.removeprefix(TORCHVISION)
@@ -59,7 +59,8 @@ def load(name: str, *, weights: str, features: Features, size_px: int | None) ->
 def _import() -> Any:
     try:
         # A torchvision wheel beside a torch of another kind (CUDA, CPU) has compiled operators
-        # that do not load, and its import stops at the schemas of these two. Networks need neither.
+        # that do not load, and the import fails at the schemas of these two. Networks need neither
+        # operator.
         library = torch.library.Library("torchvision", "FRAGMENT")
         for schema in (
             "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -69,7 +70,7 @@ def _import() -> Any:
                 library.define(schema)
         import torchvision
 
-        torchvision._keep_schemas = library  # they go with the object that defined them
+        torchvision._keep_schemas = library  # the schemas vanish with the object that defined them
     except Exception as error:  # whatever a broken pair of wheels raises
         raise UsageError(
             f"torchvision cannot be loaded: {first_line(error)}",
@@ -79,13 +80,13 @@ def _import() -> Any:
 
 
 def _settings(builder: Any) -> set[str]:
-    """What can be given to a builder, or to what it hands its settings on to."""
+    """Find the settings of a builder, or of the function to which it passes its settings."""
     source = inspect.getsource(inspect.unwrap(builder))
     return {"image_size"} if "_vision_transformer(" in source else set()
 
 
 def _listed(listed: list[Any], weights: str, short: str) -> Any:
-    """The entry of torchvision's list that is meant, or None for random weights."""
+    """Find the entry in torchvision's list, or None for random weights."""
     by_name = {entry.name: entry for entry in listed}
     if weights == "none":
         return None
@@ -114,7 +115,7 @@ def _load(net: nn.Module, entry: Any, weights: str, short: str) -> Weights:
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
     try:
         net.load_state_dict(entry.get_state_dict(progress=False, check_hash=True))
-    except Exception as error:  # no network, a torn file, a page of HTML in its place
+    except Exception as error:  # no network, an incomplete file, or an HTML page in its place
         raise UsageError(
             f"the weights {cached.name} of {short} could not be downloaded or read: "
             f"{first_line(error)}",
@@ -125,7 +126,7 @@ def _load(net: nn.Module, entry: Any, weights: str, short: str) -> Weights:
 
 
 def _input_spec(entry: Any) -> InputSpec:
-    """What torchvision states for these weights."""
+    """Return the input that torchvision states for these weights."""
     if entry is None:
         return InputSpec(224, 256, "bilinear", "center", "rgb", _MEAN, _STD)
     stated = entry.transforms()

@@ -1,4 +1,5 @@
-"""Which parameters train: the head, the last blocks, all, or those that patterns name."""
+"""Choose the parameters that train: the head, the last blocks, all, or names that match
+patterns."""
 
 from __future__ import annotations
 
@@ -15,17 +16,17 @@ HEAD, BACKBONE = "head.", "backbone."
 
 
 def names(net: TransferNet, wanted: str, *, head_name: str = "") -> list[str]:
-    """The names of the parameters that `wanted` means, in the network's order.
+    """Return the names of the parameters that `wanted` means, in the network's order.
 
     Args:
         net: backbone and head.
         wanted: "head"; "last:K", the last K blocks of the backbone and all after them; "all"; or
             patterns with commas between, such as 'features.17.*,classifier.*', which are matched
             with the backbone's own names and with the full ones ('head.*').
-        head_name: what the backbone calls the layer that the head stands for, such as "classifier".
+        head_name: the backbone's name for the layer that the head replaces, such as "classifier".
 
     Raises:
-        UsageError: it means nothing here.
+        UsageError: `wanted` matches nothing in this network.
     """
     every = [name for name, _ in net.named_parameters()]
     if wanted == "all":
@@ -69,8 +70,8 @@ def _last_blocks(backbone: nn.Module, count: str) -> list[str]:
 def blocks(backbone: nn.Module) -> list[tuple[str, ...]]:
     """The backbone's blocks in order, each as the dotted names of its modules.
 
-    Containers are opened as long as they hold composite modules; a single layer that stands
-    between blocks belongs to the block before it (the first layers are a block of their own).
+    Containers that hold composite modules are opened. A single layer between blocks belongs to the
+    block before it; the first layers form a block.
     """
     found: list[list[str]] = []
     for name, module in _parts(backbone, "", wrapper=True):
@@ -94,7 +95,7 @@ def _parts(
     for name, child in children:
         container = isinstance(child, nn.Sequential | nn.ModuleList)
         holds = any(_is_composite(grandchild) for grandchild in child.children())
-        # The only composite module, seen from the top, is a wrapper around the blocks.
+        # A module that is the only composite one at the top is a wrapper around the blocks.
         only = wrapper and composite == [child]
         if holds and (container or only):
             parts += _parts(child, f"{name}.", wrapper=only)

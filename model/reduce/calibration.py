@@ -1,4 +1,4 @@
-"""Pictures that show which numbers pass through a network: real ones, or made by rule.
+"""Calibration pictures: real ones, or pictures made by rule.
 
 Knows numpy and pictures; knows no network. Axes: N pictures, S side in pixels.
 """
@@ -16,24 +16,24 @@ from tod.data.samples import Sample
 from tod.errors import DataError, PictureError
 from tod.format.manifest import InputSpec
 
-# Two thirds calibrate, one third measures. More real pictures than these change no range that
-# matters (docs/performance.md).
+# Two thirds calibrate, one third measures. More real pictures do not improve the ranges
+# (docs/performance.md).
 REAL, MADE = 300, 96
 _SHARE = 2 / 3
-# So much may the features of all pictures take: a map close to the pixels has a million numbers.
+# Memory limit for the features of all pictures: a map close to the pixels has a million numbers.
 _FEATURE_BYTES = 256 << 20
 _LEAST = 12
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures to calibrate on and others, held out, to measure with.
+    """Pictures to calibrate on, and held-out pictures to measure with.
 
     Attributes:
         pixels: uint8 [N, S, S, 3], RGB.
-        labels: int64 [N]; None where no class is known.
-        classes: how many there are; 0 where none is known.
-        data_sha256: of the dataset they are from; None: they were made by rule.
+        labels: int64 [N]; None if no class is known.
+        classes: the number of classes; 0 if none is known.
+        data_sha256: digest of their dataset; None: they were made by rule.
     """
 
     pixels: NDArray[np.uint8]
@@ -43,28 +43,28 @@ class Pictures:
 
     @property
     def calibrating(self) -> int:
-        """How many of them, from the first on, calibrate; the others are held out."""
+        """The number of pictures, from the first on, that calibrate; the others are held out."""
         return max(1, min(len(self.pixels) - 1, round(len(self.pixels) * _SHARE)))
 
 
 def count_for(feature_shape: tuple[int, ...], wanted: int) -> int:
-    """How many pictures keep their features within the memory allowed.
+    """Return how many pictures have features that fit into the allowed memory.
 
     Args:
-        feature_shape: of one picture.
-        wanted: the most.
+        feature_shape: the shape of one picture's features.
+        wanted: the largest number of pictures.
     """
     each = 4 * int(np.prod(feature_shape))
     return max(_LEAST, min(wanted, _FEATURE_BYTES // each))
 
 
 def from_dataset(dataset: Dataset, spec: InputSpec, count: int = REAL) -> Pictures:
-    """A seeded sample of the train split, the classes in turn.
+    """Draw a seeded sample of the train split, with the classes in turn.
 
     Args:
-        dataset: what it cannot decode is passed over.
-        spec: how pictures are brought to size.
-        count: how many, at most.
+        dataset: unreadable pictures are passed over.
+        spec: how pictures are resized.
+        count: largest number of pictures.
 
     Raises:
         DataError: fewer than two pictures can be read.
@@ -92,7 +92,7 @@ def from_dataset(dataset: Dataset, spec: InputSpec, count: int = REAL) -> Pictur
 
 
 def _in_turn(samples: tuple[Sample, ...]) -> list[Sample]:
-    """Different pictures in a seeded order that takes one of each class, then again."""
+    """Sort different pictures in a seeded order that takes one of each class, then again."""
     unique = list({sample.sha256: sample for sample in samples}.values())
     unique.sort(key=lambda sample: sample.sha256)
     order = np.random.default_rng(0).permutation(len(unique))
@@ -110,8 +110,8 @@ def _in_turn(samples: tuple[Sample, ...]) -> list[Sample]:
 # measured on 100 photographs of scenes.
 _LOG_MEAN = np.array([-1.61, 0.03, -0.005])
 _LOG_SPREAD = np.array([1.1, 0.2, 0.035])
-# Those axes to the logarithms of cone responses, and cone responses to linear RGB: Reinhard,
-# Ashikhmin, Gooch and Shirley 2001, "Color Transfer between Images".
+# Matrices from these axes to the logarithms of cone responses, and from cone responses to linear
+# RGB: Reinhard, Ashikhmin, Gooch and Shirley 2001, "Color Transfer between Images".
 _TO_LOG_CONES = np.array([[1, 1, 1], [1, 1, -1], [1, -2, 0]]) * np.array([3, 6, 2]) ** -0.5
 _TO_RGB = np.array(
     [[4.4679, -3.5873, 0.1193], [-1.2186, 2.3809, -0.1624], [0.0497, -0.2439, 1.2045]]
@@ -119,14 +119,14 @@ _TO_RGB = np.array(
 
 
 def made_by_rule(spec: InputSpec, count: int = MADE) -> Pictures:
-    """Seeded pictures with the statistics of photographs, for want of any.
+    """Make seeded pictures with the statistics of photographs, if no photographs are given.
 
     Dead leaves (Lee, Mumford and Huang 2001, "Occlusion Models for Natural Images": discs that hide
-    one another, as many of a size as its cube is small) in natural colours, under a cloud whose
-    amplitudes fall as 1/frequency (Field 1987).
+    one another, with a density of radii that falls as 1/radius^3) in natural colours, under a cloud
+    whose amplitudes fall as 1/frequency (Field 1987).
 
     Args:
-        spec: tells their size.
+        spec: gives their size.
         count: how many.
     """
     generator = np.random.default_rng(0)
@@ -136,7 +136,7 @@ def made_by_rule(spec: InputSpec, count: int = MADE) -> Pictures:
 
 def _dead_leaves(generator: np.random.Generator, side_px: int) -> NDArray[np.uint8]:
     least, largest, leaves = 0.015, 0.5, 600
-    # The inverse of the distribution function of a density that falls with the cube of the radius.
+    # Inverse of the distribution function of a density that falls as 1/radius^3.
     share = generator.random(leaves)
     radii = (least**-2 + share * (largest**-2 - least**-2)) ** -0.5 * side_px
     centres = generator.random((leaves, 2)) * side_px
@@ -154,7 +154,7 @@ def _dead_leaves(generator: np.random.Generator, side_px: int) -> NDArray[np.uin
 
 
 def _cloud(generator: np.random.Generator, side_px: int) -> NDArray[np.float64]:
-    """Noise [S, S] whose amplitudes fall as 1/frequency; mean 0, spread 1."""
+    """Make noise [S, S] whose amplitudes fall as 1/frequency; mean 0, standard deviation 1."""
     frequency = np.hypot(np.fft.fftfreq(side_px)[:, None], np.fft.rfftfreq(side_px)[None])
     frequency[0, 0] = np.inf
     spectrum = np.fft.rfft2(generator.standard_normal((side_px, side_px))) / frequency

@@ -1,4 +1,4 @@
-"""How much a frozen graph in fewer bits is like the one in float32.
+"""Compare a frozen graph of reduced precision with the float32 graph.
 
 Axes: N pictures, F features.
 """
@@ -22,12 +22,13 @@ Rows = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Heads:
-    """Top-1 of linear heads on held-out pictures; ridge regression, in closed form.
+    """Top-1 accuracy of linear heads on held-out pictures; they are fitted by ridge regression.
 
     Attributes:
-        agreement: share of pictures to which a head trained on float32 features gives the same
+        agreement: share of pictures for which a head trained on float32 features predicts the same
             class from both kinds of features.
-        before, after: accuracy of a head trained and used on features of float32, of fewer bits.
+        before, after: accuracy of a head trained and tested on float32 features, and on features of
+            reduced precision.
     """
 
     agreement: float
@@ -36,14 +37,14 @@ class Heads:
 
 
 def features(graph: bytes, pixels: NDArray[np.uint8]) -> Rows:
-    """Features [N, F] of pictures, maps as rows."""
+    """Compute features [N, F] of pictures; feature maps are flattened."""
     engine = Engine({"features.onnx": graph})
     parts = [engine.features(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)]
     return np.concatenate([part.reshape(len(part), -1) for part in parts])
 
 
 def cosines(before: Rows, after: Rows) -> NDArray[np.float64]:
-    """Cosine of each row of one to that of the other, [N]; 0 where one is zero or not finite."""
+    """Cosine between each row of `before` and of `after`, [N]; 0 if a row is zero or not finite."""
     x, y = before.astype(np.float64), after.astype(np.float64)
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -52,11 +53,11 @@ def cosines(before: Rows, after: Rows) -> NDArray[np.float64]:
 
 
 def heads(before: Rows, after: Rows, pictures: Pictures) -> Heads | None:
-    """Train heads on the pictures that calibrated, try them on the others; None without classes.
+    """Train heads on the calibration pictures and test them on the others; None without classes.
 
     Args:
-        before, after: features [N, F] of all the pictures.
-        pictures: tells classes, and which are held out.
+        before, after: features [N, F] of all pictures.
+        pictures: gives the classes and the held-out pictures.
     """
     if pictures.labels is None:
         return None
@@ -80,7 +81,8 @@ def heads(before: Rows, after: Rows, pictures: Pictures) -> Heads | None:
 
 
 def speeds(graphs: tuple[bytes, ...], pixels: NDArray[np.uint8]) -> tuple[float, ...]:
-    """Milliseconds a picture of each graph: one thread, batches of 8, in turn, the median of 7."""
+    """Measure milliseconds a picture for each graph: one thread, batches of 8, the graphs in turn,
+    median of 7 rounds."""
     engines = [Engine({"features.onnx": graph}) for graph in graphs]
     batch = pixels[:_BATCH]
     times: list[list[float]] = [[] for _ in graphs]

@@ -1,9 +1,9 @@
-"""Pixels into the first convolution as they are: uint8, without a float picture between.
+"""Feed pixels directly to the first convolution as uint8, without a float picture between.
 
 Normalisation is affine, and so is quantization: x = scale * (pixel - zero point). With one scale
-and one mean for all channels, a whole number of grey levels, the two are the same thing; other
-scales go into the convolution's weights, the rest of the means into its bias. Then only the border,
-which the convolution fills with zeros, becomes a grey near to the mean in place of the mean itself.
+and one mean for all channels, and a mean of whole grey levels, they are the same. Otherwise
+differences of scale go into the convolution's weights, and the rest of the means into its bias.
+Then only the zero padding changes: it becomes a grey near the mean instead of the mean itself.
 Axes: O output channels, S side in pixels.
 """
 
@@ -27,10 +27,10 @@ class PixelInput:
     """How the first convolution takes pixels.
 
     Attributes:
-        tensor: the normalised picture [N, 3, S, S], which pixels take the place of.
+        tensor: the normalised picture [N, 3, S, S], which the pixels replace.
         layer: the convolution's node.
         scale, zero_point: of the pixels.
-        weight: float32 [O, 3, ...], by the order of colours in the pixels.
+        weight: float32 [O, 3, ...], in the colour order of the pixels.
         bias: float32 [O].
     """
 
@@ -43,8 +43,8 @@ class PixelInput:
 
 
 def find(model: onnx.ModelProto, spec: InputSpec) -> PixelInput | None:
-    """How pixels could go into the first convolution; None where the graph does not begin with a
-    normalisation and a convolution that is all that takes its result."""
+    """Find how pixels can go into the first convolution. None if the graph does not begin with a
+    normalisation whose result goes only into a convolution."""
     picture = _normalised(model)
     users = [node for node in model.graph.node if picture in node.input]
     if picture is None or len(users) != 1 or users[0].op_type != "Conv":
@@ -76,13 +76,14 @@ def find(model: onnx.ModelProto, spec: InputSpec) -> PixelInput | None:
 
 
 def fold(model: onnx.ModelProto, pixels: PixelInput) -> onnx.ModelProto:
-    """A copy whose first convolution has the weights for pixels; `splice` gives it the pixels."""
+    """Copy the model, with weights for pixels in the first convolution; `splice` connects the
+    pixels."""
     folded = onnx.ModelProto()
     folded.CopyFrom(model)
     conv = next(node for node in folded.graph.node if node.name == pixels.layer)
     constants = {tensor.name: tensor for tensor in folded.graph.initializer}
     constants[conv.input[1]].CopyFrom(numpy_helper.from_array(pixels.weight, conv.input[1]))
-    # A new bias: convolutions without a bias of their own may share one tensor of zeros.
+    # Add a new bias, because convolutions without a bias may share one tensor of zeros.
     name = f"{pixels.tensor}/bias"
     folded.graph.initializer.append(numpy_helper.from_array(pixels.bias, name))
     conv.input[:] = [*conv.input[:2], name]
@@ -90,7 +91,7 @@ def fold(model: onnx.ModelProto, pixels: PixelInput) -> onnx.ModelProto:
 
 
 def splice(model: onnx.ModelProto, pixels: PixelInput) -> None:
-    """Put the pixels in the place of the quantized picture, and take out what made it.
+    """Replace the quantized picture by the pixels, and remove the nodes that made it.
 
     Args:
         model: quantized; changed.
@@ -110,7 +111,7 @@ def splice(model: onnx.ModelProto, pixels: PixelInput) -> None:
 
 
 def drop_unused(model: onnx.ModelProto) -> None:
-    """Take out nodes and constants that lead to no output."""
+    """Remove nodes and constants that lead to no output."""
     graph = model.graph
     wanted = {value.name for value in graph.output}
     kept = []
@@ -123,14 +124,15 @@ def drop_unused(model: onnx.ModelProto) -> None:
 
 
 def keep(field: Any, items: list[Any]) -> None:
-    """Make these the messages of a repeated field; some of them may be in it already."""
+    """Replace the messages of a repeated field by `items`; some of them may be in it already."""
     copies = [type(item).FromString(item.SerializeToString()) for item in items]
     del field[:]
     field.extend(copies)
 
 
 def _normalised(model: onnx.ModelProto) -> str | None:
-    """The tensor [N, 3, S, S] at the end of what only brings pixels to the network's input."""
+    """Find the tensor [N, 3, S, S] after the nodes that only turn pixels into the network's
+    input."""
     name, transposed = "pixels", None
     while True:
         users = [n for n in model.graph.node if n.input and n.input[0] == name]

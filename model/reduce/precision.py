@@ -1,6 +1,7 @@
-"""The frozen part in int8 or float16: quantized, repaired where it hurts, and measured.
+"""Reduce the frozen part to int8 or float16, keep sensitive layers in float, and measure the loss.
 
-Below `TARGET` the layers that do most harm stay in float; below `REFUSED` nothing is written.
+If the cosine is below `TARGET`, the most harmful layers stay in float; below `REFUSED` nothing is
+written.
 """
 
 from __future__ import annotations
@@ -18,29 +19,30 @@ from tod.data.dataset import Dataset
 from tod.errors import TrainingError, UsageError
 from tod.format.manifest import InputSpec, Parity
 
-# Mean cosine of features to float32's on held-out pictures. Measured with EfficientNet-Lite0 made
-# worse by steps (docs/performance.md): at 0.979 a head trained on such features loses half a point
-# on scenes and on places, at 0.915 one and three, at 0.85 two and five.
+# Limits for the mean cosine between reduced and float32 features on held-out pictures. Measured
+# with a gradually degraded EfficientNet-Lite0 (docs/performance.md): at 0.979 a head trained on
+# such features loses 0.5 points of accuracy on scenes and on places, at 0.915 1 and 3 points, at
+# 0.85 2 and 5 points.
 TARGET = 0.985
 REFUSED = 0.90
-# With more layers in float the file is hardly smaller and the network no faster.
+# With more layers in float, the file is hardly smaller and the network is not faster.
 _MOST_FLOAT = 0.5
-# Pixels as integers save more than half of the time of a small network: worth this much cosine,
-# which is below the noise of these pictures.
+# Integer pixels save more than half of a small network's time. This loss of cosine is acceptable
+# for that; it is below the noise of these pictures.
 _PIXELS_MAY_COST = 0.001
-# Enough to tell a layer that hurts from one that does not.
+# Enough pictures to find the layers that do harm.
 _RANKING_PICTURES = 8
 
 
 @dataclass(frozen=True)
 class Precision:
-    """What `--quantize` asks for.
+    """The request of `--quantize`.
 
     Attributes:
-        kind: of the weights, and of the arithmetic with "int8".
-        dataset: pictures to calibrate on and to measure with; None: made by rule.
-        force: write what is below `REFUSED` as well.
-        progress: of the search for sensitive layers, layers done and to do.
+        kind: type of the weights and, with "int8", of the arithmetic.
+        dataset: pictures to calibrate on and to measure with; None: pictures made by rule.
+        force: write a result below `REFUSED`, too.
+        progress: called during the search for sensitive layers, with layers done and to do.
     """
 
     kind: Literal["int8", "float16"]
@@ -51,7 +53,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class Reduced:
-    """The graph in fewer bits, what it lost, and milliseconds a picture before and after."""
+    """The reduced graph, its loss, and milliseconds a picture before and after."""
 
     model: onnx.ModelProto
     parity: Parity
@@ -63,7 +65,7 @@ def check_something_is_frozen(model: onnx.ModelProto, asked: Precision) -> None:
     """Refuse to quantize a graph that holds no weights.
 
     Raises:
-        UsageError: saying so.
+        UsageError: it holds none.
     """
     if not quantize.layers(model):
         raise UsageError(
@@ -79,11 +81,11 @@ def reduce(
     asked: Precision,
     say: Callable[[str], None] = lambda _: None,
 ) -> Reduced:
-    """Bring the frozen graph to fewer bits and measure what that costs.
+    """Reduce the precision of the frozen graph and measure the loss.
 
     Args:
         model: `features.onnx` in float32.
-        spec: how pictures are brought to size, and their normalisation.
+        spec: how pictures are resized and normalised.
         feature_shape: of one picture.
         asked: what to make.
         say: called with a short text before each long part.
@@ -91,7 +93,7 @@ def reduce(
     Raises:
         UsageError: nothing is frozen.
         DataError: too few pictures to calibrate on.
-        TrainingError: the features are too far from float32's, and force was not asked for.
+        TrainingError: the features are too far from the float32 features, and `force` is not set.
     """
     check_something_is_frozen(model, asked)
     float_layers: tuple[str, ...] = ()
@@ -112,7 +114,7 @@ _OPTION = {"int8": "int8", "float16": "fp16"}
 
 @dataclass(frozen=True)
 class _Trial:
-    """What every measurement needs: graph, pictures, and their features in float32."""
+    """The input of every measurement: graph, pictures, and their float32 features."""
 
     model: onnx.ModelProto
     before: bytes
@@ -125,7 +127,7 @@ class _Trial:
         return cls(model, before, pictures, parity.features(before, pictures.pixels))
 
     def cosine(self, reduced: onnx.ModelProto, which: slice) -> float:
-        """Mean over some of the pictures."""
+        """Mean cosine over some of the pictures."""
         after = parity.features(_bytes(reduced), self.pictures.pixels[which])
         return float(parity.cosines(self.rows[which], after).mean())
 
@@ -146,7 +148,7 @@ def _pictures(spec: InputSpec, feature_shape: tuple[int, ...], asked: Precision)
 def _int8(
     trial: _Trial, spec: InputSpec, progress: Progress, say: Callable[[str], None]
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The graph in int8, and what it keeps in float."""
+    """Make the int8 graph; return it and the layers that stay in float."""
     model, held_out = trial.model, trial.held_out
     ranges = quantize.ranges(model, trial.pictures.pixels[: trial.pictures.calibrating])
     pixels = pixel_input.find(model, spec)
@@ -182,7 +184,7 @@ def _measure(
     rows = parity.features(after, pictures.pixels)
     found = parity.cosines(trial.rows[trial.held_out], rows[trial.held_out])
     heads = parity.heads(trial.rows, rows, pictures)
-    # Four digits: another processor's float32 may differ in the last ones.
+    # Round to four digits, because on another processor the last digits may differ.
     return Parity(
         pictures=len(found),
         data_sha256=pictures.data_sha256,

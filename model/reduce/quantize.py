@@ -1,14 +1,15 @@
-"""A frozen graph in fewer bits. The only user of onnxruntime's quantizer.
+"""Quantize a frozen graph. The only user of onnxruntime's quantizer.
 
 int8: static, as pairs of QuantizeLinear and DequantizeLinear (QDQ) that every onnxruntime turns
 into integer kernels; activations uint8 with a range for each tensor, weights int8 with a scale for
-each output channel. Other choices of the signs are slower than float32 on x86-64.
+each output channel. Other choices of signed and unsigned types are slower than float32 on x86-64.
 
 Weights of dense layers use 7 bits, those of depthwise convolutions 8. Processors of the x86 family
 without VNNI (before 2019, and many small ones since) add two products of uint8 and int8 in 16 bits:
 255 * 127 * 2 does not fit, 255 * 64 * 2 does. With 8 bits everywhere, the cosine of the features of
 EfficientNet-Lite0 to float32's is 0.99 with VNNI and 0.85 without; with 7 it is 0.98, and every
-number the same on both. Depthwise kernels add in 32 bits. Measured, see docs/performance.md.
+number is the same on both. Depthwise kernels add in 32 bits. See docs/performance.md for the
+measurements.
 
 float16: constants in half precision, arithmetic in float32.
 """
@@ -34,19 +35,20 @@ from model.lowering import lowering
 from model.reduce.pixel_input import PixelInput, drop_unused, fold, keep, splice
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
-# Part of the layer before them once its output is quantized: the range ends where they cut.
+# These become part of the layer before them when its output is quantized: the quantized range ends
+# where they clip.
 _ACTIVATIONS = ("Clip", "Relu")
 _BATCH = 8
-# A constant below this is not worth the node that brings it back to float32.
+# For smaller constants, the extra node that casts them to float32 is not worth it.
 _LEAST_ELEMENTS = 64
 Ranges = Any  # onnxruntime's TensorsData: lowest and highest number of each tensor
 
 
 def layers(model: onnx.ModelProto) -> dict[str, str]:
-    """What can be quantized: the nodes that multiply by a constant of two or more axes.
+    """Find the layers that can be quantized: nodes that multiply by a constant of two or more axes.
 
     Returns:
-        Name of the node -> what a person is told of it: its place, its kind, its weight's shape.
+        Name of the node -> description for users: its position, its kind, its weight's shape.
     """
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     found: dict[str, str] = {}
@@ -58,10 +60,11 @@ def layers(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def ranges(model: onnx.ModelProto, pixels: NDArray[np.uint8]) -> Ranges:
-    """The range of every tensor: the mean over batches of 8 of its least and largest numbers.
+    """Measure the range of every tensor: the mean of its least and largest numbers over batches of
+    8.
 
-    Single pictures with extreme numbers widen it little, however many pictures there are; of the
-    quantizer's methods it is the cheapest, and none was better (docs/performance.md).
+    A single picture with extreme numbers widens it little, for any number of pictures. It is the
+    cheapest of the quantizer's methods, and no other was better (docs/performance.md).
 
     Args:
         model: float32.
@@ -76,13 +79,13 @@ def ranges(model: onnx.ModelProto, pixels: NDArray[np.uint8]) -> Ranges:
             augmented_model_path=str(Path(folder, "augmented.onnx")),
             extra_options={"moving_average": True},
         )
-        # In one call: over several, onnxruntime gives the first batch 99 % of the weight.
+        # Use one call: with several calls, onnxruntime gives the first batch 99 % of the weight.
         calibrator.collect_data(_Batches(pixels))
         return calibrator.compute_data()
 
 
 class _Batches(CalibrationDataReader):
-    """The quantizer's way to ask for pictures."""
+    """Gives pictures to the quantizer in batches."""
 
     def __init__(self, pixels: NDArray[np.uint8]) -> None:
         self._batches: Iterator[NDArray[np.uint8]] = (
@@ -101,14 +104,14 @@ def int8(
     float_layers: Collection[str] = (),
     pixels: PixelInput | None = None,
 ) -> onnx.ModelProto:
-    """The graph with all layers but `float_layers` in int8.
+    """Quantize all layers except `float_layers` to int8.
 
     Args:
         model: float32.
         found: see `ranges`.
         float_layers: names of nodes.
         pixels: how the first convolution takes pixels; None leaves the normalisation in float32,
-            as does a first convolution in float32.
+            and so does a first convolution in float32.
     """
     chosen = [name for name in layers(model) if name not in float_layers]
     overrides = _full_range(model, chosen)
@@ -142,7 +145,7 @@ def int8(
 
 
 def _full_range(model: onnx.ModelProto, chosen: Collection[str]) -> dict[str, list[dict[str, Any]]]:
-    """Overrides that give the weights of depthwise convolutions all 8 bits."""
+    """Make overrides that give the weights of depthwise convolutions all 8 bits."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     full = {"axis": 0, "quant_type": QuantType.QInt8, "symmetric": True, "reduce_range": False}
     overrides = {}
@@ -155,12 +158,12 @@ def _full_range(model: onnx.ModelProto, chosen: Collection[str]) -> dict[str, li
 
 
 def _keep_in_float(model: onnx.ModelProto, float_layers: Collection[str]) -> None:
-    """Make onnxruntime leave the float layers alone.
+    """Stop onnxruntime from quantizing the float layers.
 
-    Its optimizer quantizes the weights of a convolution that it finds between a DequantizeLinear
-    and a QuantizeLinear by itself, with one scale for all channels (WeightBiasQuantization in
-    newer versions): worse than what the layer was kept from. A Clip before the layer, at the ends
-    of what the quantized numbers can be, changes none of them and hides the pattern.
+    Its optimizer (WeightBiasQuantization in newer versions) quantizes the weights of any
+    convolution between a DequantizeLinear and a QuantizeLinear. It uses one scale for all channels,
+    which is worse than the quantization that was avoided here. A Clip before the layer, at the ends
+    of the quantized range, changes no number and hides this pattern.
     """
     makers = {node.output[0]: node for node in model.graph.node}
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -183,7 +186,8 @@ def _keep_in_float(model: onnx.ModelProto, float_layers: Collection[str]) -> Non
 
 
 def _drop_zero_points(model: onnx.ModelProto) -> None:
-    """Leave out the zero points of biases: they are zero, which is the default, and as many."""
+    """Remove the zero points of biases: they are all zero, which is the default, but take as many
+    numbers as the biases."""
     biases = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT32}
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in biases:
@@ -192,10 +196,10 @@ def _drop_zero_points(model: onnx.ModelProto) -> None:
 
 
 def float16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with its large constants in half precision, each behind a Cast to float32.
+    """Store large constants in half precision, each followed by a Cast to float32.
 
-    onnxruntime casts them once, when it loads the graph: what it then computes, and how fast, is
-    what it was. A constant beyond half precision's range (65504) stays as it is.
+    onnxruntime casts them once, when it loads the graph, so the arithmetic and its speed do not
+    change. A constant outside half precision's range (65504) stays as it is.
     """
     half = onnx.ModelProto()
     half.CopyFrom(model)

@@ -1,4 +1,4 @@
-"""Which layers must stay in float: found by measurement, knowing nothing of networks."""
+"""Find the layers that must stay in float, by measurement. Knows nothing of networks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ def rank(
     cosine: Callable[[Collection[str]], float],
     progress: Progress = lambda done, total: None,
 ) -> list[str]:
-    """The layers by the harm that each does when it alone is quantized, the worst first.
+    """Sort layers by the harm that each does when only it is quantized, the worst first.
 
     Args:
         layers: their names.
-        cosine: of the features to those of float32, with the given layers in float.
+        cosine: gives the cosine between the features and float32 features, with the given layers in
+            float.
         progress: called with the layers done and to do.
     """
     harms = []
@@ -33,15 +34,16 @@ def fewest(
     target: float,
     most: int,
 ) -> tuple[str, ...]:
-    """The shortest beginning of a ranking that, left in float, reaches the target.
+    """Find the smallest number of top-ranked layers that, left in float, reaches the target.
 
-    Bisection: more layers in float do no harm, but for noise.
+    It is found by bisection, because more layers in float do no harm except for noise.
 
     Args:
         ranked: the worst layer first.
         cosine: as for `rank`.
         target: the cosine to reach.
-        most: largest number of layers; these, if not even they reach it.
+        most: largest number of layers; also the result if even this number does not reach the
+            target.
     """
     low, high = 0, most
     while low < high:
