@@ -1,4 +1,4 @@
-"""What an earlier call of `prepare` has made in a folder, and what is being made now.
+"""Record the pictures that `prepare` has made in a folder, in earlier calls and in this one.
 
 Every picture that is finished gets a line in `dataset.journal`; the index is written last.
 """
@@ -21,13 +21,14 @@ from tod.system.files import write_whole
 
 _SAMPLE = 50
 _SUFFIXES = {"bmp": ".bmp", "png": ".png", "jpeg": ".jpg"}
-# What has to be equal for a picture that was made before to be good now.
+# Settings that must be equal so that a picture of an earlier call can be used.
 _RECIPE = ("size_px", "resize_px", "interpolation", "picture_format")
 _ANOTHER = "choose another folder, or remove this one"
 
 
 class Journal:
-    """What was finished so far. Its first line is the recipe, each further line one picture."""
+    """The finished pictures. The first line of the file is the recipe, each further line one
+    picture."""
 
     def __init__(self, out: Path, recipe: Index, pictures: dict[str, Picture]) -> None:
         self.out = out
@@ -41,8 +42,8 @@ class Journal:
 
     def __enter__(self) -> Journal:
         for rest in (*self.out.glob(".*.part"), *self.out.glob("*/.*.part")):
-            rest.unlink()  # what a killed call had in hand
-        # Written anew, so that a torn last line of an interrupted call does not stay.
+            rest.unlink()  # unfinished files of a killed call
+        # Write the file again, to remove an incomplete last line of an interrupted call.
         lines = [msgspec.json.encode(item) for item in (self.recipe, *self.earlier)]
         write_whole(self._path, b"\n".join(lines) + b"\n")
         self._file = open(self._path, "ab")
@@ -76,8 +77,8 @@ class Journal:
         return removed
 
     def names(self, pictures: Sequence[Picture], labels: Sequence[int]) -> list[str]:
-        """A free file name for each picture, should it have to be made; those that nothing was made
-        of so far come first, so that they are numbered without gaps."""
+        """Choose a free file name for each picture, in case it must be made. New pictures get their
+        names first, so that they are numbered without gaps."""
         folders = [self.recipe.classes[label].folder for label in labels]
         keys = [(picture.origin, f) for picture, f in zip(pictures, folders, strict=True)]
         suffix = _SUFFIXES[self.recipe.picture_format]
@@ -91,16 +92,16 @@ class Journal:
         return names
 
     def made_of(self, picture: Picture, label: int, source_sha256: str) -> IndexedFile | None:
-        """What an earlier call has made of this picture for this class, if the picture has not
-        changed since."""
+        """Return the file that an earlier call made from this picture for this class, if the
+        picture has not changed since."""
         file = self._made.get((picture.origin, self.recipe.classes[label].folder))
         if file is None or (file.source_sha256, file.cropped) != (source_sha256, picture.cropped):
             return None
         return file
 
     def _check_same_dataset(self, pictures: dict[str, Picture]) -> None:
-        """Pictures may have come and gone, and labels may be others; but what was made of another
-        source is not to be thrown away."""
+        """Refuse a folder with pictures of another source, because they would be removed. Changes
+        of pictures and labels within one source are allowed."""
         known = [file for file in self.earlier if file.source in pictures]
         strangers = [file.source for file in self.earlier if file.source not in pictures]
         if len(strangers) > len(known):
@@ -129,7 +130,7 @@ class Journal:
                     f"{self._path}: not readable: {error}", hint="remove this folder and try again"
                 ) from error
             files = []
-            for line in lines[1:-1]:  # what follows the last newline was cut off while written
+            for line in lines[1:-1]:  # text after the last newline is an incomplete line
                 try:
                     files.append(msgspec.json.decode(line, type=IndexedFile))
                 except msgspec.MsgspecError:
@@ -159,7 +160,7 @@ class Journal:
 
 
 def holds(path: Path, sha256: str) -> bool:
-    """Whether a file is there and has this content."""
+    """Tell whether a file exists and has this content."""
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
 
 

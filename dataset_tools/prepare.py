@@ -1,7 +1,7 @@
-"""Pictures of a source -> OUT/<class>/<n>.bmp and OUT/dataset.json.
+"""Write the pictures of a source to OUT/<class>/<n>.bmp and OUT/dataset.json.
 
-A second call takes over what an earlier one has made of the same contents, and does the rest;
-labels, classes and splits are those of its own source (`dataset_tools.journal`).
+A second call keeps the files that an earlier call made from the same contents, and makes the rest
+(`dataset_tools.journal`). Labels, classes and splits come from the source of the second call.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for
 
 @dataclass(frozen=True)
 class Prepared:
-    """The outcome: the index, how many pictures were made now, how many of an earlier call were
-    removed, what could not be read and why, and with it all that is no picture."""
+    """The result: the index, the number of pictures that this call made, the number of earlier
+    pictures that it removed, unreadable pictures with the reason, notices, and all files that were
+    left out."""
 
     index: Index
     made: int
@@ -61,20 +62,20 @@ def prepare(
 
     Args:
         source: the pictures.
-        out: the folder to make; it may hold what an earlier call has made. Pictures of it that
-            are no longer in the source are removed.
+        out: the folder to make; it may hold pictures of an earlier call. If they are no longer in
+            the source, they are removed.
         size_px: side of the square crop.
         resize_px: length of the shorter side before the crop; size_px * 256 / 224 by default.
-        picture_format: of the pictures written.
-        seed: of the split and of the sample.
+        picture_format: format of the written pictures.
+        seed: the seed of the split and of the sample.
         per_class: largest number of pictures of each class, a seeded sample.
         progress: called with pictures done and pictures in all.
-        should_stop: asked after each picture.
+        should_stop: called after each picture.
 
     Raises:
-        UsageError: sizes that cannot be meant.
+        UsageError: sizes without a meaning.
         DataError: a class is too small, `out` holds another dataset or cannot be written.
-        Interrupted: `should_stop` said so; the next call continues.
+        Interrupted: `should_stop` returned True; the next call continues.
     """
     resize = resize_px if resize_px is not None else round(size_px * 256 / 224)
     if not 8 <= size_px <= resize <= 4096:
@@ -122,7 +123,7 @@ def _make_all(
     progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
 ) -> tuple[list[IndexedFile], dict[str, str], int]:
-    """Every picture that is not there yet, on all cores, in the order of the source."""
+    """Make every picture that is missing, on all cores, in the order of the source."""
     labels = {entry.name: label for label, entry in enumerate(journal.recipe.classes)}
     jobs = [(picture, labels[picture.class_name]) for picture in pictures]
     names = journal.names(pictures, [label for _, label in jobs])
@@ -157,7 +158,7 @@ def _make_all(
 def _make(
     journal: Journal, spec: InputSpec, picture: Picture, label: int, name: str
 ) -> tuple[IndexedFile, bool]:
-    """Make one picture, unless it is there and its source has not changed.
+    """Make one picture, unless it exists and its source has not changed.
 
     Returns:
         Its record, and whether it was made now.
@@ -187,7 +188,7 @@ def _make(
 
 
 def _check_counts(source: Source, pictures: list[Picture]) -> None:
-    """Too few pictures of a class are said at once, not after all the others were made."""
+    """Refuse classes with too few pictures at once, not after all other pictures were made."""
     counts = Counter(picture.class_name for picture in pictures)
     small = [f"{name} ({counts[name]})" for name in source.classes if counts[name] < MIN_PICTURES]
     if small or len(source.classes) < 2:
@@ -201,12 +202,12 @@ def _check_counts(source: Source, pictures: list[Picture]) -> None:
 def _with_splits(
     out: Path, recipe: Index, source: Source, files: list[IndexedFile], left_out: Sequence[LeftOut]
 ) -> tuple[tuple[IndexedFile, ...], list[str]]:
-    """The files with their splits, which are those of a plain folder of the same pictures; and
-    what a user should know about them."""
+    """Return the files with their splits, and notices for the user. The splits are the same as for
+    a plain folder of these pictures."""
     labels = [f.label for f in files]
     names = [entry.name for entry in recipe.classes]
     check_classes(out, names, labels, [f.pixels for f in files], left_out)
-    # Pictures that only became equal by being prepared stay together as well.
+    # Pictures that became equal only by preparation stay together, too.
     keys: dict[str, str] = {}
     for file in sorted(files, key=lambda file: shuffle_key(recipe.seed, file.pixels)):
         keys.setdefault(file.sha256, file.pixels)
@@ -221,7 +222,7 @@ def _with_splits(
 
 
 def _sample(source: Source, per_class: int | None, seed: int) -> list[Picture]:
-    """At most `per_class` pictures of each class, chosen by seed, in the order of the source."""
+    """Choose at most `per_class` pictures of each class by seed, in the order of the source."""
     if per_class is None:
         return list(source.pictures)
     by_class: dict[str, list[Picture]] = defaultdict(list)
@@ -236,14 +237,14 @@ def _sample(source: Source, per_class: int | None, seed: int) -> list[Picture]:
 
 
 def _folders(names: tuple[str, ...]) -> list[str]:
-    """A folder name for each class that any file system takes, all different."""
+    """Choose a folder name for each class. The names are different and valid on any file system."""
     folders: list[str] = []
     for name in names:
         plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:64] or "class"
         if plain.lower() in _RESERVED:
             plain += "_"
         folder, number = plain, 2
-        # Different only in case is the same folder on some file systems.
+        # On some file systems, names that differ only in case are the same folder.
         while folder.lower() in {taken.lower() for taken in folders}:
             folder, number = f"{plain}_{number}", number + 1
         folders.append(folder)

@@ -1,6 +1,6 @@
-"""Where pictures come from: class folders, a Places365 list, scikit-learn's digits.
+"""Sources of pictures: class folders, a Places365 list, scikit-learn's digits.
 
-A source is a list of `Picture`s; nothing is read or decoded before `Picture.read` is called.
+A source is a list of `Picture`s. Nothing is read or decoded before `Picture.read` is called.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Picture:
 
     Attributes:
         class_name: its class.
-        origin: what identifies it within the source, with "/" between parts.
+        origin: its identifier in the source, with "/" between parts.
         read: gives the picture file's bytes; raises OSError.
-        cropped: it was cut out already and is only resized.
-        pixels: the hash of its pixels before that, where it is known.
+        cropped: it was cropped already and is only resized.
+        pixels: the hash of its pixels before cropping, if known.
     """
 
     class_name: str
@@ -49,8 +49,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Source:
-    """All pictures of a source, what a user should know of how they were found, the splits and
-    groups that their owner chose, by origin, and what is no picture."""
+    """All pictures of a source, notices for the user, the owner's splits and groups by origin, and
+    the files that were left out."""
 
     classes: tuple[str, ...]
     pictures: tuple[Picture, ...]
@@ -60,11 +60,11 @@ class Source:
 
 
 def class_folders(root: Path, *, seed: int = 0, splits: bool = False) -> Source:
-    """Every folder below `root` that holds pictures is a class.
+    """Take every folder below `root` that holds pictures as a class.
 
     Args:
-        root: the folder; one that was prepared with the same seed keeps its splits.
-        seed: of the dataset to make.
+        root: the folder; a dataset that was prepared with the same seed keeps its splits.
+        seed: the seed of the dataset to make.
         splits: take ready-made splits (`tod.data.ready_made`) as they are.
 
     Raises:
@@ -85,7 +85,7 @@ def class_folders(root: Path, *, seed: int = 0, splits: bool = False) -> Source:
 
 
 def places(root: Path, list_file: Path, categories_file: Path, wanted: Sequence[str]) -> Source:
-    """Pictures of the Places365 layout.
+    """Read pictures in the Places365 layout.
 
     Args:
         root: holds the pictures, flat or in `val_256/`.
@@ -123,16 +123,17 @@ def places(root: Path, list_file: Path, categories_file: Path, wanted: Sequence[
 
 
 def listed_pictures(root: Path, list_file: Path, wanted: Sequence[str] = ()) -> Source:
-    """Pictures that a table lists: columns `file` and `label`, and if wanted `split` and `group`.
+    """Read pictures from a table with the columns `file` and `label`, and optionally `split` and
+    `group`.
 
     Args:
-        root: the folder that the files lie in.
+        root: the folder with the files.
         list_file: the table; a label is the name of a class.
         wanted: only these classes, in this order; all of them in their natural order by default.
 
     Raises:
-        DataError: it is not readable, or lists a picture twice with different labels, or none that
-            is there.
+        DataError: the table is not readable, lists a picture twice with different labels, or lists
+            no existing picture.
         UsageError: an unknown class, with the nearest names.
     """
     try:
@@ -181,7 +182,7 @@ def listed_pictures(root: Path, list_file: Path, wanted: Sequence[str] = ()) -> 
 
 
 def digits() -> Source:
-    """scikit-learn's 1797 handwritten digits of 8 x 8 pixels, drawn black on white.
+    """Draw scikit-learn's 1797 handwritten digits of 8 x 8 pixels, black on white.
 
     Source of the data: UCI "Optical Recognition of Handwritten Digits", CC BY 4.0.
 
@@ -202,7 +203,7 @@ def digits() -> Source:
 
 
 def _draw(image: object) -> bytes:
-    """An 8 x 8 picture with values 0..16 as a PNG file with a white margin."""
+    """Encode an 8 x 8 picture with values 0..16 as a PNG file with a white margin."""
     import numpy as np
 
     from tod.data.image import encode
@@ -217,7 +218,7 @@ def _read(path: Path) -> bytes:
 
 
 def _prepared(root: Path, seed: int) -> Source:
-    """A dataset that was prepared before: its pictures are cut out, not cropped once more."""
+    """Read a prepared dataset: its pictures are cropped already and are not cropped again."""
     index = read_index(root / INDEX_NAME)
     names = tuple(entry.name for entry in index.classes)
     pictures = tuple(
@@ -229,7 +230,7 @@ def _prepared(root: Path, seed: int) -> Source:
 
 
 def _pairs(path: Path) -> list[tuple[str, str]]:
-    """Lines of "text number"."""
+    """Read lines of "text number"."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -246,10 +247,10 @@ def _pairs(path: Path) -> list[tuple[str, str]]:
 
 
 def _labels(path: Path, names: Mapping[int, str]) -> dict[str, int]:
-    """The class id of each listed file.
+    """Return the class id of each listed file.
 
     Raises:
-        DataError: a file is listed under several.
+        DataError: a file is listed under several classes.
     """
     found: dict[str, set[int]] = {}
     for file, label in _pairs(path):
