@@ -1,7 +1,7 @@
-"""Guarded promotion: a new model takes the place of the served one only when it is better.
+"""Guarded promotion: a new model replaces the served one only if it is better.
 
-Both are evaluated on the validation split of the same data, here, with the runtime that serves.
-State on disk in, state on disk out; `tod.format.generations` says how it survives a cut.
+Both are evaluated on this device on the validation split of the same data, with the same runtime.
+State on disk in, state on disk out; `tod.format.generations` says how it survives an interruption.
 """
 
 from __future__ import annotations
@@ -54,24 +54,24 @@ def promote(
 
     Args:
         new: a whole model whose classes are those of the served one.
-        served: the file to replace; the first promotion makes it, whatever its accuracy.
+        served: the file to replace; the first promotion creates it at any accuracy.
         data: a prepared dataset, or a folder of class folders.
-        margin: so much better the new one has to be; equal is not better.
+        margin: the new score must be higher by more than this.
         keep: number of generations that stay beside the served one.
         threads: pictures read in parallel.
-        seed: of a plain folder's split; the new model's, else the served one's.
+        seed: split seed of a plain folder; by default the new model's, else the served model's.
         splits: as for `Dataset.open`.
         cache: as for `TrainSession.load`.
-        require_signature: a public key; neither model may be one that its holder has not signed.
-        should_stop: asked while pictures are read.
+        require_signature: a public key; both models must be signed with it.
+        should_stop: called while pictures are read.
 
     Yields:
         Progress and notices, and `Promoted` at the end.
 
     Raises:
-        NotPromoted: it is not better; nothing was changed.
-        ArtifactError: a file is damaged, no whole model, of other classes, cannot be written, or
-            was changed meanwhile by somebody else, or is not signed as required.
+        NotPromoted: the new model is not better; nothing was changed.
+        ArtifactError: a file is damaged, is not a whole model, has other classes, cannot be
+            written, was changed by another process meanwhile, or is not signed as required.
         DataError: the data does not fit the models.
     """
     if not 0 <= margin < 1:
@@ -88,7 +88,7 @@ def promote(
         bytes_served, other = _load_served(shelf, threads, cache, require_signature)
         _check_alike(session, other)
         if other.artifact.graphs == session.artifact.graphs:
-            other.store = session.store  # same frozen part, same features: look only once
+            other.store = session.store  # same frozen part, same features: compute them once
         sessions.append(other)
     paths = [new, shelf.served]
     dataset = yield from opened(
@@ -114,16 +114,16 @@ def promote(
 def rollback(
     served: Path, *, to: int | None = None, require_signature: Path | None = None
 ) -> Iterator[Record]:
-    """Put an earlier generation back; called again, the one before it.
+    """Put an earlier generation back; the next call puts back the generation before that.
 
     Args:
-        served: the served file; one that was overwritten by hand is kept as a generation.
-        to: the number of a generation, also of one that was rolled back.
-        require_signature: a public key, whose holder has to have signed that generation.
+        served: the served file; a file that was overwritten by hand is kept as a generation.
+        to: the number of any generation, even if it was rolled back.
+        require_signature: a public key; the generation must be signed with it.
 
     Raises:
-        ArtifactError: there is none, or it is damaged, no .tod file or not signed as required, or
-            a file cannot be written.
+        ArtifactError: there is no such generation, it is damaged, no .tod file or not signed as
+            required, or a file cannot be written.
     """
     remove_left(served)
     if not look(served).events:
@@ -137,7 +137,7 @@ def rollback(
         target, data = _target(shelf, to)
         if target == shelf.generation:
             raise UsageError(f"{served}: generation {target} is what is served already")
-        # What was found in the served file's place is kept too, and may have been torn.
+        # Check the kept file: it may be an incomplete file that was found at the served path.
         artifact.read(shelf.kept[target], require_signature=require_signature)
         events, new = present(shelf, bytes_of(shelf.served) if shelf.sha256 else None)
         back = Event(
@@ -151,7 +151,7 @@ def rollback(
 def _load(
     path: Path, threads: int | None, cache: Path | bool, require_signature: Path | None
 ) -> tuple[bytes, TrainSession]:
-    """The bytes of a whole model, and a session of exactly these."""
+    """Return the bytes of a whole model, and a session from exactly these bytes."""
     data = bytes_of(path) if path.is_file() else b""
     session = TrainSession.load(
         path, threads=threads, cache=cache, require_signature=require_signature
@@ -183,7 +183,7 @@ def _load_served(
 
 
 def _check_alike(new: TrainSession, served: TrainSession) -> None:
-    """A program that asks the served model must not get other kinds of answers."""
+    """Check that programs which use the served model get the same kind of predictions."""
     if set(new.classes or ()) != set(served.classes or ()):
         raise ArtifactError(
             f"{new.artifact.path} knows the classes {', '.join(new.classes or ())}; "
@@ -202,7 +202,7 @@ def _check_alike(new: TrainSession, served: TrainSession) -> None:
 def _score(
     session: TrainSession, dataset: Dataset, should_stop: Callable[[], bool], said: set[Record]
 ) -> Generator[Record, None, Evaluated]:
-    """How good a model is; what was said of the pictures once is not said again."""
+    """Score a model; a notice that was shown for another model is not repeated."""
     result = None
     for record in evaluate(session, dataset, should_stop=should_stop):
         if isinstance(record, Evaluated):
@@ -230,7 +230,7 @@ def _scores(results: Sequence[Evaluated], margin: float, data_sha256: str) -> Sc
 
 
 def _check_same_pictures(results: Sequence[Evaluated], paths: Sequence[Path]) -> None:
-    """Whoever passes over the pictures that are hard for it would be the better one."""
+    """Refuse scores on different pictures: a model that skips hard pictures would look better."""
     if len({result.total for result in results}) > 1:
         counts = ", ".join(
             f"{path} {result.total}" for path, result in zip(paths, results, strict=True)
@@ -272,7 +272,8 @@ def _settle(
     scores: Scores,
     keep: int,
 ) -> Event:
-    """Under the lock: put the new model in place, if what it was compared with still serves."""
+    """Under the lock, put the new model in place, if the model it was compared with is still
+    served."""
     shelf = look(served)
     if shelf.sha256 != evaluated:
         raise ArtifactError(
@@ -294,7 +295,7 @@ def _settle(
 
 
 def _target(shelf: Shelf, to: int | None) -> tuple[int, bytes]:
-    """Which generation to put back; by itself the last one before the served that is whole."""
+    """Choose the generation to put back; by default the latest kept one before the served."""
     if to is not None:
         return to, content(shelf, to)
     for number in shelf.earlier():
