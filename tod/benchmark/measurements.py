@@ -1,8 +1,8 @@
-"""The measurements of `tod benchmark`, each a task for a process of its own.
+"""The measurements of `tod benchmark`, each a task for a separate process.
 
 `tod.system.processes` runs them.
 
-A task is a generator: its last record is the result, those before it tell how far it is.
+A task is a generator: its last record is the result, the records before it are progress.
 Axes: B batch, C classes, S side in pixels.
 """
 
@@ -44,10 +44,10 @@ from tod.training.session import TrainSession
 
 SLICES = 10
 PAIRS = 10
-_CLASSES = 10  # of a head cycle, where the model leaves them open
+_CLASSES = 10  # for a head cycle, if the model leaves them open
 _LOADS = 3
 _PROFILED_RUNS = 20
-# A record that is not here belongs to what came before it.
+# Other records belong to the phase of the record before.
 _PHASES: dict[type, str] = {
     Started: "opening",
     FeaturesDone: "pictures",
@@ -60,7 +60,7 @@ Pixels = NDArray[np.uint8]  # [B, S, S, 3]
 
 
 def describe_machine() -> Iterator[Machine]:
-    """Where this runs."""
+    """Describe this machine."""
     yield Machine(
         processor=machine.processor(),
         cores=machine.available_cores(),
@@ -79,7 +79,7 @@ def describe_machine() -> Iterator[Machine]:
 def run_job(
     path: Path, data: Path, splits: bool, cycles: int, threads: int
 ) -> Iterator[Progress | Job]:
-    """The whole job, nothing of it done before; the trained model goes to a temporary folder."""
+    """Run a whole training job without caches; the trained model goes to a temporary folder."""
     before = machine.peak_memory_mb()
     phases_ms = dict.fromkeys(_PHASES.values(), 0.0)
     phase, pictures, done, validation = "opening", 0, 0, math.nan
@@ -102,7 +102,7 @@ def _job(
 ) -> Iterator[Record]:
     session = TrainSession.load(path, threads=threads, cache=False)
     dataset = Dataset.open(data, seed=session.split_seed or 0, cache=False, splits=splits)
-    # No accuracy is above 1: every cycle is run, so that two jobs can be compared.
+    # No accuracy is above 1, so every cycle is run and two jobs can be compared.
     yield from train(
         session, dataset, cycles=cycles, target_accuracy=1.0, patience=0, save_every=0,
         output=folder / "trained.tod",
@@ -110,8 +110,7 @@ def _job(
 
 
 def time_load(path: Path, seconds: float) -> Iterator[Load]:
-    """Load a file again and again: by then the system has it in memory, and onnxruntime is
-    imported."""
+    """Load a file repeatedly, with the file in the system's cache and onnxruntime imported."""
     before = machine.peak_memory_mb()
     read = measure(lambda: artifacts.read(path), seconds=seconds, least=_LOADS)
     artifact = artifacts.read(path)
@@ -130,7 +129,7 @@ def _load(graphs: Mapping[str, bytes], graph: str) -> None:
 def time_backbone(
     path: Path, pool: Pixels, batch: int, workers: int, threads: int, seconds: float
 ) -> Iterator[BackboneTiming]:
-    """Run `features.onnx` on one batch over and over."""
+    """Run `features.onnx` on one batch repeatedly."""
     before = machine.peak_memory_mb()
     engine, pixels = features_engine(path, threads), batch_of(pool, batch)
     timing = measure(lambda: engine.features(pixels), seconds=seconds, workers=workers)
@@ -138,7 +137,7 @@ def time_backbone(
 
 
 def time_head(path: Path, threads: int, seconds: float) -> Iterator[HeadCycle]:
-    """Do one training step over and over."""
+    """Do one training step repeatedly."""
     before = machine.peak_memory_mb()
     session = TrainSession.load(path, threads=threads)
     timing = measure(head_cycle(session), seconds=seconds)
@@ -167,7 +166,7 @@ def run_sustained(
 
 
 def profile_graphs(path: Path, pool: Pixels, batch: int) -> Iterator[Profile]:
-    """Time by operator of the backbone, and of a training step."""
+    """Measure the time by operator of the backbone and of a training step."""
     seen: dict[str, Any] = {}
     session = TrainSession.load(path, observe=lambda graph, feeds, _: seen.update({graph: feeds}))
     head_cycle(session)()
@@ -187,7 +186,7 @@ def compare_backbones(
     workers: int,
     seconds: float,
 ) -> Iterator[Progress | Comparison]:
-    """Two backbones in turn, each as a job runs it: milliseconds per picture."""
+    """Compare two backbones in turn, run as in a job: milliseconds per picture."""
     works = [
         partial(features_engine(path, 1).features, batch_of(pool, batch))
         for path, pool in zip(paths, pools, strict=True)
@@ -200,7 +199,7 @@ def compare_backbones(
 def compare_heads(
     paths: tuple[Path, Path], threads: int, seconds: float
 ) -> Iterator[Progress | Comparison]:
-    """The head cycles of two models in turn: milliseconds of each model's own batch."""
+    """Compare the head cycles of two models in turn: milliseconds of each model's own batch."""
     sessions = [TrainSession.load(path, threads=threads) for path in paths]
     works = [head_cycle(session) for session in sessions]
     sizes = (sessions[0].manifest.batch_size, sessions[1].manifest.batch_size)
@@ -215,8 +214,8 @@ def _pairs(
     seconds: float,
     cost: Callable[[Timing], float],
 ) -> Iterator[Progress | Comparison]:
-    """Measure pair by pair; every second pair begins with B, so that a machine that gets slower
-    favours neither."""
+    """Measure pair by pair. Every second pair begins with B, so that a machine that gets slower
+    favours neither model."""
     pairs = []
     for number in range(PAIRS):
         pair = [0.0, 0.0]
@@ -232,20 +231,20 @@ def _pairs(
 
 
 def batch_of(pool: Pixels, count: int) -> Pixels:
-    """`count` pictures of a pool, repeated if they are too few."""
+    """Take `count` pictures of a pool, repeated if they are too few."""
     return pool.take(range(count), axis=0, mode="wrap")
 
 
 def features_engine(path: Path, threads: int) -> Engine:
-    """The graphs of a file, if this machine can run it."""
+    """Load the graphs of a file, if this machine can run it."""
     artifact = artifacts.read(path)
     check_runtime(artifact.manifest.min_onnxruntime)
     return Engine(artifact.graphs, features_threads=threads)
 
 
 def head_cycle(session: TrainSession) -> Callable[[], object]:
-    """One cycle of training, on random features and answers. It leaves the session's state as it
-    is, for random answers lead nowhere; open classes are bound."""
+    """Return a function that runs one cycle of training on random features and labels. It does not
+    change the session's state, because random labels teach nothing. Open classes are bound."""
     manifest = session.manifest
     if session.classes is None:
         session.bind([str(i) for i in range(manifest.class_count or _CLASSES)])

@@ -1,4 +1,4 @@
-"""What a model costs on this machine: a generator of figures, one measurement after the other."""
+"""Measure time and memory of a model on this machine, one measurement after the other."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _Task = tuple[Callable[..., Iterator[Any]], tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure, and for how long each.
+    """The measurements to make, and their duration.
 
     Attributes:
         batches: pictures in a batch of the backbone.
-        threads: numbers of threads, tried in one session and as workers.
-        seconds: of each measurement.
-        sustained_seconds: of the sustained run; None leaves it out.
-        cycles: of the whole job.
-        profile: also time by operator.
-        splits: the data lies in ready-made splits, see `Dataset.open`.
+        threads: numbers of threads; each is tried as threads of one session and as workers.
+        seconds: duration of each measurement.
+        sustained_seconds: duration of the sustained run; None leaves it out.
+        cycles: cycles of the whole job.
+        profile: also measure the time by operator.
+        splits: the data has ready-made splits, see `Dataset.open`.
     """
 
     batches: tuple[int, ...] = (1, 2, 4, 8)
@@ -49,10 +49,10 @@ class Plan:
     splits: bool = False
 
     def check_ranges(self) -> None:
-        """Refuse what cannot be measured, all of it at once.
+        """Refuse settings that cannot be measured, all of them at once.
 
         Raises:
-            UsageError: naming it.
+            UsageError: names them.
         """
         counts = [("batch", b, 1) for b in self.batches] + [("threads", t, 1) for t in self.threads]
         counts.append(("cycles", self.cycles, 0))
@@ -69,15 +69,16 @@ class Plan:
             raise UsageError("; ".join(problems))
 
     def ways(self) -> list[tuple[int, int, int]]:
-        """Batch, workers and threads of each measurement of the backbone: an ordinary program
-        gives a batch to all threads, a job shares batches out over workers of one thread each."""
+        """Return batch, workers and threads of each measurement of the backbone. An ordinary
+        program uses all threads for one batch; a job gives batches to workers of one thread
+        each."""
         numbers = self.threads or (1, available_cores())
         ways = dict.fromkeys(way for t in numbers for way in ((1, t), (t, 1)))
         return [(batch, *way) for way in ways for batch in dict.fromkeys(self.batches)]
 
     @property
     def workers(self) -> int:
-        """Of a job, and threads of a training step with convolutions in it."""
+        """Workers of a job, and threads of a training step with convolutions."""
         return max(self.threads, default=available_cores())
 
 
@@ -88,22 +89,22 @@ def benchmark(
 
     Args:
         path: a .tod file of any kind.
-        plan: what, and for how long.
+        plan: the measurements to make.
         data: pictures for the backbone and for the whole job. Without them the backbone takes
             random pixels, and the job is left out.
-        should_stop: asked all the time.
+        should_stop: called ten times a second.
 
     Raises:
-        UsageError: the plan cannot be meant.
+        UsageError: the plan has invalid settings.
         ArtifactError: the file is missing, damaged or not a .tod file.
         DataError: the dataset does not fit the model, or no picture can be read.
         DeviceError: onnxruntime is too old for it, or memory ran out.
-        Interrupted: `should_stop` said so.
+        Interrupted: `should_stop` returned True.
     """
     plan.check_ranges()
     pool = pixel_pool(artifacts.read(path).manifest.input, data, splits=plan.splits)
     tasks: list[_Task] = [(measurements.describe_machine, ())]
-    # The job first: whatever does not fit shows here, not after minutes.
+    # Run the job first, so that data that does not fit is noticed at once, not after minutes.
     if data is not None:
         tasks.append((measurements.run_job, (path, data, plan.splits, plan.cycles, plan.workers)))
     tasks.append((measurements.time_load, (path, plan.seconds)))
@@ -120,7 +121,7 @@ def benchmark(
 def duel(
     paths: tuple[Path, Path], plan: Plan, *, data: Path | None, should_stop: Callable[[], bool]
 ) -> Iterator[Result | Progress]:
-    """Measure two models in turn, pair by pair; arguments and errors as of `benchmark`."""
+    """Measure two models in turn, pair by pair; arguments and errors are those of `benchmark`."""
     plan.check_ranges()
     pools = tuple(
         pixel_pool(artifacts.read(path).manifest.input, data, splits=plan.splits) for path in paths
@@ -134,7 +135,7 @@ def duel(
 
 
 def pixel_pool(spec: InputSpec, data: Path | None, *, splits: bool = False) -> Pixels:
-    """The first pictures of a dataset; random pixels without one."""
+    """Load the first pictures of a dataset; without a dataset, make random pixels."""
     if data is None:
         generator = np.random.default_rng(0)
         return generator.integers(0, 256, (_POOL, spec.size_px, spec.size_px, 3), np.uint8)
@@ -154,7 +155,7 @@ def pixel_pool(spec: InputSpec, data: Path | None, *, splits: bool = False) -> P
 
 
 def _run(tasks: Sequence[_Task], should_stop: Callable[[], bool]) -> Iterator[Result | Progress]:
-    """The results of all tasks, and the percentage that is done."""
+    """Run all tasks; yield their results, and the progress in percent."""
     for index, (task, arguments) in enumerate(tasks):
         for record in isolated(task, *arguments, should_stop=should_stop):
             if isinstance(record, Progress):

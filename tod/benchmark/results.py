@@ -1,4 +1,4 @@
-"""What `tod benchmark` finds out, as frozen records. Throughput is in pictures per second."""
+"""Results of `tod benchmark`, as frozen records. Throughput is in pictures per second."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tod.runtime.engine import OperatorTime
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it was measured; what it does not report is None."""
+    """The machine of the measurement; values that it does not report are None."""
 
     processor: str
     cores: int
@@ -22,8 +22,9 @@ class Machine:
 
 @dataclass(frozen=True)
 class Memory:
-    """Of the measurement's own process: before it touched the model, and at its peak. Python,
-    NumPy and this package are in both; the model, onnxruntime and its libraries in the peak."""
+    """Memory of the measurement's own process, before it loads the model and at its peak. Both
+    include Python, NumPy and this package; only the peak includes the model, onnxruntime and its
+    libraries."""
 
     before_mb: float
     peak_mb: float
@@ -45,8 +46,8 @@ class Load:
 
 @dataclass(frozen=True)
 class Job:
-    """Training from start to end as net_runner does it, without an early stop. The milliseconds
-    of the phases add up to all of it; `pictures` counts those that were read."""
+    """Training from start to end as net_runner does it, without an early stop. The milliseconds of
+    the phases add up to the whole job; `pictures` is the number of pictures that were read."""
 
     pictures: int
     cycles: int
@@ -100,7 +101,7 @@ class Sustained:
 
 @dataclass(frozen=True)
 class Profile:
-    """Time by operator of one graph in one thread, slowest first, and its share of all."""
+    """Time by operator of one graph in one thread, slowest first, and the share of each."""
 
     graph: str
     batch: int
@@ -112,7 +113,7 @@ class Profile:
 @dataclass(frozen=True)
 class Comparison:
     """Two models in turn, pair by pair: milliseconds per picture of the backbone, or of a head
-    cycle. A ratio is A's time by B's: how many times as fast B is."""
+    cycle. A ratio is A's time divided by B's: how many times as fast B is."""
 
     what: str
     batch: tuple[int, int]
@@ -126,7 +127,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Progress:
-    """So much is done."""
+    """Progress of the measurements."""
 
     done: int
     total: int
@@ -137,7 +138,7 @@ Result = Machine | Load | Job | BackboneTiming | HeadCycle | Sustained | Profile
 
 @dataclass(frozen=True)
 class Benchmark:
-    """All about one model; what was not asked for is None or empty."""
+    """All results of one model; results that were not requested are None or empty."""
 
     model: str
     data: str | None

@@ -1,7 +1,7 @@
-"""Time of work that is done again and again, by one worker or by several side by side.
+"""Measure the time of repeated work, by one worker or by several in parallel.
 
-Knows no graphs and no pictures. Words as in OpenVINO's benchmark_app: Count, Duration, Median,
-Average, Min, Max.
+Knows no graphs and no pictures. The words are those of OpenVINO's benchmark_app: Count, Duration,
+Median, Average, Min, Max.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one run takes. `duration_ms` is the time that `count` runs took together: of
-    several workers the mean, as each ends with a run of its own."""
+    """How long one run takes. `duration_ms` is the time of all `count` runs; with several workers
+    it is the mean of their times, because they do not end at the same moment."""
 
     count: int
     duration_ms: float
@@ -37,20 +37,21 @@ class Timing:
     p99_ms: float
 
     def per_second(self, amount: int) -> float:
-        """Throughput, where a run gets `amount` things done."""
+        """Return the throughput, if a run does `amount` things."""
         return amount * self.count / self.duration_ms * 1e3
 
 
 def measure(
     work: Callable[[], object], *, seconds: float, workers: int = 1, least: int = MIN_RUNS
 ) -> Timing:
-    """Do the work for a while and time every run; a warm-up of a fifth is not counted.
+    """Do the work for some time and time every run; a warm-up of a fifth of that time is not
+    counted.
 
     Args:
         work: one run. Called from several threads at once if there are several workers.
         seconds: for how long.
-        workers: threads that each do the work over and over.
-        least: runs that are made even if they take longer than `seconds`.
+        workers: threads that each repeat the work.
+        least: least number of runs, even if they take longer than `seconds`.
     """
     each = -(-least // workers)
     with ThreadPoolExecutor(workers) as pool:
@@ -61,7 +62,7 @@ def measure(
 def sustain(
     work: Callable[[], object], *, seconds: float, workers: int, slices: int
 ) -> Generator[int, None, tuple[float, ...]]:
-    """Do the work without a pause and see how its speed changes.
+    """Do the work without a pause and measure how its speed changes.
 
     Yields:
         The number of the slice of time that is over.
@@ -87,7 +88,7 @@ def sustain(
 
 
 def laps(items: Iterable[_Item]) -> Iterator[tuple[_Item, float]]:
-    """Each item, and the milliseconds that it took to come."""
+    """Yield each item with the milliseconds since the item before."""
     start = time.perf_counter()
     for item in items:
         end = time.perf_counter()
@@ -98,7 +99,7 @@ def laps(items: Iterable[_Item]) -> Iterator[tuple[_Item, float]]:
 def _together(
     pool: ThreadPoolExecutor, work: Callable[[], object], seconds: float, workers: int, least: int
 ) -> list[_Runs]:
-    """The runs of each worker."""
+    """Run the work in all workers; return the runs of each."""
     until = time.perf_counter() + seconds
     futures = [pool.submit(_loop, work, until, least) for _ in range(workers)]
     return [future.result() for future in futures]
