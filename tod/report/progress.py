@@ -14,11 +14,11 @@ def progress_bar(
     stack: ExitStack, label: str, *, quiet: bool = False
 ) -> Callable[[int, int], None]:
     """Progress of long work on stderr: a bar on a terminal, a line every tenth elsewhere; nothing
-    where there turns out to be no work.
+    if there is no work.
 
     Args:
-        stack: the bar goes away when it ends.
-        label: what is counted.
+        stack: the bar is removed when the stack closes.
+        label: name of the counted things.
         quiet: show nothing.
 
     Returns:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-if TYPE_CHECKING:  # the commands import this file before NumPy is wanted
+if TYPE_CHECKING:  # the commands import this file before NumPy is needed
     from numpy.typing import NDArray
 
 # Two spaces between columns.
@@ -26,8 +26,8 @@ _DENSE: dict[str, Any] = {
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, dense: bool = False
 ) -> None:
-    """A table on stdout; columns after the first are aligned to the right. A dense one has no
-    lines between columns, so that ten of them fit a terminal, and a blank line above it."""
+    """Print a table on stdout; columns after the first are aligned to the right. A dense table has
+    no lines between columns, so that ten columns fit a terminal, and a blank line above it."""
     console = _console()
     if dense:
         console.print()
@@ -42,8 +42,8 @@ def print_table(
 
 
 def print_findings(title: str, findings: Sequence[tuple[str, str, str, str]]) -> None:
-    """One line for each finding: name, verdict ("ok", "remark", "warn" or "wrong"), value, what to
-    do. One without a name belongs to the one before."""
+    """Print one line for each finding: name, verdict ("ok", "remark", "warn" or "wrong"), value,
+    what to do. A line without a name belongs to the finding before."""
     console = _console()
     if title:
         console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
@@ -62,7 +62,7 @@ def print_findings(title: str, findings: Sequence[tuple[str, str, str, str]]) ->
 
 
 def print_pairs(title: str, pairs: Sequence[tuple[str, str]]) -> None:
-    """Names and values below a title."""
+    """Print names and values below a title."""
     console = _console()
     console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
     grid = Table.grid(padding=(0, 2))
@@ -79,10 +79,10 @@ def _console() -> Console:
 
 
 def percent(part: NDArray[Any] | float) -> str:
-    """A ratio as "92.7 %"."""
+    """Write a ratio as "92.7 %"."""
     return f"{100 * float(part):.1f} %"
 
 
 def ratio(value: float | None) -> str:
-    """A ratio as "0.9270", or "-" where there is none."""
+    """Write a ratio as "0.9270", or "-" if there is none."""
     return "-" if value is None else f"{value:.4f}"

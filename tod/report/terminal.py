@@ -1,4 +1,4 @@
-"""Records -> a live terminal view, plain lines, or JSON lines.
+"""Show records as a live terminal view, plain lines, or JSON lines.
 
 Results go to stdout, notices to stderr.
 """
@@ -60,12 +60,12 @@ class Show(Protocol):
 
 
 class Report:
-    """Shows records in every way that was asked for; use it in a `with` statement.
+    """Shows records in every requested way; use it in a `with` statement.
 
     Args:
         as_json: JSON lines on stdout instead of text.
-        quiet: of results the final accuracy, of all else notices and pauses: a run that waits for
-            the night must not look like one that hangs.
+        quiet: show only the final accuracy, notices and pauses. Pauses are shown because a run that
+            waits for the night must not look as if it hangs.
         log: also write JSON lines to this file.
         append: continue the log file instead of starting it again.
     """
@@ -106,13 +106,13 @@ class Report:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Every record was flushed: what still fails has failed before, and was reported then.
+        # Every record was flushed, so an error here has happened and was reported before.
         with suppress(OSError):
             self._stack.close()
 
 
 def to_json(record: Record) -> bytes:
-    """One record as a JSON object: `record` names its kind, the other keys are its fields.
+    """Encode one record as a JSON object: `record` names its kind, the other keys are its fields.
 
     Numbers that are not finite become null.
     """
@@ -126,7 +126,8 @@ def to_json(record: Record) -> bytes:
 
 
 def result_line(record: Evaluated | CycleDone) -> str:
-    """The line that MindSpore Lite's net_runner prints, with numbers as C++ streams print them."""
+    """Return the line that MindSpore Lite's net_runner prints, with numbers as C++ streams print
+    them."""
     if isinstance(record, CycleDone):
         return f"{record.cycle}: Loss is {record.loss:.6g} [min={record.min_loss:.6g}]"
     name = record.metric
@@ -135,7 +136,8 @@ def result_line(record: Evaluated | CycleDone) -> str:
 
 
 def print_tensors(file: IO[str]) -> Callable[[str, Any, Any], None]:
-    """An engine observer: name, shape and first 10 elements of each input and output."""
+    """Return an engine observer that writes name, shape and first 10 elements of each input and
+    output."""
 
     def observe(graph: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
         lines = [f"{graph}:"]
@@ -175,7 +177,8 @@ def _json_lines(file: IO[str]) -> Show:
 
 
 def _live(stack: ExitStack) -> Show:
-    """A bar for the pictures, a bar for the cycles; accuracies and notices scroll above them."""
+    """Show a bar for the pictures and a bar for the cycles; accuracies and notices scroll above
+    them."""
     console = Console(highlight=False)
     bar = stack.enter_context(_progress(console, "{task.fields[figures]}"))
     tasks: dict[str, Any] = {}
@@ -206,7 +209,7 @@ def _live(stack: ExitStack) -> Show:
 
 
 def _sentence(record: Record) -> str:
-    """A record that is not a result, in words."""
+    """Describe a record that is not a result, in words."""
     if isinstance(record, Started):
         pictures = ", ".join(f"{n} {split}{_ROLES[split]}" for split, n in record.pictures.items())
         run = record.run
