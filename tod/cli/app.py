@@ -1,7 +1,7 @@
-"""The `tod` command: workstation and device in one. It only registers what is in the files here.
+"""The `tod` command, for workstation and device. It only registers the commands of this folder.
 
-What a command needs is imported inside it: the device has neither torch nor `model` nor
-`dataset_tools`, and `--help` waits for nothing.
+Each command imports what it needs when it runs: the device has neither torch nor `model` nor
+`dataset_tools`, and `--help` must be fast.
 """
 
 from __future__ import annotations

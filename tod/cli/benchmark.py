@@ -323,7 +323,7 @@ def _times(timing: Timing) -> list[str]:
 
 
 def _ms(value: float) -> str:
-    """Three digits, or all before the point."""
+    """Write three digits, or all digits before the point."""
     digits = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
     return f"{value:.{digits}f}"
 

@@ -109,7 +109,7 @@ def _doubts(
     progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
 ) -> list[Doubt] | None:
-    """The labels that a trained model doubts; None where it cannot judge them."""
+    """Find the labels that a trained model doubts; None if it cannot judge them."""
     from tod.data.check import doubtful
 
     if session.classes is None or session.manifest.loss.task != "single-label":
@@ -139,7 +139,7 @@ def _say_not_compared(why: str) -> None:
 def _print(dataset: Dataset, findings: list[Finding], *, compared: bool) -> None:
     """
     Args:
-        compared: whether the labels were compared with a model, where one was given.
+        compared: the labels were compared with a model, if one was given.
     """
     from tod.report.tables import print_findings
 

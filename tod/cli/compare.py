@@ -49,7 +49,7 @@ def compare(
         Model.load(path, threads=threads, cache=cache, require_signature=require_signature)
         for path in models
     ]
-    # Of a plain folder the split of the training is taken, so that no picture of it counts.
+    # Split a plain folder as for training, so that no picture that was trained on counts.
     seeds = {m.split_seed for m in loaded if m.split_seed is not None}
     prepared = (data / "dataset.json").is_file()
     if len(seeds) > 1 and seed is None and not prepared:
@@ -67,7 +67,7 @@ def compare(
         for model in loaded:
             model.match(dataset, seed=dataset.seed)
             if model.artifact.graphs == loaded[0].artifact.graphs:
-                model.store = loaded[0].store  # same frozen part, same features: look only once
+                model.store = loaded[0].store  # same frozen part, same features: compute them once
             results.append(model.evaluate(dataset, progress=bar))
     if as_json:
         rows = [

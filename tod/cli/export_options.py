@@ -37,7 +37,7 @@ class OptimizerName(str, Enum):
 
 
 class LossKind(str, Enum):
-    """The losses and what each learns; a test compares them with `model.step.losses.LOSSES`."""
+    """The losses and their tasks; a test compares them with `model.step.losses.LOSSES`."""
 
     answers: str
 

@@ -1,4 +1,4 @@
-"""What `tod export` made and measured, for people."""
+"""Show the result of `tod export` to people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def print_export(made: Any) -> None:
-    """The same as one JSON object."""
+    """Return the result as one JSON object."""
     import msgspec
 
     print(msgspec.json.encode({
@@ -53,7 +53,7 @@ def describe_export(made: Any) -> None:
 
 
 def _parity_rows(parity: Parity) -> list[tuple[str, str, str]]:
-    """What was measured, of float32 and of fewer bits: for a table."""
+    """Make the rows of a table that compares float32 with the reduced precision."""
     rows = [("bytes of features.onnx", f"{parity.bytes_before:,}", f"{parity.bytes_after:,}")]
     rows.append(("cosine of the features, mean", "", f"{parity.cosine:.4f}"))
     rows.append(("cosine, least", "", f"{parity.least_cosine:.4f}"))

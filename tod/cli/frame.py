@@ -1,4 +1,4 @@
-"""What every command line of TOD does the same way: errors, exit codes, requests to stop."""
+"""The common frame of TOD's command lines: errors, exit codes, requests to stop."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _HINTS = {
 
 
 def cache_choice(cache_dir: Path | None, no_cache: bool) -> Path | bool:
-    """What --cache-dir and --no-cache mean for `TrainSession.load`."""
+    """Turn --cache-dir and --no-cache into the `cache` argument of `TrainSession.load`."""
     if cache_dir is not None and no_cache:
         raise UsageError("--cache-dir means nothing with --no-cache or --verbose")
     return cache_dir or not no_cache
 
 
 def hangup_is_ignored() -> bool:
-    """Whether this program is to outlive its terminal."""
+    """Tell whether this program must outlive its terminal."""
     return not hasattr(signal, "SIGHUP") or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
@@ -54,19 +54,19 @@ def hangup_is_ignored() -> bool:
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C or SIGTERM into a request to stop; the second ends the program at once.
 
-    SIGHUP is a request as well, unless it is ignored when the program starts (nohup). It is never
-    the second one: shells and the kernel both send it when a terminal is closed, and systemd sends
-    it after SIGTERM.
+    SIGHUP is a request, too, unless it is ignored when the program starts (nohup). It never counts
+    as the second request: shells and the kernel both send it when a terminal is closed, and systemd
+    sends it after SIGTERM.
 
     Yields:
-        A function that says whether to stop.
+        A function that returns True if a stop was requested.
     """
     requested = insisted = False
 
     def handle(number: int, _frame: object) -> None:
         nonlocal requested, insisted
         if number in _INSISTING and insisted:
-            # A live view had hidden the cursor.
+            # Show the cursor again, which a live view hides.
             _tell(b"\033[?25h\n" * os.isatty(2) + b"stopped at once\n")
             os._exit(Interrupted.exit_code)
         if not requested:
@@ -83,13 +83,13 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
 
 
 def guarded(command: Callable[[], None]) -> None:
-    """Run a command line; every error ends as one message and its exit code, never a traceback."""
+    """Run a command line; every error gives one message and an exit code, never a traceback."""
     streams.open_streams()
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # paths that are not UTF-8
-    # Pillow's remarks on odd pictures: those that cannot be read are named by us.
+    # Hide Pillow's remarks on odd pictures; TOD names the unreadable ones itself.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         if os.environ.get(KEY_VARIABLE) == "":
@@ -99,7 +99,7 @@ def guarded(command: Callable[[], None]) -> None:
             )
         try:
             command()
-        except SystemExit as ended:  # typer's way to end; what was printed may still be on its way
+        except SystemExit as ended:  # typer ends in this way; output may not be flushed yet
             if ended.code:
                 raise
         sys.stdout.flush()
@@ -132,7 +132,7 @@ def guarded(command: Callable[[], None]) -> None:
 
 
 def _of_system(error: OSError) -> tuple[str, str]:
-    """Problem and hint of what the system refused: a place, a name or a permission is at fault."""
+    """Return problem and hint for an error of the system with a place, a name or a permission."""
     names = [
         os.fsdecode(n) for n in (error.filename, error.filename2) if isinstance(n, str | bytes)
     ]
@@ -142,14 +142,14 @@ def _of_system(error: OSError) -> tuple[str, str]:
 
 
 def _tell(message: bytes) -> None:
-    """In the middle of anything, which a terminal that is gone must not end."""
+    """Write from a signal handler; a terminal that is gone must not end the work."""
     with suppress(OSError):
         os.write(2, message)
 
 
 def _print_error(problem: str, hint: str) -> None:
-    # Names of files and what a file says may come from anyone: they cannot steer the terminal.
-    with suppress(OSError):  # the exit code says it all the same
+    # File names and file contents may come from anyone, so they must not control the terminal.
+    with suppress(OSError):  # the exit code still reports the error
         print(f"error: {shown(problem)}", file=sys.stderr, flush=True)
         if hint:
             print(f"hint: {shown(hint)}", file=sys.stderr, flush=True)

@@ -88,7 +88,7 @@ def _pairs(artifact: Artifact) -> list[tuple[str, str]]:
 
 
 def boundary_pairs(m: Manifest) -> list[tuple[str, str]]:
-    """Where the frozen part ends and what that costs."""
+    """Describe where the frozen part ends and what that costs."""
     from tod.format.manifest import CLASSES_AXIS
 
     shape = m.backbone.feature_shape
@@ -116,7 +116,7 @@ def boundary_pairs(m: Manifest) -> list[tuple[str, str]]:
 
 
 def _precision(backbone: BackboneSpec) -> str:
-    """Of the frozen part, and what it costs."""
+    """Describe the precision of the frozen part, and its loss."""
     parity = backbone.parity
     if parity is None:
         return f"{backbone.precision} frozen part"

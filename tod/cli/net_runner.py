@@ -37,7 +37,7 @@ app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """The options of a job that are no settings of the training."""
+    """The options of a job that are not training settings."""
 
     model: options.Model
     data: options.Data
@@ -89,16 +89,16 @@ def run(
     output: Path | None = None,
     overwrite: bool = False,
 ) -> None:
-    """The whole job of `net_runner`, `tod train` and `tod eval`.
+    """Run the whole job of `net_runner`, `tod train` and `tod eval`.
 
     Args:
-        job: what to work on, and how to show it.
-        settings: with `cycles` 0 it only evaluates, unless `init` sets the head; None trains as
-            long as the checkpoint or the default says.
-        conditions: when it may work.
+        job: the files to work on, and how to show the progress.
+        settings: with `cycles` 0 it only evaluates, unless `init` sets the head; None takes the
+            number of cycles from the checkpoint or the default.
+        conditions: when the job may work.
         resume: the newest good checkpoint takes the place of the model, if there is one.
-        output: where the trained model goes.
-        overwrite: lose an earlier model that lies there.
+        output: where the trained model is written.
+        overwrite: do not keep an earlier model at that path.
     """
     with stop_requests() as should_stop:
         # numpy, Pillow and onnxruntime load here, so that --help need not wait for them.
@@ -114,7 +114,7 @@ def run(
             raise UsageError("--json and --quiet exclude each other")
         conditions = replace(conditions, sensors=machine.sensors_root())
         if job.nice and hasattr(os, "nice"):
-            os.nice(_NICE)  # before any thread is there, which would keep the old one
+            os.nice(_NICE)  # before any thread starts, which would keep the old priority
         observe = print_tensors(sys.stderr if job.as_json else sys.stdout) if job.verbose else None
         # With -v the cache is off, so that the pictures pass through the graphs again.
         cache = cache_choice(job.cache_dir, job.no_cache or job.verbose)
@@ -173,7 +173,7 @@ def _check_outputs(job: Job, output: Path | None, session: TrainSession) -> None
 
 
 def _unused(settings: Settings, **flags: bool) -> list[str]:
-    """The options that were given and mean nothing without training."""
+    """Return the given options that have no meaning without training."""
     given = {row.option: getattr(settings, name) for name, row in rows(Settings).items()}
     given |= {f"--{name}": value for name, value in flags.items()}
     for also_without in ("--cycles", "--seed"):
@@ -191,7 +191,7 @@ def _follow(
     """Show records as they come, and write the one-file model at the end.
 
     Raises:
-        ArtifactError: they could not be shown to the end; it says what is saved.
+        ArtifactError: not all records could be shown; it says what is saved.
     """
     from tod.training.records import Saved
 

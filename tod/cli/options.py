@@ -1,6 +1,7 @@
-"""The options that several commands share: one meaning, one text; and those of tables of settings.
+"""Options that several commands share, with one meaning and one text, and options of settings
+tables.
 
-A command takes a whole table as one parameter, and `expand` makes the options of it.
+A command takes a whole table as one parameter, and `expand` makes options from it.
 """
 
 from __future__ import annotations
@@ -92,9 +93,9 @@ Quiet = Annotated[
 def expand(command: Callable[..., None]) -> Callable[..., None]:
     """Make a parameter whose type is a dataclass into one option for each of its fields.
 
-    Fields of `tod.system.settings` take option, help and default from their row; where a table has
-    such rows, other fields are no options, and its `panel` is the heading above them. Fields of
-    other dataclasses are annotated as typer's parameters are.
+    Fields of `tod.system.settings` take option, help and default from their row. If a table has
+    such rows, its other fields are not options, and its `panel` is the heading above the options.
+    Fields of other dataclasses are annotated like typer's parameters.
     """
     signature = inspect.signature(command, eval_str=True)
     parameters: list[inspect.Parameter] = []
@@ -136,15 +137,15 @@ def _parameters(table: type) -> list[inspect.Parameter]:
 
 
 def _parameter(row: Setting, unset: Any, panel: str | None) -> inspect.Parameter:
-    """The option of one setting. Its range is checked with the table, where all problems are found
-    at once."""
+    """Make the option of one setting. Its range is checked later with the whole table, which finds
+    all problems at once."""
     kind: Any = row.kind
     names = [*row.short, row.option]
     if kind is bool:
         names = [f" /{row.option}"] if unset else names
     else:
         kind = (Literal[row.choices] if row.choices else kind) | None
-    # The choices would take the room of the options' names.
+    # In the help, the choices would leave no room for the options' names.
     metavar = "<name>" if row.choices else None
     option = typer.Option(
         *names, help=row.text, show_default=False, metavar=metavar, rich_help_panel=panel

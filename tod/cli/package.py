@@ -1,6 +1,6 @@
 """The command `tod package`, for the workstation.
 
-`package_tools` is imported inside it: a device has none.
+`package_tools` is imported inside the command, because a device does not have it.
 """
 
 from __future__ import annotations

@@ -41,9 +41,9 @@ def predict(
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest classes of one picture, best first, and the time from file to answer.
+    """The most likely classes of one picture, best first, and the time from file to prediction.
 
-    Of a model that was trained on numbers: all of them, in `values`, and no probabilities.
+    If the model was trained on numbers, `values` holds all of them, and there are no probabilities.
     """
 
     picture: str
@@ -54,7 +54,7 @@ class Prediction:
 
 
 def _predict_file(model: Model, path: Path, *, top: int = 1) -> Prediction:
-    """Name the `top` likeliest classes of one picture file.
+    """Return the `top` most likely classes of one picture file.
 
     Raises:
         PictureError: it cannot be read.
@@ -111,7 +111,7 @@ def _predict_files(model: Model, paths: Sequence[Path], *, top: int, as_json: bo
 
 
 def _shown(prediction: Prediction) -> list[tuple[str, str]]:
-    """Each name with what is to be shown for it."""
+    """Return each name with its text."""
     shown = [percent(share) for share in prediction.probabilities]
     shown += [f"{value:.6g}" for value in prediction.values]
     return list(zip(prediction.classes, shown, strict=True))

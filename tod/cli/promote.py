@@ -102,8 +102,9 @@ def describe_generations(served: Path, *, as_json: bool) -> None:
     """Print the generations of a served file; as JSON, every change with its scores.
 
     Raises:
-        ArtifactError: there is neither the file nor a generation of it; or what serves is none of
-            them, and damaged, said below the generations that can take its place.
+        ArtifactError: there is neither the file nor a generation of it; or the served file is
+            damaged and not a generation. The second error comes after the list of generations that
+            can replace it.
     """
     import msgspec
 
@@ -148,7 +149,7 @@ def _size(file: Path) -> int:
 
 
 def _minute(when: str) -> str:
-    """A moment of the log as this machine's clock shows it; "-" where the log does not say it."""
+    """Convert a time of the log to local time; "-" if the log has none."""
     try:
         return f"{datetime.fromisoformat(when).astimezone():%Y-%m-%d %H:%M}"
     except (ValueError, OverflowError):

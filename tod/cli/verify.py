@@ -1,4 +1,4 @@
-"""The command `tod verify`: does this machine compute what the workstation computed?"""
+"""The command `tod verify`: check that this machine computes what the workstation computed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def verify_artifact(artifact: Artifact, *, as_json: bool, signature_checked: boo
     check_runtime(artifact.manifest.min_onnxruntime)
     verdicts = run_vectors(artifact)
     if as_json:
-        # In every entry, so that the array stays one of graphs.
+        # Repeat this in every entry, so that the array holds only graphs.
         signed_by = artifact.signature and artifact.signature.key
         signed = {"signed_by": signed_by, "signature_checked": signature_checked}
         print(msgspec.json.encode([{**asdict(v), **signed} for v in verdicts]).decode())
