@@ -67,8 +67,8 @@ def build(spec: HeadSpec, features: int, classes: int, *, std: float, seed: int 
 def linear(features: int, classes: int, *, std: float, seed: int = 0) -> nn.Linear:
     """`Linear(features, classes)` with weights N(0, std) and zero bias.
 
-    The seed's example uses std 0.1. The default of `tod export` is 0.01: on pooled features it
-    gains 0.6 to 1.2 points of accuracy after 60 cycles, see docs/performance.md.
+    MindSpore Lite's example uses std 0.1. The default of `tod export` is 0.01: on pooled features
+    it gains 0.6 to 1.2 points of accuracy after 60 cycles, see docs/performance.md.
 
     Args:
         features: F.
