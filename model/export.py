@@ -91,7 +91,7 @@ def export(
         path: the file to make or replace.
         backbone, weights, features, size_px: see `model.networks.load.load_backbone`.
         progress: called with a short text before each long part.
-        settings: those of `export_backbone`.
+        settings: further arguments of `export_backbone`.
 
     Raises:
         UsageError: an unknown backbone, or weights that are not available; also see
@@ -124,7 +124,7 @@ def export_backbone(
         head_std: standard deviation of the weights of the head's last layer.
         seed: for the head's weights.
         class_names, class_count, precision, progress: see `export_network`.
-        settings: those of `Settings`.
+        settings: the fields of `Settings`.
 
     Raises:
         UsageError: see `export_network`.
@@ -155,10 +155,10 @@ def export_network(
     Args:
         path: the file to make or replace.
         network: what to train.
-        settings: how.
+        settings: how the network trains.
         class_names: bound class names, or None to choose them on the device.
         class_count: number of classes if the names stay open; None leaves both open.
-        precision: of the frozen part; None is float32.
+        precision: precision of the frozen part; None is float32.
         progress: called with a short text before each long part.
 
     Raises:

@@ -48,7 +48,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when first asked for: every command imports `tod`, and `--help` needs no NumPy.
+    # Load each name on first use: every command imports `tod`, and `--help` must not load NumPy.
     if name not in _HOMES:
         raise AttributeError(f"module 'tod' has no attribute {name!r}")
     home = import_module(_HOMES[name])

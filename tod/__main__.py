@@ -1,4 +1,4 @@
-"""`python -m tod` is the command `tod`, also where no launcher is on the path."""
+"""`python -m tod` runs the command `tod`, even if no launcher is on the path."""
 
 from tod.cli.app import main
 

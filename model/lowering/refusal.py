@@ -25,7 +25,7 @@ def explain(wrap: TrainWrap, chosen: str, error: Exception) -> UsageError:
     """Make the error that a user gets.
 
     Args:
-        wrap: what could not be lowered.
+        wrap: the training step that could not be lowered.
         chosen: what should train, in the user's words.
         error: the error that lowering raised.
     """

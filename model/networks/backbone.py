@@ -31,7 +31,7 @@ class Backbone:
         module: float32 [N, 3, S, S], normalised -> features [N, F].
         feature_count: F.
         input: how pictures become its input.
-        weights: where they came from.
+        weights: where its weights came from.
         head_name: the network's name for the layer that the head replaces; empty if the head gets
             the logits of that layer.
     """

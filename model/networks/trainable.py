@@ -21,8 +21,8 @@ def names(net: TransferNet, wanted: str, *, head_name: str = "") -> list[str]:
     Args:
         net: backbone and head.
         wanted: "head"; "last:K", the last K blocks of the backbone and all after them; "all"; or
-            patterns with commas between, such as 'features.17.*,classifier.*', which are matched
-            with the backbone's own names and with the full ones ('head.*').
+            patterns separated by commas, such as 'features.17.*,classifier.*', which are matched
+            with the backbone's own names and with the full names ('head.*').
         head_name: the backbone's name for the layer that the head replaces, such as "classifier".
 
     Raises:

@@ -86,7 +86,7 @@ def reduce(
     Args:
         model: `features.onnx` in float32.
         spec: how pictures are resized and normalised.
-        feature_shape: of one picture.
+        feature_shape: the shape of one picture's features.
         asked: what to make.
         say: called with a short text before each long part.
 

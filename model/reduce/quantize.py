@@ -4,12 +4,12 @@ int8: static, as pairs of QuantizeLinear and DequantizeLinear (QDQ) that every o
 into integer kernels; activations uint8 with a range for each tensor, weights int8 with a scale for
 each output channel. Other choices of signed and unsigned types are slower than float32 on x86-64.
 
-Weights of dense layers use 7 bits, those of depthwise convolutions 8. Processors of the x86 family
-without VNNI (before 2019, and many small ones since) add two products of uint8 and int8 in 16 bits:
-255 * 127 * 2 does not fit, 255 * 64 * 2 does. With 8 bits everywhere, the cosine of the features of
-EfficientNet-Lite0 to float32's is 0.99 with VNNI and 0.85 without; with 7 it is 0.98, and every
-number is the same on both. Depthwise kernels add in 32 bits. See docs/performance.md for the
-measurements.
+Weights of dense layers use 7 bits, weights of depthwise convolutions 8. Processors of the x86
+family without VNNI (before 2019, and many small ones since) add two products of uint8 and int8 in
+16 bits: 255 * 127 * 2 does not fit, 255 * 64 * 2 does. With 8 bits everywhere, the cosine of the
+features of EfficientNet-Lite0 to float32's is 0.99 with VNNI and 0.85 without; with 7 it is 0.98,
+and every number is the same on both. Depthwise kernels add in 32 bits. See docs/performance.md for
+the measurements.
 
 float16: constants in half precision, arithmetic in float32.
 """

@@ -36,7 +36,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Load:
-    """Reading and verifying the file, and making the runtime's session of each graph."""
+    """Time to read and verify the file, and to make the runtime's session of each graph."""
 
     file_mb: float
     read: Timing

@@ -68,7 +68,7 @@ def sustain(
         The number of the slice of time that is over.
 
     Returns:
-        Runs per second in each slice. A run that lies in two slices counts in both, in parts.
+        Runs per second in each slice. A run across two slices counts partly in each.
     """
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(lambda _: work(), range(workers)))

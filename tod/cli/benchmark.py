@@ -111,7 +111,7 @@ def _benchmark_files(
     """Measure one model, or two against each other, and print what was found.
 
     Raises:
-        UsageError: more than two models, or something that only one can be asked for.
+        UsageError: more than two models, or an option that works only with one model.
     """
     import msgspec
 

@@ -69,7 +69,7 @@ class Dataset:
                 dataset's own for True, none for False.
             splits: take folders called train and test, or the like, at any level
                 (`tod.data.ready_made`) as the splits; the class folders are inside them.
-            progress: called with the pictures that were read and those to read.
+            progress: called with the pictures that were read and the pictures to read.
 
         Raises:
             DataError: no folder, no class, or a class with fewer than 5 different pictures.

@@ -85,8 +85,7 @@ def read_own(root: Path) -> dict[str, Own]:
 
 
 def joined(first: Mapping[str, Own], second: Mapping[str, Own]) -> dict[str, Own]:
-    """Merge two sets of choices; where both name a split or group for a picture, the second
-    wins."""
+    """Merge two sets of choices; if both name a split or group for a picture, the second wins."""
     found = dict(first)
     for file, own in second.items():
         before = found.get(file, Own())

@@ -106,7 +106,8 @@ def _inside(paths: Iterable[_Path]) -> Mapping[_Path, set[str]]:
 
 
 def _without_repeats(path: _Path, inside: Mapping[_Path, set[str]]) -> _Path:
-    """`seg_train/seg_train/cat` -> `seg_train/cat`, where the outer folder holds only the inner."""
+    """`seg_train/seg_train/cat` -> `seg_train/cat`, if the outer folder holds only the inner
+    one."""
     kept = list(path[:1])
     for i, part in enumerate(path[1:], start=1):
         if part != path[i - 1] or inside[path[:i]] != {part}:

@@ -130,7 +130,7 @@ def with_ready_made(root: Path, found: Scan, *, splits: bool) -> Scan:
         return found
     if not splits or ready.unknown:
         raise _refused(root, ready, splits=splits)
-    # Pictures of a single split are divided like those of any folder.
+    # Pictures of a single split are divided like the pictures of any folder.
     several = len({s for folder, s in ready.splits.items() if ready.names[folder]}) > 1
     classes: dict[str, list[str]] = defaultdict(list)
     own: dict[str, Own] = {}

@@ -84,7 +84,7 @@ def check_trained_on(found: NDArray[Any], *, where: str) -> NDArray[np.uint32]:
 
 
 def _expected(manifest: Manifest, *, with_best: bool) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and dtype of each array that this file has to store."""
+    """Return shape and dtype of each array that the file must store."""
     resuming = manifest.kind == "checkpoint"
     expected: dict[str, tuple[tuple[int, ...], str]] = {}
     for tensor in manifest.tensors:

@@ -98,7 +98,7 @@ def read(
         ArtifactError: no such file, damaged, foreign, too new, not signed as required, or its base
             is not beside it.
         DeviceError: signatures cannot be checked here.
-        UsageError: the key is none.
+        UsageError: the file does not hold such a key.
     """
     path = Path(path)
     manifest, members = _read_members(path)
@@ -157,7 +157,7 @@ def signed(path: Path, key_file: Path) -> tuple[bytes, Signature]:
     Raises:
         ArtifactError: it is not a good .tod file.
         DeviceError: signing is not possible on this machine.
-        UsageError: the key is none.
+        UsageError: the file does not hold such a key.
     """
     key = signature.read_private_key(key_file)
     read(path)

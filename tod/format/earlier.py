@@ -82,7 +82,7 @@ def write(
         data: a whole .tod file.
         what: how it was made.
         source: the file that it was made from.
-        scores: how good it is.
+        scores: its scores.
         keep: number of generations that stay, beside the best of all.
         overwrite: do not keep the earlier model.
 

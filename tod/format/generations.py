@@ -65,7 +65,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
             again.
         when: local time with its offset.
         generation: its number.
-        sha256: of its file.
+        sha256: SHA-256 of its file.
         before: the generation that was served until then, to which a rollback goes; None for none.
         source: the file that it came from.
         scores: scores of a promotion or a training.
@@ -215,8 +215,8 @@ def present(shelf: Shelf, data: bytes | None) -> tuple[tuple[Event, ...], dict[i
     """Return what must be kept before the served file is replaced.
 
     Args:
-        shelf: what is there.
-        data: of the file that lies there.
+        shelf: the state on disk.
+        data: content of the served file.
 
     Returns:
         Its event, if it is not yet a generation; number -> content, if it is not yet kept.

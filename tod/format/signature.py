@@ -154,7 +154,7 @@ def verify_signature(
 
     Args:
         found: the file's signature, if it has one.
-        manifest: the manifest's bytes, as they stand in the file.
+        manifest: the manifest's bytes, as they are in the file.
         key: the public key that is required.
         where: the file's name, for error messages.
 

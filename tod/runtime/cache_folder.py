@@ -31,7 +31,7 @@ def choose_folder(
         The folder as an absolute path, or None for memory.
 
     Raises:
-        UsageError: the folder that was asked for cannot be written.
+        UsageError: the requested folder cannot be written.
     """
     if not isinstance(wanted, bool):
         folder = Path(os.path.abspath(wanted))

@@ -24,7 +24,7 @@ def batch_rows(*, seed: int, cycle: int, batch_size: int, rows: int) -> NDArray[
         seed: of the run.
         cycle: 1 for the first cycle.
         batch_size: rows in the batch.
-        rows: how many rows there are to draw from.
+        rows: number of rows to draw from.
     """
     position, end = (cycle - 1) * batch_size, cycle * batch_size
     parts = []
@@ -54,7 +54,7 @@ def uniform_noise(
 
 @lru_cache(maxsize=2)
 def _deal(seed: int, deal: int, rows: int) -> NDArray[np.int64]:
-    """One random order of all rows."""
+    """Return one random order of all rows."""
     # Not Generator.permutation: NumPy reserves the right to change its stream.
     raw = np.random.Philox(np.random.SeedSequence([seed, deal])).random_raw(rows)
     return np.argsort(raw, kind="stable")

@@ -30,11 +30,11 @@ class FeatureCache:
     """Rows of float32, found by the SHA-256 of their picture.
 
     Several processes may use one file at once: rows are only ever added, each with a check sum,
-    under a lock. Where no file can be written, the rows are kept in memory.
+    under a lock. If no file can be written, the rows are kept in memory.
 
     Args:
         shape: the shape of one row.
-        folder: where the file lies; None for memory.
+        folder: the folder of the file; None for memory.
         origin: what the numbers depend on beside the picture; each origin has its own file.
 
     Attributes:
@@ -71,7 +71,7 @@ class FeatureCache:
         return sha256 in self._places
 
     def places(self, hashes: Sequence[str]) -> NDArray[np.int64]:
-        """Where the rows of these pictures are, for `take`."""
+        """Return the places of these pictures' rows, for `take`."""
         return np.array([self._places[sha256] for sha256 in hashes], np.int64)
 
     def take(self, places: NDArray[np.int64]) -> NDArray[np.float32]:

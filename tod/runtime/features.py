@@ -76,7 +76,7 @@ class FeatureStore:
 
     Args:
         engine: runs `features.onnx`.
-        manifest: of the artifact.
+        manifest: the artifact's manifest.
         workers: the number of threads.
         folder_for: the folder that keeps the features of a dataset; None keeps them in memory.
     """
@@ -98,7 +98,7 @@ class FeatureStore:
         self.unreadable: dict[Path, str] = {}
         """File -> reason, of the pictures that the last `fill` could not read."""
         self.notices: list[str] = []
-        """What a user should know about the cache that the last `fill` used."""
+        """Messages for the user about the cache that the last `fill` used."""
 
     def fill(
         self,
@@ -109,7 +109,7 @@ class FeatureStore:
         """Compute all rows that are missing.
 
         Args:
-            progress: called with the pictures that are done and those to do.
+            progress: called with the pictures that are done and the pictures to do.
 
         Raises:
             DataError: see `filling`.

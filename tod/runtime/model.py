@@ -265,7 +265,7 @@ class Model:
         Args:
             dataset: a dataset or its folder, which is split as for `open_dataset`.
             split: "train", "test" or "validation".
-            progress: called with the pictures that are done and those to do.
+            progress: called with the pictures that are done and the pictures to do.
 
         Raises:
             DataError: its classes are not the model's, or no picture of the split is readable.

@@ -20,7 +20,7 @@ def new_tensors(manifest: Manifest, stored: Arrays, *, seed: int) -> dict[str, N
     Args:
         manifest: the table of tensors, with bound classes.
         stored: parameters and statistics that the file carries, possibly none.
-        seed: of the random numbers.
+        seed: for the random numbers.
     """
     # One stream for each tensor: adding a tensor leaves the others as they were.
     streams = np.random.SeedSequence(seed).spawn(len(manifest.tensors))

@@ -1,7 +1,7 @@
 """A file of feature rows: records of one size behind a header, added under a lock, read mapped.
 
-Where no file can be written, an unnamed one in memory takes its place. Knows records and bytes;
-knows no hashes and no datasets. Axes: N records.
+If no file can be written, an unnamed file in memory replaces it. Knows records and bytes; knows no
+hashes and no datasets. Axes: N records.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class RowFile:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def count(self) -> int:
-        """How many whole records the file has."""
+        """Return the number of whole records in the file."""
         return self._whole_and_rest()[0]
 
     def cut_rest(self) -> bool:
@@ -194,7 +194,7 @@ class RowFile:
         return divmod(size_bytes - HEADER_BYTES, self._record.itemsize)
 
     def _start(self, place: int) -> int:
-        """Where in the file a record starts."""
+        """Return the position of a record in the file."""
         return HEADER_BYTES + place * self._record.itemsize
 
 

@@ -1,6 +1,6 @@
 """Turn a network's outputs into predictions and scores, depending on its task.
 
-Axes: N pictures, C classes, or outputs where the labels are numbers.
+Axes: N pictures, C classes, or outputs if the labels are numbers.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def _new_beside(path: Path) -> tuple[Path, IO[bytes]]:
     """Make a temporary file in the folder of `path`, and lock it if there are locks."""
     while True:
         temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
-        # "x" obeys the umask, where tempfile.mkstemp would leave mode 0600 behind.
+        # Mode "x" obeys the umask; tempfile.mkstemp would leave a file with mode 0600.
         file = open(temporary, "xb")  # noqa: SIM115 - the caller closes it
         if fcntl is not None:
             with contextlib.suppress(OSError):

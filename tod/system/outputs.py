@@ -25,7 +25,7 @@ class Output:
     """A file that a command is about to make.
 
     Attributes:
-        option: how the user named it: "-o".
+        option: its option on the command line, such as "-o".
         path: where it is written; None if it was not asked for.
         suffix: required end of its name.
         is_log: it is written line by line, and may be a pipe or a device.
@@ -47,7 +47,7 @@ def log(path: Path | None) -> Output:
 def check(outputs: Iterable[Output], inputs: Mapping[str, Path | None]) -> None:
     """Refuse results that cannot be written or would destroy another file, before any work.
 
-    A file is made and removed again in each folder that a result goes to.
+    A test file is made and removed in the folder of each result.
 
     Args:
         outputs: the results.

@@ -23,7 +23,7 @@ def isolated(
     """Call a generator function in a new process and yield what it yields.
 
     Args:
-        task: a function of a module, not a closure; what it yields can be pickled.
+        task: a function of a module, not a closure; its yielded values can be pickled.
         arguments: for the task.
         should_stop: called ten times a second; when it returns True, the process is ended.
 

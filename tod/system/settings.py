@@ -232,7 +232,7 @@ def refused(table: type, name: str, problem: str, *, hint: str = "") -> SettingE
 
 
 def _kinds(hint: Any) -> tuple[tuple[type, ...], tuple[str, ...]]:
-    """The types of a field's values without None, and the texts of a Literal."""
+    """Return the types of a field's values without None, and the texts of a Literal."""
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     kinds = tuple(kind for kind in kinds if kind is not NoneType)
     if get_origin(kinds[0]) is Literal:

@@ -1,6 +1,6 @@
 """The checkpoints of a run: written beside its output, found again, the oldest removed.
 
-A checkpoint is `<stem>_trained_<cycle>.tod`, where the trained model is `<stem>_trained.tod` or
+A checkpoint is `<stem>_trained_<cycle>.tod` if the trained model is `<stem>_trained.tod` or
 `<stem>.tod`, so runs with different outputs do not touch each other's checkpoints. The newest
 checkpoint is the one written last; if two were written in the same moment, the later cycle is
 newer.
@@ -71,7 +71,7 @@ class Checkpoints:
     Args:
         session: the session of the run.
         output: where the trained model is written; checkpoints go beside it. None saves nothing.
-        keep: how many checkpoints stay.
+        keep: number of checkpoints that stay.
         overwrite: do not keep an earlier model at the output path.
 
     Attributes:

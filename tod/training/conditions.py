@@ -178,7 +178,7 @@ def why_not(
     Args:
         conditions: what is required.
         now: the measured values.
-        waiting: why the run waits already; that value must come back further inside its limit.
+        waiting: why the run waits already; this value must come back further inside its limit.
     """
     minutes, memory = conditions.max_minutes, conditions.max_memory_mb
     if minutes is not None and now.worked_s >= 60 * minutes:

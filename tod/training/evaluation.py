@@ -167,7 +167,7 @@ def readable_counts(session: TrainSession, dataset: Dataset) -> dict[str, int]:
 def _check_classes(
     session: TrainSession, dataset: Dataset, seen: Sequence[Sample], trained: set[int]
 ) -> None:
-    """Refuse to go on where a class lost too many of its pictures.
+    """Refuse to continue if a class lost too many of its pictures.
 
     Args:
         session: knows which pictures could not be read.

@@ -1,4 +1,4 @@
-"""What a run reports, record by record; terminal, log file and tests read the same stream."""
+"""The records that a run reports; terminal, log file and tests read the same stream."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ class TrainSession(Model):
 
         Args:
             stopped: why the run ended.
-            validation_accuracy: of the parameters that stay.
+            validation_accuracy: accuracy of the parameters that stay.
         """
         entry = history_entry(
             self.run,

@@ -102,10 +102,10 @@ def settle(
     """Choose the value of every setting: given, or from the checkpoint, or the default.
 
     Args:
-        manifest: of the model.
+        manifest: the model's manifest.
         earlier: the run of the checkpoint that is continued.
-        dataset: what it trains on.
-        settings: what was given.
+        dataset: the dataset to train on.
+        settings: the given settings.
 
     Returns:
         The run as it starts or continues, and notices for the user.

@@ -18,13 +18,12 @@ from tod.runtime.new_tensors import by_rule, new_tensors
 
 @dataclass(frozen=True)
 class TrainState:
-    """What a training run carries from one cycle to the next.
+    """The state that a training run carries from one cycle to the next.
 
     Attributes:
         tensors: everything that a step changes, by name, as the manifest lists it.
-        best: the parameters and statistics to fall back on: those with the best accuracy on the
-            test split or, before the first evaluation, those that the run began with; None outside
-            a run.
+        best: the parameters and statistics to fall back on: the ones with the best accuracy on the
+            test split or, before the first evaluation, the initial ones; None outside a run.
         run: settings and position of the run; None outside a run. The random state is the pair
             (run.seed, run.cycle): batches are drawn by counter, see `tod.runtime.draws`.
     """
@@ -38,7 +37,7 @@ class TrainState:
         return {tensor.name: self.tensors[tensor.name] for tensor in manifest.model}
 
     def keep_best(self, manifest: Manifest) -> TrainState:
-        """Take the present parameters as the best ones."""
+        """Return a state that keeps the present parameters as the best ones."""
         return replace(self, best=self.parameters(manifest))
 
     def restore_best(self) -> TrainState:
@@ -78,10 +77,10 @@ def add_classes(
 
     Args:
         manifest: the table of tensors.
-        state: for the classes so far.
+        state: the state for the classes so far.
         before: the number of classes so far.
         added: the number of new classes; their rows come last.
-        seed: of the random numbers for new rows.
+        seed: for the random numbers of new rows.
     """
     streams = np.random.SeedSequence(seed).spawn(len(manifest.tensors))
     tensors: dict[str, NDArray[Any]] = {}
