@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tod.cli import options
-from tod.cli.frame import cache_choice
+from tod.cli.frame import cache_choice, engine_choice
 from tod.errors import UsageError
 from tod.report.tables import percent, print_table
 
@@ -24,6 +24,8 @@ def compare(
     data: options.Data,
     splits: options.Splits = False,
     threads: options.Threads = None,
+    engine: options.Engine = None,
+    precision: options.Precision = None,
     seed: options.Seed = None,
     cache_dir: options.CacheDir = None,
     no_cache: options.NoCache = False,
@@ -45,8 +47,15 @@ def compare(
         raise UsageError(
             "wanted two models or more", hint="tod compare BEFORE.tod AFTER.tod -d DATA"
         )
+    chosen = engine_choice(engine, precision)
     loaded = [
-        Model.load(path, threads=threads, cache=cache, require_signature=require_signature)
+        Model.load(
+            path,
+            threads=threads,
+            cache=cache,
+            require_signature=require_signature,
+            engine=chosen,
+        )
         for path in models
     ]
     # Split a plain folder as for training, so that no picture that was trained on counts.

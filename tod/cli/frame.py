@@ -11,10 +11,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tod.errors import ArtifactError, Interrupted, SettingError, TodError, UsageError
 from tod.system import streams
 from tod.system.text import shown
+
+if TYPE_CHECKING:
+    from tod.runtime.delegates.table import Choice
 
 EPILOG = (
     "Exit codes: 0 done, 2 usage, 3 data, 4 artifact, 5 this device cannot run it, "
@@ -43,6 +47,22 @@ def cache_choice(cache_dir: Path | None, no_cache: bool) -> Path | bool:
     if cache_dir is not None and no_cache:
         raise UsageError("--cache-dir means nothing with --no-cache or --verbose")
     return cache_dir or not no_cache
+
+
+def engine_choice(engine: str | None, precision: str | None) -> Choice:
+    """Turn --engine and --precision into the `engine` argument of `Model.load`.
+
+    Raises:
+        UsageError: no engine has this name.
+        DeviceError: the engine is not installed.
+    """
+    from tod.runtime.delegates.table import DEFAULT, Choice, check
+
+    if engine is None and precision in (None, "float32"):
+        return DEFAULT
+    names = tuple(name.strip() for name in (engine or "").split(",") if name.strip())
+    check(names)
+    return Choice(names, bf16=precision == "bf16")
 
 
 def hangup_is_ignored() -> bool:

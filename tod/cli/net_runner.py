@@ -16,6 +16,7 @@ from tod.cli import options
 from tod.cli.frame import (
     EPILOG,
     cache_choice,
+    engine_choice,
     guarded,
     hangup_is_ignored,
     stop_requests,
@@ -45,6 +46,8 @@ class Job:
     verbose: options.Verbose = False
     threads: options.Threads = None
     inference: options.Inference = None
+    engine: options.Engine = None
+    precision: options.Precision = None
     nice: options.Nice = False
     cache_dir: options.CacheDir = None
     no_cache: options.NoCache = False
@@ -125,6 +128,7 @@ def run(
         session = TrainSession.load(
             found or job.model, threads=job.threads, observe=observe, cache=cache,
             require_signature=job.require_signature, continues=None if found is None else job.model,
+            engine=engine_choice(job.engine, job.precision),
         )  # fmt: skip
         output = output or checkpoints.default_output(found or job.model, session.manifest)
         _check_outputs(job, None if only_evaluate else output, session)

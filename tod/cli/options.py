@@ -67,6 +67,19 @@ Inference = Annotated[
     typer.Option("-i", "--inference", help="Also write one ONNX file: pixels to probabilities."),
 ]
 Nice = Annotated[bool, typer.Option("--nice", help="Let other programs go first (nice 10).")]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="<name>",
+        help="Who computes the frozen part: cpu, openvino ... (tod doctor lists them). Of several, "
+        "with commas between, the first that works.",
+    ),
+]
+Precision = Annotated[
+    Literal["float32", "bf16"] | None,
+    typer.Option("--precision", metavar="<name>", help="bf16: the frozen part faster, less exact."),
+]
 CacheDir = Annotated[
     Path | None,
     typer.Option(help="Keep the pictures' features here (default: .tod-cache in the data folder)."),

@@ -1,117 +1,101 @@
-"""The command `tod predict`: class, probability and time of single pictures."""
+"""The command `tod predict`: the classes and probabilities of pictures."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tod.cli import options
-from tod.errors import PictureError
-from tod.report.tables import percent, print_table
+from tod.cli.frame import engine_choice
+from tod.errors import PictureError, UsageError
 
-if TYPE_CHECKING:
-    from tod.runtime.model import Model
+# A bar that is gone in a moment only flickers.
+_BAR_FROM = 50
 
 
 def predict(
-    pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
-    model: options.Model,
+    pictures: Annotated[
+        list[str],
+        typer.Argument(
+            help="Picture files, folders, patterns ('a/**/*.jpg'), arrays (.npy, .npz); "
+            "- reads a list of paths from stdin."
+        ),
+    ],
+    model: Annotated[
+        Path, typer.Option("-f", "--model", help="A trained .tod file, or its .onnx or .tflite.")
+    ],
     top: Annotated[int, typer.Option(help="Classes to show for each picture.", min=1)] = 1,
+    threshold: Annotated[
+        float,
+        typer.Option(help='Call a picture "unknown" below this probability.', min=0, max=1),
+    ] = 0,
+    sort_into: Annotated[
+        Path | None,
+        typer.Option(help="Copy each picture into a folder of its class below this one."),
+    ] = None,
+    engine: options.Engine = None,
+    precision: options.Precision = None,
+    threads: options.Threads = None,
     verbose: options.Verbose = False,
     require_signature: options.RequireSignature = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated lines on stdout.")] = False,
     as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Class, probability and milliseconds of each picture.
 
     Example: tod predict -f transfer_learning_trained.tod photo.jpg
+
+    Example: tod predict -f transfer_learning_trained.tod photos --threshold 0.8 --sort-into sorted
+
+    Example: find . -name '*.jpg' | tod predict -f transfer_learning_trained.tod - --csv > found.csv
     """
+    if as_csv and as_json:
+        raise UsageError("--csv and --json exclude each other")
+    from tod.data.given import Given, NotGiven, collect
+    from tod.data.sort_into import copy_to_class
+    from tod.report.predictions import printer, read_prediction
+    from tod.report.progress import progress_bar
     from tod.report.terminal import print_tensors
-    from tod.runtime.model import Model
+    from tod.runtime.predictor import answers, open_predictor
+    from tod.system import outputs
 
-    observe = print_tensors(sys.stderr if as_json else sys.stdout) if verbose else None
-    loaded = Model.load(model, observe=observe, require_signature=require_signature)
-    _predict_files(loaded, pictures, top=top, as_json=as_json)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The most likely classes of one picture, best first, and the time from file to prediction.
-
-    If the model was trained on numbers, `values` holds all of them, and there are no probabilities.
-    """
-
-    picture: str
-    classes: tuple[str, ...]
-    probabilities: tuple[float, ...]
-    time_ms: float
-    values: tuple[float, ...] = ()
-
-
-def _predict_file(model: Model, path: Path, *, top: int = 1) -> Prediction:
-    """Return the `top` most likely classes of one picture file.
-
-    Raises:
-        PictureError: it cannot be read.
-    """
-    start = time.perf_counter()
-    probabilities = model.predict([path])[0]
-    time_ms = (time.perf_counter() - start) * 1e3
-    names = model.classes or ()
-    if model.manifest.loss.task == "regression":
-        return Prediction(str(path), names, (), time_ms, tuple(map(float, probabilities)))
-    best = probabilities.argsort()[::-1][:top]
-    return Prediction(
-        str(path),
-        tuple(names[i] for i in best),
-        tuple(float(probabilities[i]) for i in best),
-        time_ms,
-    )
-
-
-def _predict_files(model: Model, paths: Sequence[Path], *, top: int, as_json: bool) -> None:
-    """Predict and print; pictures that cannot be read are named together at the end.
-
-    Raises:
-        PictureError: at least one picture could not be read.
-    """
-    import msgspec
-
-    model.parameters  # noqa: B018 - open classes are one error, not one for each picture
-    found: list[Prediction] = []
-    unreadable: list[str] = []
-    for path in paths:
-        try:
-            found.append(_predict_file(model, path, top=top))
-        except PictureError as error:
-            unreadable.append(error.problem)
-            continue
-        if as_json:
-            print(msgspec.json.encode(asdict(found[-1])).decode(), flush=True)
-    if found and not as_json:
-        rows = [
-            (
-                p.picture if i == 0 else "",
-                name,
-                shown,
-                f"{p.time_ms:.1f}" if i == 0 else "",
-            )
-            for p in found
-            for i, (name, shown) in enumerate(_shown(p))
-        ]
-        kind = "value" if found[0].values else "probability"
-        print_table("", ("picture", "class", kind, "ms"), rows)
+    if sort_into is not None:
+        outputs.check_folder(sort_into)
+    lines = as_csv or as_json
+    observe = print_tensors(sys.stderr if lines else sys.stdout) if verbose else None
+    predictor = open_predictor(
+        model, threads=threads, engine=engine_choice(engine, precision),
+        require_signature=require_signature, observe=observe,
+    )  # fmt: skip
+    if threshold and predictor.task == "regression":
+        raise UsageError("--threshold: this model gives numbers, no probabilities")
+    found = list(collect(pictures, sys.stdin))
+    given = [one for one in found if isinstance(one, Given)]
+    others = [one for one in found if isinstance(one, NotGiven)]
+    unreadable = [f"{one.name}: {one.reason}" for one in others if one.meant]
+    for other in others:
+        if not other.meant:
+            print(f"notice: {other.name}: {other.reason}", file=sys.stderr)
+    with ExitStack() as stack:
+        hidden = quiet or verbose or len(given) < _BAR_FROM or (lines and sys.stdout.isatty())
+        bar = progress_bar(stack, "pictures", quiet=hidden)
+        show = stack.enter_context(printer(predictor, top, as_csv=as_csv, as_json=as_json))
+        every = answers(predictor, (one.picture for one in given))
+        for done, (one, answer) in enumerate(zip(given, every, strict=True), 1):
+            if answer.values is None:
+                unreadable.append(f"{one.name}: {answer.problem}")
+            else:
+                prediction = read_prediction(predictor, one.name, answer, top, threshold)
+                show(prediction)
+                if sort_into is not None and isinstance(one.picture, str):
+                    copy_to_class(Path(one.name), prediction.label, sort_into)
+            bar(done, len(given))
     if unreadable:
         raise PictureError("; ".join(unreadable))
-
-
-def _shown(prediction: Prediction) -> list[tuple[str, str]]:
-    """Return each name with its text."""
-    shown = [percent(share) for share in prediction.probabilities]
-    shown += [f"{value:.6g}" for value in prediction.values]
-    return list(zip(prediction.classes, shown, strict=True))
+    if not given:
+        raise UsageError("no picture was found", hint="give files, or a folder that holds some")

@@ -85,19 +85,30 @@ def _kind(thing: object) -> str:
     return f"of the type {type(thing).__name__}"
 
 
-def _pixels(picture: Picture, index: int, spec: InputSpec) -> NDArray[np.uint8]:
-    name = os.fspath(picture) if isinstance(picture, str | os.PathLike) else f"picture {index}"
+def pixels_of(picture: Picture, spec: InputSpec) -> NDArray[np.uint8]:
+    """Pixels uint8 [S, S, 3] of one picture.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    if isinstance(picture, np.ndarray):
+        if 0 in picture.shape:
+            raise PictureError("it has no pixels")
+        return fit(np.ascontiguousarray(picture), spec)
+    if isinstance(picture, PillowImage):
+        return fit(from_pillow(picture), spec)
+    if isinstance(picture, _BYTES):
+        return load(bytes(picture), spec)
     try:
-        if isinstance(picture, np.ndarray):
-            if 0 in picture.shape:
-                raise PictureError("it has no pixels")
-            return fit(np.ascontiguousarray(picture), spec)
-        if isinstance(picture, PillowImage):
-            return fit(from_pillow(picture), spec)
-        if isinstance(picture, _BYTES):
-            return load(bytes(picture), spec)
-        return load(read_regular(Path(picture), limit_bytes=MAX_FILE_BYTES)[0], spec)
+        data, _ = read_regular(Path(picture), limit_bytes=MAX_FILE_BYTES)
     except OSError as error:
-        raise PictureError(f"{name}: cannot be read: {error.strerror}") from error
+        raise PictureError(f"cannot be read: {error.strerror}") from error
+    return load(data, spec)
+
+
+def _pixels(picture: Picture, index: int, spec: InputSpec) -> NDArray[np.uint8]:
+    try:
+        return pixels_of(picture, spec)
     except PictureError as error:
+        name = os.fspath(picture) if isinstance(picture, str | os.PathLike) else f"picture {index}"
         raise PictureError(f"{name}: {error.problem}") from error

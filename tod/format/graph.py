@@ -224,6 +224,14 @@ def join_inference(
     return bytes(model.SerializeToString(deterministic=True))
 
 
+def metadata(data: bytes) -> dict[str, str]:
+    """The entries of an ONNX file's `metadata_props`; none of what is no ONNX file."""
+    try:
+        return {entry.key: entry.value for entry in _parse(data).metadata_props}
+    except Exception:  # protobuf has an error of its own, which only its module knows
+        return {}
+
+
 def _parse(data: bytes) -> Any:
     model = message_class("Model")()
     model.ParseFromString(data)

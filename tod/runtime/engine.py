@@ -62,7 +62,10 @@ class Engine:
 
     def load(self, graph: str) -> None:
         """Make the runtime's session of a graph now, not when it is first used."""
-        self._session(graph)
+        if graph == "features.onnx" and self._frozen is not None:
+            self._other()
+        else:
+            self._session(graph)
 
     @property
     def frozen_library(self) -> str:

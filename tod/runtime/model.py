@@ -300,6 +300,7 @@ class Model:
             {
                 "classes": json.dumps(self.classes, ensure_ascii=False),
                 "input": json.dumps(asdict(self.manifest.input)),
+                "task": self.manifest.loss.task,
             },
             activation=last[self.manifest.loss.task],
         )

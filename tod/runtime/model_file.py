@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tod.errors import ArtifactError, UsageError
 from tod.format.container import MAX_FILE_BYTES
+from tod.format.graph import metadata
 from tod.runtime.delegates.runner import Graph
 from tod.runtime.model import Model
 from tod.system import file_kind
@@ -35,9 +36,10 @@ def read_model(
     if path is None:
         return _foreign(content or b"", "the model", require_signature)
     file = Path(path)
-    if _is_tod(file):
+    if is_tod(file):
         model = Model.load(file, threads=1, cache=False, require_signature=require_signature)
-        return Graph(model.inference_graph(), str(file))
+        data = model.inference_graph()
+        return Graph(data, str(file), metadata(data))
     try:
         data, _ = read_regular(file, limit_bytes=MAX_FILE_BYTES)
     except OSError as error:
@@ -45,7 +47,7 @@ def read_model(
     return _foreign(data, str(file), require_signature)
 
 
-def _is_tod(file: Path) -> bool:
+def is_tod(file: Path) -> bool:
     """Whether it is to be read as a .tod file, however damaged."""
     if not file.is_file():
         return file.suffix == ".tod"
@@ -65,4 +67,4 @@ def _foreign(data: bytes, name: str, require_signature: str | Path | None) -> Gr
         raise UsageError(
             f"{name}: only a .tod file can be signed", hint="give one, or ask for no signature"
         )
-    return Graph(data, name)
+    return Graph(data, name, metadata(data) if _ONNX in kind.name else {})

@@ -10,7 +10,7 @@ import tod
 from tests.conftest import FILES
 from tod.errors import ArtifactError, DeviceError, UsageError
 from tod.runtime.delegates import table
-from tod.runtime.delegates.runner import Detail
+from tod.runtime.delegates.runner import Detail, Graph
 from tod.runtime.interpreter import quantize
 
 BOUND = FILES / "bound.tod"
@@ -203,6 +203,13 @@ def test_a_provider_that_onnxruntime_drops_is_an_error(monkeypatch, onnx):
         DeviceError, match="cannot start CUDAExecutionProvider"
     ):  # fmt: skip
         tod.Interpreter(onnx, delegates=["cuda"])
+
+
+def test_bf16_where_the_processor_has_none(monkeypatch):
+    monkeypatch.setattr("tod.runtime.delegates.onnx.instructions", tuple)
+    graph = Graph(tod.TrainSession.load(BOUND).inference_graph(), "bound.onnx")
+    with pytest.raises(DeviceError, match="only on Arm processors that have it"):
+        table.open_runner(graph, table.Choice(bf16=True), threads=1)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])

@@ -59,11 +59,6 @@ class OnnxRunner:
         # onnxruntime gives a 0-d output back as a number.
         return {d.name: np.asarray(value) for d, value in zip(self.outputs, found, strict=True)}
 
-    @property
-    def metadata(self) -> dict[str, str]:
-        """Text by name that the file carries."""
-        return dict(self._session.get_modelmeta().custom_metadata_map)
-
 
 def _detail(value: Any, where: str) -> Detail:
     if value.type not in _DTYPES:

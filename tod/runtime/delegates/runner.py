@@ -39,7 +39,7 @@ class Graph:
     Attributes:
         data: an ONNX file or a TFLite one.
         name: for messages.
-        metadata: text by name that the file carries.
+        metadata: texts by name that the file carries.
     """
 
     data: bytes
