@@ -154,6 +154,31 @@ def test_compare(tiny, trained, pictures):
     assert run("tod", "compare", tiny, "-d", pictures).returncode == 2
 
 
+def test_compare_a_model_with_its_onnx_file(tiny, trained, pictures, tmp_path):
+    """And with one whose classes are open, which cannot answer."""
+    from tod.runtime.model import Model
+
+    onnx = tmp_path / "trained.onnx"
+    Model.load(trained).save_inference(onnx)
+    done = run("tod", "compare", trained, onnx, tiny, "-d", pictures, "--json", "-q")
+    assert done.returncode == 0, done.stderr
+    same, other, fresh = json.loads(done.stdout)
+    assert same["accuracy"] == other["accuracy"]
+    assert same["by_class"] == other["by_class"]
+    assert same["agreement"] == other["agreement"] == 1
+    assert fresh["agreement"] < 1
+    assert fresh["cost"] is None
+    for path, row in ((trained, same), (onnx, other)):
+        assert row["cost"]["file_mb"] == pytest.approx(path.stat().st_size / 1e6)
+        timing = row["cost"]["timing"]
+        assert 0 < timing["median_ms"] <= timing["p90_ms"] <= timing["p99_ms"]
+        assert row["cost"]["load_ms"] > 0
+        assert row["cost"]["peak_mb"] > 20
+    shown = run("tod", "compare", onnx, trained, "-d", pictures, "-q").stdout
+    assert "agreement" in shown
+    assert "peak MB" in shown
+
+
 def test_compare_refuses_models_of_different_splits(tiny, pictures):
     outputs = [tiny.with_name(f"{seed}.tod") for seed in (1, 2)]
     for seed, output in zip((1, 2), outputs, strict=True):

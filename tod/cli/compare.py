@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from tod.cli import options
-from tod.cli.frame import cache_choice, engine_choice
+from tod.cli.frame import cache_choice, engine_choice, stop_requests
 from tod.errors import UsageError
 from tod.report.tables import percent, print_table
 
 if TYPE_CHECKING:
+    from tod.benchmark.answering import Answering
+    from tod.runtime.comparison import Scored
+    from tod.runtime.delegates.table import Choice
+    from tod.runtime.model import Model
     from tod.runtime.scoring import Evaluation
+
+_SECONDS = 0.5
 
 
 def compare(
-    models: Annotated[list[Path], typer.Argument(help=".tod files; the first is the reference.")],
+    models: Annotated[
+        list[Path],
+        typer.Argument(help=".tod, .onnx or .tflite files; the first is the reference."),
+    ],
     data: options.Data,
     splits: options.Splits = False,
     threads: options.Threads = None,
@@ -33,59 +42,100 @@ def compare(
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Accuracy of several models on the same validation pictures, class by class.
+    """Accuracy, agreement, size and speed of several models on the same validation pictures.
 
     Example: tod compare transfer_learning.tod transfer_learning_trained.tod -d dataset
+
+    Example: tod compare my_trained.tod my_trained.onnx my_trained.tflite -d dataset
     """
     import msgspec
 
+    from tod.data.dataset import Dataset
     from tod.report.progress import progress_bar
+    from tod.runtime.comparison import score_file, score_model
     from tod.runtime.model import Model, open_dataset
+    from tod.runtime.model_file import is_tod
+    from tod.runtime.predictor import open_predictor
 
-    cache = cache_choice(cache_dir, no_cache)
     if len(models) < 2:
         raise UsageError(
             "wanted two models or more", hint="tod compare BEFORE.tod AFTER.tod -d DATA"
         )
-    chosen = engine_choice(engine, precision)
+    cache, chosen = cache_choice(cache_dir, no_cache), engine_choice(engine, precision)
+    with stop_requests() as should_stop:
+        # First, while this process is small: a new one begins with its memory.
+        costs = [_cost(path, chosen, should_stop) for path in models]
     loaded = [
         Model.load(
-            path,
-            threads=threads,
-            cache=cache,
-            require_signature=require_signature,
-            engine=chosen,
+            path, threads=threads, cache=cache, require_signature=require_signature, engine=chosen
+        )
+        if is_tod(path)
+        else open_predictor(
+            path, threads=threads, engine=chosen, require_signature=require_signature
         )
         for path in models
     ]
-    # Split a plain folder as for training, so that no picture that was trained on counts.
-    seeds = {m.split_seed for m in loaded if m.split_seed is not None}
+    own = [model for model in loaded if isinstance(model, Model)]
+    _check_seeds(own, seed, data)
+    scores: list[Scored] = []
+    with ExitStack() as stack:
+        reading = progress_bar(stack, "read", quiet=quiet)
+        if own:
+            dataset = open_dataset(data, *own, seed=seed, splits=splits, progress=reading)
+        else:
+            dataset = Dataset.open(
+                data, seed=seed or 0, cache=cache, splits=splits, progress=reading
+            )
+        for notice in dataset.notices:
+            print(f"notice: {notice}", file=sys.stderr)
+        bar = progress_bar(stack, "pictures", quiet=quiet)
+        for model in loaded:
+            if not isinstance(model, Model):
+                scores.append(score_file(model, dataset, bar))
+                continue
+            model.match(dataset, seed=dataset.seed)
+            if model.artifact.graphs == own[0].artifact.graphs:
+                model.store = own[0].store  # same frozen part, same features: compute them once
+            scores.append(score_model(model, dataset, bar))
+    if as_json:
+        rows = [
+            {
+                "model": str(path),
+                "accuracy": one.evaluation.accuracy,
+                "by_class": one.evaluation.by_class,
+                "agreement": one.agreement(scores[0]),
+                "cost": cost,
+            }
+            for path, one, cost in zip(models, scores, costs, strict=True)
+        ]
+        print(msgspec.json.encode(rows).decode())
+        return
+    _print(models, [one.evaluation for one in scores])
+    _print_costs(models, scores, costs)
+
+
+def _check_seeds(models: Sequence[Model], seed: int | None, data: Path) -> None:
+    """Without a seed, a plain folder is split as in training, so that no trained picture counts."""
+    seeds = {m.split_seed for m in models if m.split_seed is not None}
     prepared = (data / "dataset.json").is_file()
     if len(seeds) > 1 and seed is None and not prepared:
         raise UsageError(
             f"these models have seen different splits (seeds {sorted(seeds)}) of a plain folder",
             hint="prepare the data with 'tod prepare-dataset', which fixes the split",
         )
-    results: list[Evaluation] = []
-    with ExitStack() as stack:
-        reading = progress_bar(stack, "read", quiet=quiet)
-        dataset = open_dataset(data, *loaded, seed=seed, splits=splits, progress=reading)
-        for notice in dataset.notices:
-            print(f"notice: {notice}", file=sys.stderr)
-        bar = progress_bar(stack, "pictures", quiet=quiet)
-        for model in loaded:
-            model.match(dataset, seed=dataset.seed)
-            if model.artifact.graphs == loaded[0].artifact.graphs:
-                model.store = loaded[0].store  # same frozen part, same features: compute them once
-            results.append(model.evaluate(dataset, progress=bar))
-    if as_json:
-        rows = [
-            {"model": str(p), "accuracy": r.accuracy, "by_class": r.by_class}
-            for p, r in zip(models, results, strict=True)
-        ]
-        print(msgspec.json.encode(rows).decode())
-        return
-    _print(models, results)
+
+
+def _cost(path: Path, engine: Choice, should_stop: Callable[[], bool]) -> Answering | None:
+    """Time and memory in a process of its own; None for a model whose classes are still open."""
+    from tod.benchmark.answering import time_answers
+    from tod.system.processes import isolated
+
+    try:
+        for found in isolated(time_answers, path, engine, _SECONDS, should_stop=should_stop):
+            return cast("Answering", found)
+    except UsageError:
+        pass
+    return None
 
 
 def _print(paths: Sequence[Path], results: Sequence[Evaluation]) -> None:
@@ -98,6 +148,27 @@ def _print(paths: Sequence[Path], results: Sequence[Evaluation]) -> None:
     rows.append([f"all {results[0].pictures} pictures", *map(percent, total), _points(total)])
     columns = [f"validation {results[0].metric}", *(path.name for path in paths), "change"]
     print_table("", columns, rows)
+
+
+def _print_costs(
+    paths: Sequence[Path], scores: Sequence[Scored], costs: Sequence[Answering | None]
+) -> None:
+    rows = []
+    for path, one, cost in zip(paths, scores, costs, strict=True):
+        agreement = one.agreement(scores[0])
+        row = [path.name, "-" if agreement is None else percent(agreement)]
+        if cost is not None:
+            t = cost.timing
+            peak = "-" if cost.peak_mb is None else f"{cost.peak_mb:.0f}"
+            times = (cost.load_ms, t.median_ms, t.p90_ms, t.p99_ms)
+            row += [f"{cost.file_mb:.2f}", *map(_milliseconds, times), peak]
+        rows.append(row + ["-"] * (8 - len(row)))
+    columns = ("", "agreement", "MB", "load ms", "median ms", "p90", "p99", "peak MB")
+    print_table("one picture after the other, one thread", columns, rows, dense=True)
+
+
+def _milliseconds(ms: float) -> str:
+    return f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}"
 
 
 def _points(shares: Sequence[float]) -> str:

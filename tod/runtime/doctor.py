@@ -17,10 +17,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from tod.data.image import decodable
 from tod.errors import TodError
 from tod.format.artifact import Artifact
 from tod.format.manifest import Manifest
+from tod.runtime.delegates.runner import Graph
+from tod.runtime.delegates.table import available
+from tod.runtime.delegates.trial import try_all
 from tod.runtime.engine import check_runtime, runtime_version
 from tod.runtime.features import BATCH
 from tod.runtime.verify import run_vectors
@@ -37,6 +42,7 @@ _LOW_PERCENT = 20
 _PLAUSIBLE_YEAR = 2025
 _KNOWN_MACHINES = ("x86_64", "AMD64", "aarch64", "arm64")
 _GLIBC = (2, 28)
+_TRIAL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ def examine(
     yield _temperature(sensors or root)
     if artifact is not None:
         yield _vectors(artifact)
+    yield from _engines(artifact, machine.available_cores(root))
 
 
 def overall(findings: list[Finding]) -> Kind:
@@ -215,6 +222,25 @@ def _temperature(root: Path) -> Finding:
         advice = "let it cool down: a hot processor slows down"
         return Finding("temperature", f"{celsius:.0f} C", "warn", advice)
     return Finding("temperature", f"{celsius:.0f} C")
+
+
+def _engines(artifact: Artifact | None, cores: int) -> Iterator[Finding]:
+    """Say which engines are here; with a model, how fast and how exact its frozen part is."""
+    if artifact is None:
+        here = ", ".join(name for name, there in available().items() if there)
+        yield Finding("engines", f"{here} (--engine)")
+        return
+    spec = artifact.manifest.input
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (BATCH, spec.size_px, spec.size_px, 3), np.uint8)
+    graph = Graph(artifact.graphs["features.onnx"], "features.onnx")
+    for trial in try_all(graph, pixels, cores=cores, seconds=_TRIAL_SECONDS):
+        name = f"engine {trial.name}"
+        if trial.problem:
+            yield Finding(name, trial.problem, "warn", "use another one with --engine")
+        else:
+            rate = f"{trial.pictures_per_second:,.0f} pictures a second"
+            yield Finding(name, f"{rate}, least cosine {trial.cosine:.6f} to cpu")
 
 
 def _vectors(artifact: Artifact) -> Finding:

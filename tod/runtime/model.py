@@ -27,7 +27,7 @@ from tod.format import artifact as artifacts
 from tod.format.arrays import Arrays
 from tod.format.artifact import Artifact
 from tod.format.graph import join_inference
-from tod.format.manifest import Manifest
+from tod.format.manifest import Manifest, Task
 from tod.runtime.cache_folder import choose_folder
 from tod.runtime.delegates.runner import Graph
 from tod.runtime.delegates.table import DEFAULT, Choice, check, open_runner
@@ -78,7 +78,10 @@ class Model:
             graph = Graph(artifact.graphs["features.onnx"], "features.onnx")
             frozen = partial(open_runner, graph, engine, threads=1, parallel=workers)
         self.engine = Engine(
-            artifact.graphs, threads=threads if deep else 1, frozen=frozen, observe=observe
+            artifact.graphs,
+            threads=threads if deep else 1,
+            frozen=frozen,
+            observe=observe,
         )
         self.store = FeatureStore(
             self.engine,
@@ -207,28 +210,13 @@ class Model:
             seed: for the head that is made for open classes; default 0. With a seed, a head that
                 was made here and not used since is made again.
         """
-        dataset = self._as_wanted(dataset)
+        dataset = labelled_for(self.manifest.loss.task, dataset)
         names = self.manifest.class_names
         if names is None or (self._head_is_new and seed is not None):
             self.bind(names or dataset.classes, seed=seed or 0)
             self._head_is_new = True
         dataset = without_trained(dataset, [(str(self.artifact.path), self.trained_on)])
         return dataset.matched(self.manifest.class_names or ())
-
-    def _as_wanted(self, dataset: Dataset) -> Dataset:
-        """Return the dataset with the kind of labels that the loss takes."""
-        task = self.manifest.loss.task
-        if task == "multi-label":
-            return dataset.with_targets()
-        if dataset.has_targets != (task == "regression"):
-            found = "numbers (targets.csv)" if dataset.has_targets else "classes"
-            raise DataError(
-                f"{dataset.root}: its labels are {found}; this model trains with "
-                f"{self.manifest.loss.name}",
-                hint="export with --loss mse for numbers, bce for several classes per picture, "
-                "cross-entropy for one",
-            )
-        return dataset
 
     def predict(self, pictures: Pictures) -> NDArray[np.float32]:  # [N, C]
         """Predict class probabilities, or the quantities themselves if the model was trained on
@@ -327,6 +315,24 @@ class Model:
                 hint="train it again with a smaller learning rate",
             )
         return logits
+
+
+def labelled_for(task: Task, dataset: Dataset) -> Dataset:
+    """Return the dataset with the kind of labels that a task takes.
+
+    Raises:
+        DataError: it has the other kind.
+    """
+    if task == "multi-label":
+        return dataset.with_targets()
+    if dataset.has_targets != (task == "regression"):
+        found = "numbers (targets.csv)" if dataset.has_targets else "classes"
+        raise DataError(
+            f"{dataset.root}: its labels are {found}; this model was made for {task}",
+            hint="export with --loss mse for numbers, bce for several classes per picture, "
+            "cross-entropy for one",
+        )
+    return dataset
 
 
 def open_dataset(
