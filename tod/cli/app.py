@@ -26,6 +26,7 @@ from tod.cli.package import package
 from tod.cli.predict import predict
 from tod.cli.prepare_dataset import prepare_dataset
 from tod.cli.promote import history, promote, rollback
+from tod.cli.report import report
 from tod.cli.sign import sign
 from tod.cli.train import train
 from tod.cli.verify import verify
@@ -68,6 +69,7 @@ app.add_typer(cache.app, name="cache", rich_help_panel=_USE)
 _add("info", info, _MODELS)
 _add("verify", verify, _MODELS)
 _add("compare", compare, _MODELS)
+_add("report", report, _MODELS)
 _add("merge", merge, _MODELS)
 _add("benchmark", benchmark, _MODELS)
 _add("sign", sign, _MODELS)

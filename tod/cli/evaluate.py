@@ -10,8 +10,9 @@ from tod.training.settings import Settings
 
 @options.expand
 def evaluate(job: Job, conditions: Conditions, seed: options.Seed = None) -> None:
-    """Accuracy of a model on the validation split; the same as net_runner without -c.
+    """Accuracy of a model on the validation split, precision and recall by class, and what it
+    takes for what; net_runner without -c prints the first line alone.
 
     Example: tod eval -f transfer_learning_trained.tod -d dataset
     """
-    run(job, Settings(cycles=0, seed=seed), conditions)
+    run(job, Settings(cycles=0, seed=seed), conditions, by_class=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,7 +29,8 @@ from tod.training.conditions import Conditions
 from tod.training.settings import Settings
 
 if TYPE_CHECKING:
-    from tod.training.records import Record
+    from tod.report.course import Course
+    from tod.training.records import Evaluated, Record
     from tod.training.session import TrainSession
 
 _NICE = 10
@@ -53,6 +55,7 @@ class Job:
     no_cache: options.NoCache = False
     require_signature: options.RequireSignature = None
     log: options.Log = None
+    report: options.ReportFile = None
     as_json: options.AsJson = False
     quiet: options.Quiet = False
 
@@ -73,6 +76,8 @@ def net_runner(
 
     Example: net_runner -f transfer_learning.tod -d dataset -c 60 -s 20 --resume
 
+    Example: net_runner -f transfer_learning.tod -d dataset -c 60 --report report.html
+
     Example: net_runner -f transfer_learning.tod -d dataset -c 60 --resume --only-on-power
 
     Example: net_runner -f transfer_learning.tod -d dataset --init ridge
@@ -91,6 +96,7 @@ def run(
     resume: bool = False,
     output: Path | None = None,
     overwrite: bool = False,
+    by_class: bool = False,
 ) -> None:
     """Run the whole job of `net_runner`, `tod train` and `tod eval`.
 
@@ -102,9 +108,11 @@ def run(
         resume: the newest good checkpoint takes the place of the model, if there is one.
         output: where the trained model is written.
         overwrite: do not keep an earlier model at that path.
+        by_class: print more of the score than its one line, where text is printed.
     """
     with stop_requests() as should_stop:
         # numpy, Pillow and onnxruntime load here, so that --help need not wait for them.
+        from tod.report.course import Course
         from tod.report.terminal import Report, print_tensors
         from tod.system.files import remove_unfinished
         from tod.training import checkpoints
@@ -137,8 +145,9 @@ def run(
         if job.inference is not None and only_evaluate and session.classes is None:
             raise UsageError("-i: this model was never trained", hint="train it with -c")
         continues = session.manifest.kind == "checkpoint" and not only_evaluate
+        course = _earlier(job, continues=continues) if job.report is not None else Course()
         with Report(as_json=job.as_json, quiet=job.quiet, log=job.log, append=continues) as report:
-            show = _Careful(report.show)
+            show = _Careful(report.show, course if job.report is not None else None)
             records: Iterator[Record]
             if only_evaluate:
                 if unused := _unused(settings, resume=resume, overwrite=overwrite):
@@ -160,7 +169,28 @@ def run(
                     should_stop=lambda: should_stop() or show.error is not None,
                     conditions=conditions, **asdict(settings),
                 )  # fmt: skip
-            _follow(records, show, should_stop, session, job.inference)
+            score = _follow(records, show, should_stop, session, job.inference)
+        if by_class and score is not None and not (job.as_json or job.quiet):
+            from tod.report.scores import print_scores
+
+            one_class = session.manifest.loss.task == "single-label"
+            print_scores(score.scores, score.confusion, one_class=one_class)
+        if job.report is not None:
+            from tod.cli.report import write
+
+            write(
+                session, job.data, job.report, name=str(job.model if only_evaluate else output),
+                splits=job.splits, before=None if only_evaluate else job.model,
+                course=None if only_evaluate else course, quiet=job.quiet,
+                should_stop=should_stop, key=job.require_signature,
+            )  # fmt: skip
+
+
+def _earlier(job: Job, *, continues: bool) -> Course:
+    """What the log tells of a run that goes on; it began before this program did."""
+    from tod.report.course import Course, is_log, read_log
+
+    return read_log(job.log) if continues and job.log and is_log(job.log) else Course()
 
 
 def _check_outputs(job: Job, output: Path | None, session: TrainSession) -> None:
@@ -170,6 +200,7 @@ def _check_outputs(job: Job, output: Path | None, session: TrainSession) -> None
         [
             outputs.Output("-o", output, least_bytes=size_bytes),
             outputs.Output("-i", job.inference, ".onnx"),
+            outputs.Output("--report", job.report, ".html"),
             outputs.log(job.log),
         ],
         {"-f": job.model, "the checkpoint": read.path, "its base": read.source},
@@ -191,18 +222,23 @@ def _follow(
     should_stop: Callable[[], bool],
     session: TrainSession,
     inference: Path | None,
-) -> None:
+) -> Evaluated | None:
     """Show records as they come, and write the one-file model at the end.
+
+    Returns:
+        The last score that is no test on the way.
 
     Raises:
         ArtifactError: not all records could be shown; it says what is saved.
     """
-    from tod.training.records import Saved
+    from tod.training.records import Evaluated, Saved
 
-    saved = ""
+    saved, score = "", None
     try:
         for record in records:
             show(record)
+            if isinstance(record, Evaluated) and record.scores:
+                score = record
             if isinstance(record, Saved):
                 saved = f"the {record.kind} of cycle {record.cycle} is saved in {record.path}"
         if inference is not None:
@@ -213,6 +249,7 @@ def _follow(
             raise
     if show.error is not None:
         raise ArtifactError(f"the output cannot be written: {show.error.strerror}", hint=saved)
+    return score
 
 
 class _Careful:
@@ -220,12 +257,16 @@ class _Careful:
     kept, the training saves what it has, and the log gets the rest of the records. Under nohup, a
     closed terminal ends nothing."""
 
-    def __init__(self, show: Callable[[Any], None]) -> None:
+    def __init__(self, show: Callable[[Any], None], course: Course | None) -> None:
         self._show = show
+        self._course = course
+        self._start = time.monotonic()
         self._outlives = hangup_is_ignored() and streams.on_terminal()
         self.error: OSError | None = None
 
     def __call__(self, record: Any) -> None:
+        if self._course is not None:
+            self._course.add(record, time.monotonic() - self._start)
         try:
             self._show(record)
         except OSError as error:

@@ -95,6 +95,13 @@ RequireSignature = Annotated[
     ),
 ]
 Log = Annotated[Path | None, typer.Option(help="Also write every record as a JSON line here.")]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--report", help="At the end, write a page about the model here: one .html file, see tod "
+        "report.",
+    ),
+]  # fmt: skip
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")]
 AsOneJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Quiet = Annotated[

@@ -156,6 +156,23 @@ def glance(data: bytes, width: int, height: int) -> tuple[tuple[int, int], NDArr
     return size, np.asarray(small.resize((width, height), Image.Resampling.BOX))
 
 
+def thumbnail(data: bytes, spec: InputSpec, side_px: int, *, cropped: bool = False) -> bytes:
+    """A small JPEG of what a model sees of a picture: the same part of it, `side_px` x `side_px`.
+
+    Args:
+        data, spec, cropped: as for `load`.
+        side_px: 120 for a list on a telephone.
+
+    Raises:
+        PictureError: the reason why it cannot be read.
+    """
+    resize_px = max(side_px, round(side_px * spec.resize_px / spec.size_px))
+    small = replace(spec, size_px=side_px, resize_px=resize_px)
+    buffer = io.BytesIO()
+    _load(data, small, cropped=cropped).save(buffer, "jpeg", quality=72, optimize=True)
+    return buffer.getvalue()
+
+
 def _load(data: bytes, spec: InputSpec, *, cropped: bool) -> Image.Image:
     least_px = _DRAFT * _wanted_px(spec, cropped)
     return _fit(_decode(data, least_px=least_px), spec, cropped=cropped)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
@@ -80,12 +81,14 @@ class Report:
     ) -> None:
         self._stack = ExitStack()
         self._shows: list[Show] = []
+        self._start = time.monotonic()
+        self._seconds = 0.0
         if log is not None:
             file = open(log, "a" if append else "w", encoding="utf-8")  # noqa: SIM115
-            self._shows.append(_json_lines(file))
+            self._shows.append(self._json_lines(file))
             self._stack.callback(file.close)
         if as_json:
-            self._shows.append(_json_lines(sys.stdout))
+            self._shows.append(self._json_lines(sys.stdout))
         elif quiet:
             self._shows.append(_quiet)
         elif sys.stdout.isatty() and sys.stderr.isatty():
@@ -94,8 +97,16 @@ class Report:
             self._shows.append(_plain)
 
     def show(self, record: Record) -> None:
+        self._seconds = round(time.monotonic() - self._start, 3)
         for show in self._shows:
             show(record)
+
+    def _json_lines(self, file: IO[str]) -> Show:
+        def show(record: Record) -> None:
+            file.write(to_json(record, self._seconds).decode() + "\n")
+            file.flush()
+
+        return show
 
     def __enter__(self) -> Report:
         return self
@@ -111,14 +122,19 @@ class Report:
             self._stack.close()
 
 
-def to_json(record: Record) -> bytes:
+def to_json(record: Record, seconds: float | None = None) -> bytes:
     """Encode one record as a JSON object: `record` names its kind, the other keys are its fields.
 
     Numbers that are not finite become null.
+
+    Args:
+        seconds: since the work began, where that is known.
     """
     name = type(record).__name__
     kind = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
     fields = {"record": kind, **asdict(record)}
+    if seconds is not None:
+        fields["seconds"] = seconds
     try:
         return msgspec.json.encode(fields)
     except UnicodeEncodeError:  # a path that is not UTF-8
@@ -166,14 +182,6 @@ def _quiet(record: Record) -> None:
         print(f"{record.metric} on validation data = {record.accuracy:.6g}", flush=True)
     elif isinstance(record, Notice | Paused):
         print(_sentence(record), file=sys.stderr, flush=True)
-
-
-def _json_lines(file: IO[str]) -> Show:
-    def show(record: Record) -> None:
-        file.write(to_json(record).decode() + "\n")
-        file.flush()
-
-    return show
 
 
 def _live(stack: ExitStack) -> Show:

@@ -5,8 +5,9 @@ Axes: N pictures, C classes, or outputs if the labels are numbers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,24 @@ from tod.errors import DataError
 from tod.format.manifest import Task
 
 Labels = NDArray[Any]  # labels int64 [N], or targets float32 [N, C]
+Confusion = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How good the answers about one class are; None where there is nothing to divide by.
+
+    Attributes:
+        pictures: of the class.
+        precision: of the pictures that the model calls so, the share that are.
+        recall: of the pictures that are so, the share that the model calls so.
+        f1: the harmonic mean of the two, 2 * right / (pictures + called so).
+    """
+
+    pictures: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
 
 
 @dataclass(frozen=True)
@@ -32,6 +51,11 @@ class Evaluation:
             for each picture and class.
         pictures: the number of pictures.
         by_class: the accuracy for each class alone.
+        scores: precision, recall and F1 of each class; empty for measured quantities.
+        confusion: how many pictures of each class got which answer. Of one class for each picture:
+            a row for each true class, a column for each answer, in the order of the classes. Of yes
+            and no for each class: a row (yes taken for yes, yes for no, no for yes, no for no).
+            Empty for measured quantities.
     """
 
     split: Split
@@ -41,6 +65,8 @@ class Evaluation:
     total: int
     pictures: int
     by_class: dict[str, float]
+    scores: dict[str, ClassScore] = field(default_factory=dict)
+    confusion: Confusion = ()
 
 
 def nothing_to_score(split: Split) -> DataError:
@@ -72,14 +98,77 @@ def score(
     if task == "multi-label":
         right = (outputs > 0) == (labels > 0.5)
         by_class = dict(zip(classes, map(float, right.mean(axis=0)), strict=True))
+        counts = _yes_and_no(outputs > 0, labels > 0.5)
+        hits, said, true = counts[:, 0], counts[:, 0] + counts[:, 2], counts[:, :2].sum(axis=1)
     else:
-        right = outputs.argmax(axis=1) == labels
+        answers = outputs.argmax(axis=1)
+        right = answers == labels
+        counts = confusion(labels, answers, len(classes))
+        hits, said, true = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
         by_class = {
             name: float(right[labels == label].mean()) if (labels == label).any() else 0.0
             for label, name in enumerate(classes)
         }
     correct, total = int(right.sum()), right.size
-    return Evaluation(split, "accuracy", correct / total, correct, total, len(labels), by_class)
+    return Evaluation(
+        split, "accuracy", correct / total, correct, total, len(labels), by_class,
+        scores={
+            name: ClassScore(t, _share(hit, s), _share(hit, t), _share(2 * hit, t + s))
+            for name, hit, s, t in zip(
+                classes, hits.tolist(), said.tolist(), true.tolist(), strict=True
+            )
+        },
+        confusion=tuple(map(tuple, counts.tolist())),
+    )  # fmt: skip
+
+
+def confusion(
+    labels: NDArray[np.int64],  # [N]
+    answers: NDArray[np.int64],  # [N]
+    classes: int,
+) -> NDArray[np.int64]:  # [C, C]
+    """How many pictures of each class (row) got which answer (column)."""
+    places = labels * classes + answers
+    return np.bincount(places, minlength=classes**2).reshape(classes, classes).astype(np.int64)
+
+
+def confused(counts: Confusion) -> list[tuple[int, int, int]]:
+    """What is taken for what in a square matrix: true class, answer, pictures; most first."""
+    pairs = [
+        (true, said, count)
+        for true, row in enumerate(counts)
+        for said, count in enumerate(row)
+        if count and true != said
+    ]
+    return sorted(pairs, key=lambda pair: (-pair[2], pair))
+
+
+def interval(correct: int, total: int) -> tuple[float, float]:
+    """Between what shares the accuracy lies with 95 % certainty, were there endless pictures.
+
+    Source: Wilson, "Probable Inference", Journal of the American Statistical Association 22, 1927.
+    """
+    z = 1.959964
+    share, part = correct / total, z * z / total
+    middle = (share + part / 2) / (1 + part)
+    half = z / (1 + part) * math.sqrt(share * (1 - share) / total + part / (4 * total))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def mean_f1(scores: Iterable[ClassScore]) -> float | None:
+    """The mean F1 over the classes that have one, each of them counting the same (macro F1)."""
+    known = [score.f1 for score in scores if score.f1 is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _yes_and_no(said: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """[N, C] twice -> [C, 4]: yes taken for yes, yes for no, no for yes, no for no."""
+    found = (true & said, true & ~said, ~true & said, ~true & ~said)
+    return np.stack([which.sum(axis=0) for which in found], axis=1).astype(np.int64)
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 def predictions(task: Task, logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -141,7 +141,10 @@ def evaluated(
     accuracy = result.accuracy
     cycle = session.state.run.cycle if session.state.run else 0
     most = accuracy if best is None else max(accuracy, best)
-    return Evaluated(split, cycle, accuracy, most, result.correct, result.total, result.metric)
+    return Evaluated(
+        split, cycle, accuracy, most, result.correct, result.total, result.metric,
+        result.scores, result.confusion,
+    )  # fmt: skip
 
 
 def readable_counts(session: TrainSession, dataset: Dataset) -> dict[str, int]:

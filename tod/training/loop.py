@@ -190,7 +190,7 @@ def _cycles(
         else:
             least = loss if run.min_loss is None else min(loss, run.min_loss)
             session.state = replace(state, run=replace(run, min_loss=least))
-            yield CycleDone(run.cycle, run.cycles, loss, least)
+            yield CycleDone(run.cycle, run.cycles, loss, least, lr)
             start = loss if start is None else start
             if not warned and (text := divergence.exploded(run, loss, start)):
                 warned = True
@@ -257,7 +257,8 @@ def _test(session: TrainSession, dataset: Dataset, checkpoints: Checkpoints) -> 
     session.state = replace(session.state, run=run)
     if record.accuracy >= record.max_accuracy:
         _keep_best(session, record.accuracy)
-    yield record
+    # A large matrix every few cycles would fill the log.
+    yield replace(record, scores={}, confusion=())
 
 
 def _keep_best(session: TrainSession, accuracy: float | None) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tod.data.splits import Split
 from tod.format.manifest import Run
+from tod.runtime.scoring import ClassScore, Confusion
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,21 @@ class FeaturesDone:
 
 @dataclass(frozen=True)
 class CycleDone:
+    """One step was made; `lr` is the learning rate that it was made with."""
+
     cycle: int
     cycles: int
     loss: float
     min_loss: float
+    lr: float | None = None
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """Accuracy on a split; `max_accuracy` is the best on this split so far in this run.
 
-    `metric` is "accuracy" or, for measured quantities, "R2"; see `tod.runtime.scoring`.
+    `metric` is "accuracy" or, for measured quantities, "R2"; `scores` and `confusion` tell more,
+    and are empty for the tests on the way; see `tod.runtime.scoring`.
     """
 
     split: Split
@@ -69,6 +74,8 @@ class Evaluated:
     correct: int
     total: int
     metric: str = "accuracy"
+    scores: dict[str, ClassScore] = field(default_factory=dict)
+    confusion: Confusion = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,244 @@
+"""Small charts as SVG: lines over cycles, reliability, points, bars.
+
+Knows numbers and the names of lines; colours come from the style of the page, by class. All are
+drawn for the width of a telephone, and stand side by side on a wide screen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tod.report.markup import Markup, joined, tag
+from tod.runtime.calibration import Calibration
+
+_WIDTH, _HEIGHT = 360, 210
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 14, 30
+_MOST_DOTS = 240
+_DECADES = 30.0  # a line that spans more is drawn by its logarithm
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """`kind` is the class of its style: "loss", "test", "rate", "faint"; `dots` marks each
+    point."""
+
+    kind: str
+    points: Sequence[Point]
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something that happened at a place on the x axis."""
+
+    x: float
+    text: str
+    kind: str
+
+
+class _Axes:
+    """From values to px."""
+
+    def __init__(self, x: Point, y: Point, *, log: bool = False) -> None:
+        self.x, self.y, self.log = x, y, log
+
+    def place(self, point: Point) -> Point:
+        low, high = self.y
+        value = point[1]
+        if self.log:
+            low, high, value = (math.log10(v) for v in (low, high, max(value, low)))
+        across = (point[0] - self.x[0]) / ((self.x[1] - self.x[0]) or 1)
+        up = (value - low) / ((high - low) or 1)
+        wide, tall = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+        return _LEFT + across * wide, _HEIGHT - _BOTTOM - up * tall
+
+    def frame(self, x_label: str, y_ticks: Sequence[float], *, percent: bool) -> Markup:
+        parts = []
+        for value in y_ticks:
+            _, y = self.place((self.x[0], value))
+            shown = f"{100 * value:.0f} %" if percent else f"{value:.3g}"
+            parts.append(tag("line", class_="grid", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y))
+            parts.append(tag("text", shown, x=_LEFT - 6, y=y + 4, text_anchor="end"))
+        for value in ticks(*self.x, 4):
+            x, _ = self.place((value, self.y[0]))
+            shown = f"{100 * value:.0f} %" if percent and self.x == (0, 1) else f"{value:.5g}"
+            parts.append(tag("text", shown, x=x, y=_HEIGHT - 14, text_anchor="middle"))
+        parts.append(tag("text", x_label, class_="axis", x=_WIDTH - _RIGHT, y=_HEIGHT - 2,
+                         text_anchor="end"))  # fmt: skip
+        return joined(*parts)
+
+
+def ticks(low: float, high: float, count: int) -> list[float]:
+    """About so many round numbers from low to high."""
+    if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
+        return [low]
+    rough = (high - low) / max(count, 1)
+    if rough <= 0 or not math.isfinite(rough):
+        return [low]
+    size = 10.0 ** math.floor(math.log10(rough))
+    step = next((m * size for m in (1, 2, 5) if m * size >= rough * 0.99), 10 * size)
+    if not step:
+        return [low]
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(i * step, 12) if step > 1e-9 else i * step for i in range(first, last + 1)]
+
+
+def thinned(points: Sequence[Point], most: int = _MOST_DOTS) -> list[Point]:
+    """At most so many points: each is the mean of its neighbours."""
+    every = math.ceil(len(points) / most)
+    if every <= 1:
+        return list(points)
+    groups = [points[i : i + every] for i in range(0, len(points), every)]
+    return [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]
+
+
+def smoothed(points: Sequence[Point], width: int) -> list[Point]:
+    """The mean of each point and up to `width` before it."""
+    found, total = [], 0.0
+    for i, (x, y) in enumerate(points):
+        total += y
+        if i >= width:
+            total -= points[i - width][1]
+        found.append((x, total / min(i + 1, width)))
+    return found
+
+
+def line_chart(
+    title: str,
+    lines: Sequence[Line],
+    marks: Sequence[Mark] = (),
+    *,
+    percent: bool = False,
+    last: int | None = None,
+) -> Markup:
+    """Lines over the cycles of a run.
+
+    Args:
+        title: said to who cannot see it.
+        lines: at least one point in all.
+        marks: a vertical line for each.
+        percent: shares, on an axis from 0 (or below) to 1.
+        last: the last cycle of the x axis.
+    """
+    every = [point for line in lines for point in line.points if math.isfinite(point[1])]
+    values = [y for _, y in every]
+    low, high = min(values), max(values)
+    log = not percent and low > 0 and high / low > _DECADES
+    if percent:
+        bounds: Point = (min(0.0, math.floor(low * 2) / 2), 1.0)
+    elif log:
+        bounds = (low * 0.8, high * 1.25)
+    else:
+        bounds = (0.0 if low >= 0 else low, high * 1.08 if high > 0 else high or 1.0)
+        if bounds[1] <= bounds[0]:
+            bounds = (bounds[0], bounds[0] + 1)
+    first = min(0.0, *(x for x, _ in every)) if len(every) > 1 else 0.0
+    axes = _Axes((first, max(last or 1, *(x for x, _ in every), 1)), bounds, log=log)
+    scale = _log_ticks(*bounds) if log else ticks(*bounds, 4)
+    drawn = [axes.frame("cycle", scale, percent=percent)]
+    drawn += [_mark(axes, mark) for mark in marks]
+    drawn += [_line(axes, line) for line in lines]
+    return _svg(title, *drawn)
+
+
+def reliability(found: Calibration) -> Markup:
+    """How many of the answers of each probability are right; on the diagonal it is as said."""
+    axes = _Axes((0, 1), (0, 1))
+    base = axes.place((0, 0))[1]
+    parts = [axes.frame("probability of the answer", ticks(0, 1, 4), percent=True)]
+    for one in found.bins:
+        if one.answers:
+            x, y = axes.place((one.low, one.accuracy))
+            right, _ = axes.place((one.high, 0))
+            kind = "over" if one.accuracy < one.confidence else "under"
+            parts.append(tag(
+                "rect",
+                tag("title", f"{one.answers} answers of {100 * one.confidence:.0f} %: "
+                    f"{100 * one.accuracy:.0f} % are right"),
+                class_=f"bin {kind}", x=x + 1, y=y, width=right - x - 2,
+                height=max(base - y, 1.5),
+            ))  # fmt: skip
+    (x1, y1), (x2, y2) = axes.place((0, 0)), axes.place((1, 1))
+    parts.append(tag("line", class_="ideal", x1=x1, y1=y1, x2=x2, y2=y2))
+    return _svg("share of right answers by their probability", *parts)
+
+
+def points_chart(title: str, points: Sequence[Point]) -> Markup:
+    """True values across, what the model says up; on the diagonal the two are the same."""
+    values = [value for point in points for value in point if math.isfinite(value)]
+    low, high = min(values), max(values)
+    room = (high - low) * 0.05 or 1.0
+    span = (low - room, high + room)
+    axes = _Axes(span, span)
+    (x1, y1), (x2, y2) = axes.place((span[0], span[0])), axes.place((span[1], span[1]))
+    dots = [_dot(axes, point, "point", 2.5) for point in points if all(map(math.isfinite, point))]
+    ideal = tag("line", class_="ideal", x1=x1, y1=y1, x2=x2, y2=y2)
+    return _svg(title, axes.frame("true", ticks(*span, 4), percent=False), ideal, *dots)
+
+
+def bar(share: float | None, kind: str = "") -> Markup:
+    """A share as a bar of the width of its cell."""
+    width = 100 * min(max(share or 0.0, 0.0), 1.0)
+    return tag(
+        "svg",
+        tag("rect", class_="rest", width=100, height=6, rx=3),
+        tag("rect", class_="part", width=width, height=6, rx=3) if width else None,
+        class_=f"bar {kind}".strip(), viewBox="0 0 100 6", preserveAspectRatio="none",
+        aria_hidden="true",
+    )  # fmt: skip
+
+
+def change(before: float, after: float) -> Markup:
+    """Two shares on one line, from the hollow dot to the full one."""
+    x1, x2 = (6 + 148 * min(max(share, 0.0), 1.0) for share in (before, after))
+    kind = "better" if after > before else "worse" if after < before else "same"
+    return tag(
+        "svg",
+        tag("line", class_="rail", x1=6, x2=154, y1=8, y2=8),
+        tag("line", class_="way", x1=x1, x2=x2, y1=8, y2=8),
+        tag("circle", class_="old", cx=x1, cy=8, r=3.5),
+        tag("circle", class_="new", cx=x2, cy=8, r=4.5),
+        class_=f"change {kind}", viewBox="0 0 160 16", aria_hidden="true",
+    )  # fmt: skip
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    every = max(1, (last - first) // 5)
+    return [10.0**i for i in range(first, last + 1, every) if low <= 10.0**i <= high]
+
+
+def _line(axes: _Axes, line: Line) -> Markup:
+    finite = [point for point in line.points if math.isfinite(point[1])]
+    places = [axes.place(point) for point in thinned(finite)]
+    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places) if places else ""
+    dots = [_dot(axes, point, line.kind, 3) for point in finite] if line.dots else []
+    if len(dots) > _MOST_DOTS:
+        dots = []
+    return joined(tag("path", class_=f"line {line.kind}", d=path) if path else None, *dots)
+
+
+def _dot(axes: _Axes, point: Point, kind: str, radius: float) -> Markup:
+    x, y = axes.place(point)
+    return tag("circle", class_=f"dot {kind}", cx=x, cy=y, r=radius)
+
+
+def _mark(axes: _Axes, mark: Mark) -> Markup:
+    x, _ = axes.place((mark.x, axes.y[0]))
+    left = x > _WIDTH / 2
+    return joined(
+        tag("line", class_=f"mark {mark.kind}", x1=x, x2=x, y1=_TOP - 4, y2=_HEIGHT - _BOTTOM),
+        tag("text", mark.text, class_=mark.kind, x=x - 5 if left else x + 5,
+            y=_TOP + (18 if mark.kind == "stop" else 4), text_anchor="end" if left else "start"),
+    )  # fmt: skip
+
+
+def _svg(title: str, *parts: Markup) -> Markup:
+    return tag(
+        "svg", tag("title", title), *parts,
+        class_="chart", viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img",
+    )  # fmt: skip

@@ -1,0 +1,104 @@
+"""The page of a report: records in, one HTML text out, which needs nothing beside it.
+
+No script, no font, no picture from elsewhere: its own policy forbids the browser all of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from tod.report import page_answers, page_data, page_run
+from tod.report.contents import Contents
+from tod.report.markup import Markup, joined, name, tag
+from tod.report.style import sheet
+from tod.report.tables import percent, ratio
+from tod.runtime.scoring import interval, mean_f1
+
+
+def page(contents: Contents) -> str:
+    """The whole page; UTF-8."""
+    style = sheet()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    # Only this style and pictures that are in the page itself; everything else is forbidden.
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    sections = [
+        page_run.curves(contents),
+        page_answers.before_and_after(contents),
+        page_answers.by_class(contents),
+        page_answers.confusion(contents),
+        page_answers.worst(contents),
+        page_answers.doubtful(contents),
+        page_answers.calibration(contents),
+        page_answers.quantities(contents),
+        page_data.findings(contents),
+        page_run.settings(contents),
+    ]
+    shown = [section for section in sections if section is not None]
+    links = [tag("a", title, href=f"#{key}") for key, title, _ in shown]
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("title", f"Report of {contents.model}"),
+        tag("style", Markup(style)),
+    )
+    body = tag(
+        "body",
+        tag("header", tag("h1", name(contents.model)), _summary(contents), tag("nav", *links)),
+        tag(
+            "main",
+            _tiles(contents),
+            *(tag("section", tag("h2", title), inside, id=key) for key, title, inside in shown),
+        ),
+        tag("footer", f"Made by TOD on {contents.made}. This page is one file: it asks nothing of "
+            "the network, and can be sent as it is."),
+    )  # fmt: skip
+    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _summary(contents: Contents) -> Markup:
+    found, before = contents.evaluation, contents.before
+    score = percent(found.accuracy) if found.metric == "accuracy" else ratio(found.accuracy)
+    what = "right answers" if found.metric == "accuracy" else "of R2"
+    sentence = f"{score} {what} on {found.pictures} validation pictures of "
+    was = ""
+    if before is not None and before.evaluation is not None:
+        earlier = before.evaluation.accuracy
+        was = f", {percent(earlier) if found.metric == 'accuracy' else ratio(earlier)} before"
+    new = "" if contents.trained else " The model was never trained: its head is random."
+    return tag("p", sentence, name(contents.data), f"{was}.{new}", class_="soft")
+
+
+def _tiles(contents: Contents) -> Markup:
+    found, before, course = contents.evaluation, contents.before, contents.course
+    tiles: list[tuple[str, str]] = []
+    if found.metric == "accuracy":
+        low, high = interval(found.correct, found.total)
+        tiles.append((percent(found.accuracy), f"accuracy; 95 % sure: {100 * low:.0f} to "
+                      f"{100 * high:.0f} %"))  # fmt: skip
+    else:
+        tiles.append((ratio(found.accuracy), "R2, the share of the variance that is explained"))
+    if before is not None and before.evaluation is not None:
+        points = 100 * (found.accuracy - before.evaluation.accuracy)
+        tiles.append((f"{points:+.1f}", "points more than before" if points >= 0 else
+                      "points: less than before"))  # fmt: skip
+    if (mean := mean_f1(found.scores.values())) is not None:
+        tiles.append((ratio(mean), "mean F1 of the classes"))
+    if contents.calibration is not None:
+        error = 100 * contents.calibration.error
+        tiles.append((f"{error:.1f}", "points between probability and truth (calibration)"))
+    kept = course.stopped.kept_cycle if course and course.stopped else None
+    runs = contents.manifest.history
+    if kept is None and runs:
+        kept = runs[-1].kept_cycle
+    if kept is not None:
+        cycles = course.stopped.cycle if course and course.stopped else runs[-1].cycles
+        tiles.append((f"{kept} of {cycles}", "cycle that is kept"))
+    items = [tag("li", tag("b", value), tag("span", text)) for value, text in tiles]
+    return joined(tag("ul", *items, class_="tiles"))
