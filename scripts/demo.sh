@@ -1,5 +1,5 @@
 #!/bin/sh
-# The whole job in one place: prepare, export, evaluate, train, evaluate, compare.
+# The whole job in one place: prepare, export, evaluate, train, evaluate, compare, report.
 #
 # usage: scripts/demo.sh [digits | FOLDER_OF_CLASS_FOLDERS]
 set -eu
@@ -27,10 +27,12 @@ echo "== Evaluating the untrained model"
 net_runner -f model/transfer_learning.tod -d dataset
 
 echo "== Training on this device"
-net_runner -f model/transfer_learning.tod -d dataset -c 60 -s 20
+net_runner -f model/transfer_learning.tod -d dataset -c 60 -s 20 --report report.html
 
 echo "== Evaluating the trained model"
 net_runner -f model/transfer_learning_trained.tod -d dataset
 
 echo "== Before and after"
 tod compare model/transfer_learning.tod model/transfer_learning_trained.tod -d dataset
+
+echo "== The report, for any browser: $PWD/report.html"

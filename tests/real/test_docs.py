@@ -64,6 +64,8 @@ def test_make_demo_ends_with_before_and_after():
     ).groups()
     assert float(before) == pytest.approx(100 * float(untrained), abs=0.06)
     assert float(after) == pytest.approx(100 * float(trained), abs=0.06)
+    page = Path(re.search(r"== The report, for any browser: (.*)$", done.stdout)[1])
+    assert f"{after} % right answers" in page.read_text()
 
 
 def test_every_command_of_the_readme_runs_in_order(folder, lite0_file):
@@ -79,7 +81,8 @@ def test_every_command_of_the_readme_runs_in_order(folder, lite0_file):
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, (command, done.stderr)
         ran.append(command[:2])
-    assert len(ran) == 6
+    assert len(ran) == 7
+    assert "<!doctype html>" in (folder / "report.html").read_text()
     assert (folder / "transfer_learning_trained.tod").is_file()
     assert (folder / "transfer_learning.tod").read_bytes() == lite0_file.read_bytes()
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from tod.report.markup import Markup, joined, tag
 from tod.runtime.calibration import Calibration
 
-_WIDTH, _HEIGHT = 360, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 14, 30
+_WIDTH, _HEIGHT = 360, 220
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 20, 32, 36
 _MOST_DOTS = 240
 _DECADES = 30.0  # a line that spans more is drawn by its logarithm
 
@@ -66,8 +66,8 @@ class _Axes:
         for value in ticks(*self.x, 4):
             x, _ = self.place((value, self.y[0]))
             shown = f"{100 * value:.0f} %" if percent and self.x == (0, 1) else f"{value:.5g}"
-            parts.append(tag("text", shown, x=x, y=_HEIGHT - 14, text_anchor="middle"))
-        parts.append(tag("text", x_label, class_="axis", x=_WIDTH - _RIGHT, y=_HEIGHT - 2,
+            parts.append(tag("text", shown, x=x, y=_HEIGHT - 20, text_anchor="middle"))
+        parts.append(tag("text", x_label, class_="axis", x=_WIDTH - _RIGHT, y=_HEIGHT - 5,
                          text_anchor="end"))  # fmt: skip
         return joined(*parts)
 
@@ -119,30 +119,36 @@ def line_chart(
 
     Args:
         title: said to who cannot see it.
-        lines: at least one point in all.
+        lines: what is not finite of them is left out.
         marks: a vertical line for each.
-        percent: shares, on an axis from 0 (or below) to 1.
+        percent: shares, on an axis up to 1 that begins below the least of them.
         last: the last cycle of the x axis.
     """
-    every = [point for line in lines for point in line.points if math.isfinite(point[1])]
-    values = [y for _, y in every]
-    low, high = min(values), max(values)
-    log = not percent and low > 0 and high / low > _DECADES
-    if percent:
-        bounds: Point = (min(0.0, math.floor(low * 2) / 2), 1.0)
-    elif log:
-        bounds = (low * 0.8, high * 1.25)
-    else:
-        bounds = (0.0 if low >= 0 else low, high * 1.08 if high > 0 else high or 1.0)
-        if bounds[1] <= bounds[0]:
-            bounds = (bounds[0], bounds[0] + 1)
-    first = min(0.0, *(x for x, _ in every)) if len(every) > 1 else 0.0
-    axes = _Axes((first, max(last or 1, *(x for x, _ in every), 1)), bounds, log=log)
-    scale = _log_ticks(*bounds) if log else ticks(*bounds, 4)
+    axes = _axes_of(lines, percent=percent, last=last)
+    scale = _log_ticks(*axes.y) if axes.log else ticks(*axes.y, 4)
     drawn = [axes.frame("cycle", scale, percent=percent)]
     drawn += [_mark(axes, mark) for mark in marks]
     drawn += [_line(axes, line) for line in lines]
     return _svg(title, *drawn)
+
+
+def _axes_of(lines: Sequence[Line], *, percent: bool, last: int | None) -> _Axes:
+    every = [point for line in lines for point in line.points if math.isfinite(point[1])]
+    values = [y for _, y in every] or [0.0]
+    across = (0.0, max(last or 1, 1, *(x for x, _ in every)))
+    low, high = min(values), max(values)
+    if percent:
+        return _Axes(across, (_below(low), 1.0))
+    if low > 0 and high / low > _DECADES:
+        return _Axes(across, (low * 0.8, high * 1.25), log=True)
+    bottom, top = min(low, 0.0), high * 1.08 if high > 0 else high
+    return _Axes(across, (bottom, top if top > bottom else bottom + 1))
+
+
+def _below(share: float) -> float:
+    """Where the axis of shares begins: a tenth below the least of them, at 0 if none is less."""
+    tenth = math.floor(share * 10 - 0.2) / 10
+    return tenth if share < 0 else max(0.0, tenth)
 
 
 def reliability(found: Calibration) -> Markup:
@@ -170,7 +176,7 @@ def reliability(found: Calibration) -> Markup:
 def points_chart(title: str, points: Sequence[Point]) -> Markup:
     """True values across, what the model says up; on the diagonal the two are the same."""
     values = [value for point in points for value in point if math.isfinite(value)]
-    low, high = min(values), max(values)
+    low, high = min(values, default=0.0), max(values, default=0.0)
     room = (high - low) * 0.05 or 1.0
     span = (low - room, high + room)
     axes = _Axes(span, span)
@@ -194,15 +200,15 @@ def bar(share: float | None, kind: str = "") -> Markup:
 
 def change(before: float, after: float) -> Markup:
     """Two shares on one line, from the hollow dot to the full one."""
-    x1, x2 = (6 + 148 * min(max(share, 0.0), 1.0) for share in (before, after))
+    x1, x2 = (6 + 288 * min(max(share, 0.0), 1.0) for share in (before, after))
     kind = "better" if after > before else "worse" if after < before else "same"
     return tag(
         "svg",
-        tag("line", class_="rail", x1=6, x2=154, y1=8, y2=8),
+        tag("line", class_="rail", x1=6, x2=294, y1=8, y2=8),
         tag("line", class_="way", x1=x1, x2=x2, y1=8, y2=8),
         tag("circle", class_="old", cx=x1, cy=8, r=3.5),
         tag("circle", class_="new", cx=x2, cy=8, r=4.5),
-        class_=f"change {kind}", viewBox="0 0 160 16", aria_hidden="true",
+        class_=f"change {kind}", viewBox="0 0 300 16", aria_hidden="true",
     )  # fmt: skip
 
 
@@ -216,7 +222,8 @@ def _line(axes: _Axes, line: Line) -> Markup:
     finite = [point for point in line.points if math.isfinite(point[1])]
     places = [axes.place(point) for point in thinned(finite)]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places) if places else ""
-    dots = [_dot(axes, point, line.kind, 3) for point in finite] if line.dots else []
+    radius = 4.5 if len(finite) == 1 else 3
+    dots = [_dot(axes, point, line.kind, radius) for point in finite] if line.dots else []
     if len(dots) > _MOST_DOTS:
         dots = []
     return joined(tag("path", class_=f"line {line.kind}", d=path) if path else None, *dots)
@@ -230,11 +237,14 @@ def _dot(axes: _Axes, point: Point, kind: str, radius: float) -> Markup:
 def _mark(axes: _Axes, mark: Mark) -> Markup:
     x, _ = axes.place((mark.x, axes.y[0]))
     left = x > _WIDTH / 2
-    return joined(
-        tag("line", class_=f"mark {mark.kind}", x1=x, x2=x, y1=_TOP - 4, y2=_HEIGHT - _BOTTOM),
-        tag("text", mark.text, class_=mark.kind, x=x - 5 if left else x + 5,
-            y=_TOP + (18 if mark.kind == "stop" else 4), text_anchor="end" if left else "start"),
+    # Above the lines, one below the other: the two may stand at the same cycle.
+    y = 11 if mark.kind == "stop" else 24
+    label = tag(
+        "text", mark.text, class_=mark.kind, x=x - 5 if left else x + 5, y=y,
+        text_anchor="end" if left else "start",
     )  # fmt: skip
+    line = tag("line", class_=f"mark {mark.kind}", x1=x, x2=x, y1=y - 6, y2=_HEIGHT - _BOTTOM)
+    return joined(line, label)
 
 
 def _svg(title: str, *parts: Markup) -> Markup:

@@ -86,7 +86,8 @@ def look(
     raw, refused = gather(data, seed=chosen, cache=folder or False, splits=splits)
     if refused is not None:
         raise refused
-    trained = model.classes is not None
+    # A model that was opened with open classes may have been trained, or bound, since.
+    trained = bool(model.manifest.history) or model.artifact.manifest.class_names is not None
     dataset = model.match(raw)
     looks = _looks(raw, work)
     for done, total in model.store.filling(dataset, dataset.samples):

@@ -57,7 +57,8 @@ def name(value: object) -> Markup:
     whole = shown(str(value))
     if len(whole) > _LONGEST:
         whole = f"{whole[: _LONGEST - _END]}…{whole[-_END:]}"
-    return tag("bdi", whole)
+    # A path may be broken after a folder.
+    return tag("bdi", Markup("/<wbr>".join(text(part) for part in whole.split("/"))))
 
 
 def _value(value: object) -> str:

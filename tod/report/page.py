@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator
 
 from tod.report import page_answers, page_data, page_run
 from tod.report.contents import Contents
-from tod.report.markup import Markup, joined, name, tag
+from tod.report.markup import Markup, name, tag
 from tod.report.style import sheet
 from tod.report.tables import percent, ratio
 from tod.runtime.scoring import interval, mean_f1
@@ -76,29 +77,38 @@ def _summary(contents: Contents) -> Markup:
 
 
 def _tiles(contents: Contents) -> Markup:
-    found, before, course = contents.evaluation, contents.before, contents.course
-    tiles: list[tuple[str, str]] = []
-    if found.metric == "accuracy":
+    tiles = [*_score_tiles(contents), *_kept_tile(contents)]
+    items = (tag("li", tag("b", value), tag("span", text)) for value, text in tiles)
+    return tag("ul", *items, class_="tiles")
+
+
+def _score_tiles(contents: Contents) -> Iterator[tuple[str, str]]:
+    found = contents.evaluation
+    is_share = found.metric == "accuracy"
+    if not is_share:
+        yield ratio(found.accuracy), "R2: the share of the variance that is explained"
+    elif found.total == found.pictures:
         low, high = interval(found.correct, found.total)
-        tiles.append((percent(found.accuracy), f"accuracy; 95 % sure: {100 * low:.0f} to "
-                      f"{100 * high:.0f} %"))  # fmt: skip
+        yield (
+            percent(found.accuracy),
+            (f"accuracy; with 95 % certainty {100 * low:.0f} to {100 * high:.0f} %"),
+        )
     else:
-        tiles.append((ratio(found.accuracy), "R2, the share of the variance that is explained"))
+        yield percent(found.accuracy), "accuracy over all pictures and classes"
+    before = contents.before
     if before is not None and before.evaluation is not None:
-        points = 100 * (found.accuracy - before.evaluation.accuracy)
-        tiles.append((f"{points:+.1f}", "points more than before" if points >= 0 else
-                      "points: less than before"))  # fmt: skip
+        by = found.accuracy - before.evaluation.accuracy
+        yield f"{100 * by:+.1f}" if is_share else f"{by:+.4f}", "points of change by training"
     if (mean := mean_f1(found.scores.values())) is not None:
-        tiles.append((ratio(mean), "mean F1 of the classes"))
+        yield percent(mean), "mean F1 of the classes"
     if contents.calibration is not None:
         error = 100 * contents.calibration.error
-        tiles.append((f"{error:.1f}", "points between probability and truth (calibration)"))
-    kept = course.stopped.kept_cycle if course and course.stopped else None
-    runs = contents.manifest.history
-    if kept is None and runs:
-        kept = runs[-1].kept_cycle
-    if kept is not None:
-        cycles = course.stopped.cycle if course and course.stopped else runs[-1].cycles
-        tiles.append((f"{kept} of {cycles}", "cycle that is kept"))
-    items = [tag("li", tag("b", value), tag("span", text)) for value, text in tiles]
-    return joined(tag("ul", *items, class_="tiles"))
+        yield f"{error:.1f}", "points between probability and truth"
+
+
+def _kept_tile(contents: Contents) -> Iterator[tuple[str, str]]:
+    course, runs = contents.course, contents.manifest.history
+    if course is not None and course.stopped is not None:
+        yield f"{course.stopped.kept_cycle} of {course.stopped.cycle}", "cycle that is kept"
+    elif runs:
+        yield f"{runs[-1].kept_cycle} of {runs[-1].cycles}", "cycle that is kept"

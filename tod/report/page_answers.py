@@ -78,12 +78,14 @@ def by_class(contents: Contents) -> Section | None:
         return None
     order = sorted(scores, key=lambda c: (2.0 if (f := scores[c].f1) is None else f, c))
     rows = [_class_row(c, scores[c]) for c in order]
-    heads = ("class", number_head("pictures"), number_head("precision"), number_head("recall"),
-             number_head("F1"), tag("th", "", class_="barcell"))  # fmt: skip
+    heads = (
+        "class", tag("th", "pictures", scope="col", class_="n hide"), number_head("precision"),
+        number_head("recall"), number_head("F1"), tag("th", "", class_="barcell"),
+    )  # fmt: skip
     return "classes", "By class", joined(
         note("Precision: of the pictures that are called so, the share that are. Recall: of the "
-             "pictures that are so, the share that is called so. F1 is their harmonic mean. The "
-             "weakest class stands first."),
+             "pictures that are so, the share that is called so. F1 is their harmonic mean. All in "
+             "percent; the weakest class stands first."),
         _folded_table(heads, rows),
     )  # fmt: skip
 
@@ -171,7 +173,7 @@ def worst(contents: Contents) -> Section | None:
     shares = contents.evaluation.metric == "accuracy"
     what = (
         "Validation pictures with a wrong answer; the first is the one that the model found least "
-        "likely to be what it is. A wrong label is often among them."
+        "likely to be what it is. Green is the label, which may itself be wrong."
         if shares
         else "Validation pictures with the largest errors."
     )
@@ -254,11 +256,11 @@ def _points(before: float, after: float, *, is_share: bool) -> Markup:
 def _class_row(c: str, score: ClassScore) -> tuple[Markup, ...]:
     low = "low" if (score.f1 or 0) < 0.5 else ""
     return (
-        head(name(c)), number(score.pictures), number(_share(score.precision)),
+        head(name(c)), cell(score.pictures, "n hide"), number(_share(score.precision)),
         number(_share(score.recall)), number(_share(score.f1)),
         cell(bar(score.f1, low), "barcell"),
     )  # fmt: skip
 
 
 def _share(value: float | None) -> str:
-    return "-" if value is None else percent(value)
+    return "-" if value is None else f"{100 * value:.1f}"

@@ -74,7 +74,8 @@ def _how_it_ended(course: Course) -> str:
     early = f" of {asked}" if stopped.cycle < asked else ""
     kept = f" Cycle {stopped.kept_cycle} is kept." if course.tests else " The last cycle is kept."
     why = REASONS.get(stopped.reason, stopped.reason)
-    resumed = f" It was resumed {len(course.resumed_at)} times." if course.resumed_at else ""
+    times = len(course.resumed_at)
+    resumed = f" It was resumed {f'{times} times' if times > 1 else 'once'}." if times else ""
     return f"Training ended after cycle {stopped.cycle}{early}: {why}.{kept}{resumed}"
 
 
@@ -141,7 +142,7 @@ def _caption(title: str, text: str) -> Markup:
 
 
 def _model(m: Manifest) -> Iterable[tuple[str, object]]:
-    hyper = ", ".join(f"{key} {value:g}" for key, value in m.optimizer.hyperparameters.items())
+    hyper = ", ".join(f"{key} {_said(v)}" for key, v in m.optimizer.hyperparameters.items())
     yield "backbone", f"{m.backbone.name}, {m.backbone.precision}"
     yield "weights", m.backbone.weights.source
     yield "head", m.head
@@ -162,8 +163,7 @@ def _run(contents: Contents) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [("started from", name(started.model))]
     for key, value in shown.items():
         if key not in _HIDDEN:
-            text = f"{value:g}" if isinstance(value, float) else str(value)
-            rows.append((key.replace("_", " "), text))
+            rows.append((key.replace("_", " "), _said(value)))
     rows.append(("trainable parameters", f"{started.trainable_parameters:,}"))
     rows.append(("threads", str(started.threads)))
     return rows
@@ -185,3 +185,9 @@ def _history(m: Manifest) -> Markup | None:
         for place, e in enumerate(m.history, 1)
     ]  # fmt: skip
     return joined(tag("h3", "All runs of this model"), table(heads, rows, "wide"))
+
+
+def _said(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

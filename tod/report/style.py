@@ -56,13 +56,14 @@ table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums
 th{font-weight:600;font-size:.82rem;color:var(--soft);text-align:left;vertical-align:bottom}
 th,td{padding:5px 10px 5px 0;border-bottom:1px solid var(--line)}
 tbody tr:last-child>*{border-bottom:0}
-tbody th{font-size:.9rem;color:var(--ink);font-weight:500;vertical-align:middle;min-width:7em;
+tbody th{font-size:.9rem;color:var(--ink);font-weight:500;vertical-align:middle;min-width:10em;
 max-width:20em}
 .n{text-align:right;white-space:nowrap}
+td.n{width:1%}.wide th.n,.wide td.n{padding-left:14px}
 .bar{width:100%;min-width:56px;max-width:160px;height:6px;display:block}
 .rest{fill:var(--line)}.part{fill:var(--accent)}.low .part{fill:var(--warm)}
 .barcell{width:24%}
-.change{width:160px;height:16px;display:block}
+.change{width:300px;height:16px;display:block}
 .rail{stroke:var(--line);stroke-width:2}.way{stroke-width:2.5}
 .old{fill:var(--card);stroke:var(--soft);stroke-width:1.5}
 .better .way{stroke:var(--good)}.better .new,td.better{fill:var(--good);color:var(--good)}
@@ -70,8 +71,10 @@ max-width:20em}
 .same .new{fill:var(--soft)}
 .matrix td,.matrix thead th{width:34px;min-width:34px;height:30px;padding:0 2px;text-align:center;
 border:1px solid var(--card)}
-.matrix tbody th{padding-right:10px;border:0;white-space:nowrap;max-width:15em;overflow:hidden;
-text-overflow:ellipsis}
+.matrix tbody th,.matrix thead th:first-child{position:sticky;left:0;background:var(--card)}
+.matrix thead th:first-child{text-align:left;width:auto}
+.matrix tbody th{padding-right:10px;min-width:0;border:0;white-space:nowrap;max-width:15em;
+overflow:hidden;text-overflow:ellipsis}
 .matrix tbody th span{color:var(--soft);display:inline-block;min-width:1.7em}
 .matrix td{border-radius:5px;font-size:.82rem}
 .matrix td.zero{color:var(--soft);opacity:.45}
@@ -109,8 +112,10 @@ align-items:start}
 footer{color:var(--soft);font-size:.82rem;padding-bottom:32px}
 @media (max-width:560px){section{padding:16px 14px;border-radius:10px}header{padding-top:20px}
 .tiles{grid-template-columns:1fr 1fr;gap:8px}.tiles b{font-size:1.35rem}
-.shots{grid-template-columns:1fr 1fr}.barcell,.hide{display:none}
-tbody th{min-width:5em}th,td{padding-right:8px}}
+.tiles li:first-child{grid-column:1/-1}.shots{grid-template-columns:1fr 1fr}
+.barcell,.hide{display:none}table,tbody th,th{font-size:.8rem}tbody th{min-width:7.5em}
+th,td{padding-right:4px}.wide th.n,.wide td.n{padding-left:6px}
+.matrix td,.matrix thead th{width:28px;min-width:28px;height:28px}.matrix tbody th{max-width:9em}}
 @media print{body{background:#fff}nav{display:none}
 section{break-inside:avoid-page;border-color:#ccc}}
 """

@@ -1,0 +1,209 @@
+"""tod report and --report: from real runs to a page, with names that come from anyone."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import make_pictures, run
+from tests.support.hostile_names import NAMES
+from tests.support.pages import harmless
+from tod.system.text import shown
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_file, pictures):
+    """A run with its log, its page and its trained model, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("run")
+    shutil.copy(tiny_file, folder / "tiny.tod")
+    done = run(
+        "net_runner", "-f", "tiny.tod", "-d", pictures, "-c", 60, "--eval-every", 5,
+        "--patience", 3, "--target-accuracy", 1, "--log", "run.jsonl", "--report", "page.html",
+        cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "wrote the report: page.html" in done.stderr
+    assert "report" not in done.stdout
+    return folder
+
+
+def accuracy(text: str) -> float:
+    return float(re.search(r"accuracy on validation data = ([\d.]+)", text)[1])
+
+
+def test_the_page_of_a_training(trained, pictures):
+    page = harmless((trained / "page.html").read_text())
+    again = run("net_runner", "-f", trained / "tiny_trained.tod", "-d", pictures)
+    before = run("net_runner", "-f", trained / "tiny.tod", "-d", pictures)
+    assert f"{100 * accuracy(again.stdout):.1f} % right answers on 12" in page.text
+    assert f", {100 * accuracy(before.stdout):.1f} % before." in page.text
+    assert "early stop" in page.text
+    assert re.search(r"training\d+ cycles in [\d.]+ s", page.text)
+    assert re.search(r"frozen part60 pictures in [\d.]+ s", page.text)
+
+
+def test_the_page_of_a_log_shows_the_same_run(trained, pictures):
+    done = run("tod", "report", "run.jsonl", "-d", pictures, "-o", "log.html", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    from_log, live = (
+        re.sub(r"[\d.]+ m?s|20\d\d-.*?\.", "", harmless((trained / name).read_text()).text)
+        for name in ("log.html", "page.html")
+    )
+    assert from_log == live
+
+
+def test_a_log_is_found_from_another_folder(trained, pictures, tmp_path):
+    done = run("tod", "report", trained / "run.jsonl", "-d", pictures, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Before and after" in (tmp_path / "report.html").read_text()
+
+
+def test_a_model_alone(trained, pictures, tmp_path):
+    out = tmp_path / "one.html"
+    model = trained / "tiny_trained.tod"
+    done = run("tod", "report", model, "-d", pictures, "-o", out, "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["report"] == str(out)
+    assert said["bytes"] == out.stat().st_size < 2_000_000
+    assert said["pictures"] == 12
+    page = harmless(out.read_text())
+    assert "#curves" not in page.values("href")
+    assert "All runs of this model" in page.text
+    more = run(
+        "tod", "report", model, "-d", pictures, "-o", out, "-q", "--before", trained / "tiny.tod"
+    )
+    assert more.stdout == f"{out}\n"
+    assert more.stderr == ""
+    assert "#before" in harmless(out.read_text()).values("href")
+
+
+def test_a_model_that_was_never_trained(tiny, pictures, tmp_path):
+    out = tmp_path / "one.html"
+    done = run("tod", "eval", "-f", tiny, "-d", pictures, "--report", out)
+    assert done.returncode == 0, done.stderr
+    page = harmless(out.read_text())
+    assert "never trained" in page.text
+    assert f"{100 * accuracy(done.stdout):.1f} % right answers" in page.text
+
+
+def test_a_run_that_goes_on_has_all_its_cycles(tiny, pictures, tmp_path):
+    common = ("-d", pictures, "-s", 10, "--log", tmp_path / "run.jsonl", "--target-accuracy", 1)
+    run("net_runner", "-f", tiny, "-c", 10, *common, check=True)
+    run("net_runner", "-f", tiny, "-c", 20, *common, "--resume",
+        "--report", tmp_path / "page.html", check=True)  # fmt: skip
+    text = harmless((tmp_path / "page.html").read_text()).text
+    assert "It was resumed once" in text
+    assert "Training ended after cycle 20" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "wanted"),
+    [
+        (["none.tod"], 4, "none.tod"),
+        (["empty.jsonl", "-f", "tiny.tod"], 2, "is no log of a run"),
+        (["started.jsonl"], 2, "has saved no trained model yet"),
+        (["gone.jsonl"], 2, "gone.tod, is not there"),
+        (["tiny.tod", "-o", "page.txt"], 2, "has to end in .html"),
+        (["tiny.tod", "-o", "no/where.html"], 4, "the folder does not exist"),
+        (["tiny.tod", "--before", "none.tod"], 4, "none.tod"),
+    ],
+)
+def test_what_goes_wrong_is_said(tiny, pictures, arguments, code, wanted):
+    started = '{"record":"notice","text":"x"}\n'
+    gone = '{"record":"saved","kind":"model","path":"gone.tod","cycle":1}\n'
+    for name, text in (("empty", ""), ("started", started), ("gone", gone)):
+        (tiny.parent / f"{name}.jsonl").write_text(text)
+    done = run("tod", "report", *arguments, "-d", pictures, cwd=tiny.parent)
+    assert done.returncode == code, done.stderr
+    assert wanted in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tiny.parent.glob("*.html"))
+
+
+def test_a_report_that_could_not_be_written_is_refused_before_the_work(tiny, pictures):
+    done = run("net_runner", "-f", tiny, "-d", pictures, "-c", 5, "--report", tiny)
+    assert done.returncode == 2
+    assert "has to end in .html" in done.stderr
+    assert not tiny.with_name("tiny_trained.tod").exists()
+
+
+def possible(name: str) -> str:
+    """A file's name that the disk takes, as near to the given one as can be."""
+    kept = "".join(c for c in name.replace("/", "_") if c != "\0" and not "\ud800" <= c < "\udc80")
+    encoded = os.fsencode(kept)
+    if len(encoded) > 200:
+        encoded = encoded[:200].decode("utf-8", "ignore").encode()
+    return os.fsdecode(encoded)
+
+
+def test_200_hostile_files_and_classes_are_harmless(tiny, tmp_path):
+    """On a real disk, through every command that makes a page."""
+    root = tmp_path / "pictures"
+    classes = ("<script>alert(1)<script>", '"><img src=x onerror=alert(1)>', "&lt;b&gt;'")
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(NAMES):
+        folder = root / classes[number % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        colour = np.array([[200, 40, 40], [40, 180, 40], [40, 40, 200]][number % 3])
+        pixels = np.clip(colour + rng.integers(-90, 91, (20, 20, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "one.png")
+        os.replace(tmp_path / "one.png", folder / f"{number}{possible(name)}.png")
+    assert len(list(root.rglob("*.png"))) == 200
+    page = tmp_path / '"><b>.html'
+    done = run("net_runner", "-f", tiny, "-d", root, "-c", 5, "--report", page)
+    assert done.returncode == 0, done.stderr
+    found = harmless(page.read_text())
+    for name in classes:
+        assert shown(name) in found.text
+    assert page.stat().st_size < 2_000_000
+
+
+def test_eval_prints_by_class_and_what_is_taken_for_what(trained, pictures):
+    done = run("tod", "eval", "-f", trained / "tiny_trained.tod", "-d", pictures)
+    first, *rest = done.stdout.splitlines()
+    assert accuracy(first) > 0
+    text = "\n".join(rest)
+    assert re.search(r"class +pictures +precision +recall +F1", text)
+    assert re.search(r"^is \\ taken for +1 +2 +3$", text, re.M)
+    matrix = [
+        [0 if word == "." else int(word) for word in found[1].split()]
+        for found in re.finditer(r"^\d \w+ +((?:[\d.] *)+)$", text, re.M)
+    ]
+    line = run("tod", "eval", "-f", trained / "tiny_trained.tod", "-d", pictures, "--json").stdout
+    said = json.loads(line.splitlines()[-1])
+    assert said["confusion"] == matrix
+    assert np.trace(matrix) == said["correct"]
+    assert list(said["scores"]) == ["blue", "green", "red"]
+    assert set(said["scores"]["red"]) == {"pictures", "precision", "recall", "f1"}
+    quiet = run("tod", "eval", "-q", "-f", trained / "tiny_trained.tod", "-d", pictures)
+    assert quiet.stdout.splitlines() == [first]
+
+
+def test_eval_of_many_classes_prints_the_pairs(tiny, tmp_path):
+    root = make_pictures(tmp_path / "pictures", per_class=5)
+    for name in [f"class {i}" for i in range(12)]:
+        shutil.copytree(root / "red", root / name)
+        for file in (root / name).iterdir():
+            pixels = np.asarray(Image.open(file)).copy()
+            pixels[0, 0] = [int(name.split()[1]), 0, 0]
+            Image.fromarray(pixels).save(file)
+    done = run("tod", "eval", "-f", tiny, "-d", root, "--no-cache")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^is +taken for +pictures +of$", done.stdout, re.M)
+    assert "is \\ taken for" not in done.stdout
+
+
+def test_the_log_tells_when_and_at_what_rate(trained):
+    records = [json.loads(line) for line in Path(trained / "run.jsonl").read_text().splitlines()]
+    seconds = [record["seconds"] for record in records]
+    assert seconds == sorted(seconds)
+    assert {r["lr"] for r in records if r["record"] == "cycle_done"} == {0.1}
+    for record in records:
+        if record["record"] == "evaluated":
+            assert bool(record["confusion"]) == (record["split"] == "validation")
