@@ -22,12 +22,22 @@ from tod.data.image import encode
 from tod.data.index import read_index
 from tod.errors import TodError
 from tod.format import arrays, artifact, graph, manifest, manifest_checks, schedule
+from tod.report import course, page_run
 from tod.runtime import cache_folder as cache
 from tod.runtime.feature_cache import FeatureCache
 
 HERE = Path(__file__).resolve().parent
 SEED = HERE.parent / "files" / "bound.tod"
 ORIGIN = {"shape": [2], "graph": "0" * 64}
+RUN_LOG = b"""{"record":"started","model":"a.tod","backbone":"n","classes":["a","b"],"pictures":{},
+"trainable_parameters":9,"optimizer":"sgd","run":{"cycles":4,"batch_size":4,"lr":0.1,"eval_every":2,
+"target_accuracy":1.0,"patience":2,"save_every":0,"seed":0,"split_seed":0,"pictures":{},
+"data_sha256":""},"first_cycle":1,"threads":2,"seconds":0.1}
+{"record":"cycle_done","cycle":1,"cycles":4,"loss":2.5,"min_loss":2.5,"lr":0.1,"seconds":0.2}
+{"record":"evaluated","split":"test","cycle":1,"accuracy":0.5,"max_accuracy":0.5,"correct":1,
+"total":2,"metric":"accuracy"}
+{"record":"stopped","reason":"patience","cycle":1,"kept_cycle":1}
+""".replace(b",\n", b",")
 
 
 @functools.cache
@@ -132,11 +142,18 @@ def schedule_text(data: bytes) -> None:
     assert all(found.rate(0.1, step, 100) >= 0 for step in (0, 1, 99, 10**9))
 
 
+def run_log(data: bytes) -> None:
+    """What the log of a run says, drawn as on the page of a report."""
+    path = folder() / "run.jsonl"
+    path.write_bytes(data)
+    page_run.curves(course.read_log(path))
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
     for function in (
         whole_file, sealed_file, manifest_json, onnx_graph, state_arrays, dataset_json,
-        targets_csv, cache_rows, cache_head, contents_json, schedule_text,
+        targets_csv, cache_rows, cache_head, contents_json, schedule_text, run_log,
     )
 }  # fmt: skip
 
@@ -165,6 +182,7 @@ def seed_inputs(target: str) -> list[bytes]:
         "cache_rows": [hashlib.sha256(b"x").digest() + bytes(40)],
         "cache_head": [b'{"shape":[2],"graph":"00","runtime":"onnxruntime","processor":"x"}'],
         "contents_json": [b'{"0.png":[1,2,3,"%s"]}' % (b"0" * 64)],
+        "run_log": [RUN_LOG],
         "schedule_text": [
             b"cosine:period=20,multiply=2,warmup=5,floor=0.01",
             b"step:period=3,gamma=.1",

@@ -17,6 +17,7 @@ _WIDTH, _HEIGHT = 360, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 20, 32, 36
 _MOST_DOTS = 240
 _DECADES = 30.0  # a line that spans more is drawn by its logarithm
+_LARGEST = 1e30  # beyond it, and where a value is none, nothing is drawn
 
 Point = tuple[float, float]
 
@@ -113,6 +114,7 @@ def line_chart(
     marks: Sequence[Mark] = (),
     *,
     percent: bool = False,
+    linear: bool = False,
     last: int | None = None,
 ) -> Markup:
     """Lines over the cycles of a run.
@@ -122,9 +124,10 @@ def line_chart(
         lines: what is not finite of them is left out.
         marks: a vertical line for each.
         percent: shares, on an axis up to 1 that begins below the least of them.
+        linear: also where the values span decades.
         last: the last cycle of the x axis.
     """
-    axes = _axes_of(lines, percent=percent, last=last)
+    axes = _axes_of(lines, percent=percent, linear=linear, last=last)
     scale = _log_ticks(*axes.y) if axes.log else ticks(*axes.y, 4)
     drawn = [axes.frame("cycle", scale, percent=percent)]
     drawn += [_mark(axes, mark) for mark in marks]
@@ -132,14 +135,15 @@ def line_chart(
     return _svg(title, *drawn)
 
 
-def _axes_of(lines: Sequence[Line], *, percent: bool, last: int | None) -> _Axes:
-    every = [point for line in lines for point in line.points if math.isfinite(point[1])]
+def _axes_of(lines: Sequence[Line], *, percent: bool, linear: bool, last: int | None) -> _Axes:
+    every = [point for line in lines for point in _drawable(line.points)]
     values = [y for _, y in every] or [0.0]
-    across = (0.0, max(last or 1, 1, *(x for x, _ in every)))
+    places = [0.0, float(last or 1), 1.0, *(x for x, _ in every)]
+    across = (min(places), max(places))
     low, high = min(values), max(values)
     if percent:
         return _Axes(across, (_below(low), 1.0))
-    if low > 0 and high / low > _DECADES:
+    if not linear and low > 0 and high / low > _DECADES:
         return _Axes(across, (low * 0.8, high * 1.25), log=True)
     bottom, top = min(low, 0.0), high * 1.08 if high > 0 else high
     return _Axes(across, (bottom, top if top > bottom else bottom + 1))
@@ -175,13 +179,14 @@ def reliability(found: Calibration) -> Markup:
 
 def points_chart(title: str, points: Sequence[Point]) -> Markup:
     """True values across, what the model says up; on the diagonal the two are the same."""
-    values = [value for point in points for value in point if math.isfinite(value)]
+    drawn = _drawable(points)
+    values = [value for point in drawn for value in point]
     low, high = min(values, default=0.0), max(values, default=0.0)
     room = (high - low) * 0.05 or 1.0
     span = (low - room, high + room)
     axes = _Axes(span, span)
     (x1, y1), (x2, y2) = axes.place((span[0], span[0])), axes.place((span[1], span[1]))
-    dots = [_dot(axes, point, "point", 2.5) for point in points if all(map(math.isfinite, point))]
+    dots = [_dot(axes, point, "point", 2.5) for point in drawn]
     ideal = tag("line", class_="ideal", x1=x1, y1=y1, x2=x2, y2=y2)
     return _svg(title, axes.frame("true", ticks(*span, 4), percent=False), ideal, *dots)
 
@@ -212,6 +217,10 @@ def change(before: float, after: float) -> Markup:
     )  # fmt: skip
 
 
+def _drawable(points: Sequence[Point]) -> list[Point]:
+    return [(x, y) for x, y in points if abs(x) < _LARGEST and abs(y) < _LARGEST]
+
+
 def _log_ticks(low: float, high: float) -> list[float]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     every = max(1, (last - first) // 5)
@@ -219,7 +228,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _line(axes: _Axes, line: Line) -> Markup:
-    finite = [point for point in line.points if math.isfinite(point[1])]
+    finite = _drawable(line.points)
     places = [axes.place(point) for point in thinned(finite)]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places) if places else ""
     radius = 4.5 if len(finite) == 1 else 3

@@ -10,6 +10,8 @@ from typing import Any, get_args
 import msgspec
 
 from tod.errors import ArtifactError, UsageError
+from tod.system.files import read_start
+from tod.system.text import MAX_NUMBER
 from tod.training.records import (
     CycleDone,
     Evaluated,
@@ -23,6 +25,15 @@ from tod.training.records import (
     Stopped,
 )
 
+REASONS = {
+    "cycles": "all cycles are done",
+    "target": "the test accuracy is above the target",
+    "patience": "the test accuracy has not risen for too long",
+    "interrupted": "interrupted",
+    "time": "its time is used up (--max-minutes)",
+    "merged": "merged from a checkpoint",
+}
+"""Why a run ended, in words."""
 _MAX_LINE_BYTES = 1 << 26
 _MOST_NOTICES = 50
 
@@ -126,15 +137,14 @@ class Course:
 def is_log(path: Path) -> bool:
     """Whether a file begins as a log of records does."""
     try:
-        with open(path, "rb") as file:
-            return file.read(64).lstrip().startswith(b'{"record"')
+        return read_start(path, 64).lstrip().startswith(b'{"record"')
     except OSError:
         return False
 
 
 def read_log(path: Path) -> Course:
-    """The newest run in the file of --log. A line that was cut off, or that a later TOD wrote, is
-    passed over.
+    """The newest run in the file of --log. A line that was cut off, that a later TOD wrote or that
+    holds what no run can is passed over.
 
     Raises:
         ArtifactError: it cannot be read.
@@ -142,6 +152,7 @@ def read_log(path: Path) -> Course:
     """
     course, found = Course(), 0
     try:
+        read_start(path, 1)  # a pipe or a device might never end
         with open(path, "rb") as file:
             while line := file.readline(_MAX_LINE_BYTES):
                 record, seconds = _record(line)
@@ -163,9 +174,16 @@ def _kind(name: str) -> type[Any] | None:
     return next((kind for kind in get_args(Record) if kind.__name__ == wanted), None)
 
 
+def _number(written: str) -> int:
+    """A number that a run can count to; "NaN" and the like are none."""
+    if abs(value := int(written)) > MAX_NUMBER:
+        raise ValueError(f"{written} is too large")
+    return value
+
+
 def _record(line: bytes) -> tuple[Record | None, float | None]:
     try:
-        fields = json.loads(line)
+        fields = json.loads(line, parse_int=_number, parse_constant=_number)
         kind = _kind(fields.pop("record"))
         seconds = fields.pop("seconds", None)
         if kind is None:

@@ -27,7 +27,7 @@ def page(contents: Contents) -> str:
         "form-action 'none'"
     )
     sections = [
-        page_run.curves(contents),
+        page_run.curves(contents.course),
         page_answers.before_and_after(contents),
         page_answers.by_class(contents),
         page_answers.confusion(contents),
@@ -65,15 +65,15 @@ def page(contents: Contents) -> str:
 
 def _summary(contents: Contents) -> Markup:
     found, before = contents.evaluation, contents.before
-    score = percent(found.accuracy) if found.metric == "accuracy" else ratio(found.accuracy)
-    what = "right answers" if found.metric == "accuracy" else "of R2"
-    sentence = f"{score} {what} on {found.pictures} validation pictures of "
+    is_share = found.metric == "accuracy"
+    shown = percent if is_share else ratio
+    score = f"{shown(found.accuracy)} right answers" if is_share else f"R2 {shown(found.accuracy)}"
     was = ""
     if before is not None and before.evaluation is not None:
-        earlier = before.evaluation.accuracy
-        was = f", {percent(earlier) if found.metric == 'accuracy' else ratio(earlier)} before"
+        was = f", {shown(before.evaluation.accuracy)} before"
     new = "" if contents.trained else " The model was never trained: its head is random."
-    return tag("p", sentence, name(contents.data), f"{was}.{new}", class_="soft")
+    on = f" on {found.pictures} validation pictures of "
+    return tag("p", score, on, name(contents.data), f"{was}.{new}", class_="soft")
 
 
 def _tiles(contents: Contents) -> Markup:

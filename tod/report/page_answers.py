@@ -63,7 +63,11 @@ def before_and_after(contents: Contents) -> Section | None:
     ))  # fmt: skip
     heads = ("class", tag("th", "", class_="hide"), number_head("before"), number_head("after"),
              number_head("change"))  # fmt: skip
-    what = "The share of each class that is recognised (recall)" if is_share else "R2"
+    what = {
+        "single-label": "The share of each class that is recognised (recall)",
+        "multi-label": "The share of right answers about each class",
+        "regression": "R2 of each quantity",
+    }[contents.manifest.loss.task]
     some = f" The {len(few)} classes of {len(both)} that changed most." if few != both else ""
     return key, title, joined(
         note(f"{what} on the same validation pictures, by ", name(before.name), " and by the model "

@@ -17,8 +17,9 @@ _ITEMS = 6
 def findings(contents: Contents) -> Section:
     counts = ", ".join(f"{count} {split}" for split, count in contents.pictures.items())
     total = sum(contents.pictures.values())
-    classes = len(contents.evaluation.by_class)
-    intro = note(name(contents.data), f": {classes} classes, {total} pictures ({counts}).")
+    kind = "quantities" if contents.manifest.loss.task == "regression" else "classes"
+    classes = f"{len(contents.evaluation.by_class)} {kind}"
+    intro = note(name(contents.data), f": {classes}, {total} pictures ({counts}).")
     if not contents.findings:
         fine = tag("p", tag("span", "ok", class_="badge ok"), "Nothing is wrong with pictures and "
                    "labels.")  # fmt: skip

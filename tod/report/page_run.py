@@ -8,7 +8,7 @@ from dataclasses import asdict
 from tod.format.manifest import Manifest
 from tod.report.charts import Line, Mark, line_chart, smoothed
 from tod.report.contents import Contents
-from tod.report.course import Course
+from tod.report.course import REASONS, Course
 from tod.report.markup import Markup, joined, name, tag
 from tod.report.page_parts import (
     Section,
@@ -23,33 +23,20 @@ from tod.report.page_parts import (
 )
 from tod.report.tables import ratio
 
-REASONS = {
-    "cycles": "all cycles are done",
-    "target": "the test accuracy is above the target",
-    "patience": "the test accuracy has not risen for too long",
-    "interrupted": "interrupted",
-    "time": "its time is used up (--max-minutes)",
-    "merged": "merged from a checkpoint",
-}
 _SMOOTHED = 60  # cycles from which on a mean is drawn over the single losses
 _HIDDEN = ("pictures", "data_sha256", "cycle", "min_loss", "best_accuracy", "best_cycle", "stale")
 
 
-def curves(contents: Contents) -> Section | None:
-    course = contents.course
+def curves(course: Course | None) -> Section | None:
+    """Loss, accuracy and rate over the cycles; None where no run is known."""
     if course is None or not (course.cycles or course.tests):
         return None
     last = max([*course.cycles, *course.tests])
     marks = _marks(course)
     figures = [_loss(course, marks, last), _accuracy(course, marks, last), _rate(course, last)]
-    return (
-        "curves",
-        "Training",
-        joined(
-            note(_how_it_ended(course)),
-            tag("div", *(figure for figure in figures if figure is not None), class_="charts"),
-        ),
-    )
+    shown = [figure for figure in figures if figure is not None]
+    text = joined(note(_how_it_ended(course)), tag("div", *shown, class_="charts"))
+    return "curves", "Training", text
 
 
 def settings(contents: Contents) -> Section:
@@ -116,8 +103,9 @@ def _accuracy(course: Course, marks: list[Mark], last: int) -> Markup | None:
         said.append(f"test, orange, best {_score(course, max(course.tests.values()))}")
     if course.final is not None:
         said.append(f"validation, green, {_score(course, course.final.accuracy)}")
-    title = "Accuracy" if course.metric == "accuracy" else course.metric
-    chart = line_chart(f"{title} by cycle", lines, marks, percent=True, last=last)
+    is_share = course.metric == "accuracy"
+    title = "Accuracy" if is_share else course.metric
+    chart = line_chart(f"{title} by cycle", lines, marks, percent=is_share, linear=True, last=last)
     return tag("figure", _caption(title, "; ".join(said)), chart)
 
 
@@ -147,7 +135,7 @@ def _model(m: Manifest) -> Iterable[tuple[str, object]]:
     yield "weights", m.backbone.weights.source
     yield "head", m.head
     yield "trainable", m.trainable
-    yield "classes", str(m.class_count)
+    yield "quantities" if m.loss.task == "regression" else "classes", str(m.class_count)
     yield "input", f"{m.input.size_px} px, {m.input.interpolation}, crop {m.input.crop}"
     yield "loss", m.loss.name.replace("_", " ")
     yield "optimizer", f"{m.optimizer.name}, {hyper}" if hyper else m.optimizer.name

@@ -54,7 +54,8 @@ figcaption b{color:var(--ink)}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 .wide{width:100%}
 th{font-weight:600;font-size:.82rem;color:var(--soft);text-align:left;vertical-align:bottom}
-th,td{padding:5px 10px 5px 0;border-bottom:1px solid var(--line)}
+th,td{padding:5px 10px 5px 0;border-bottom:1px solid var(--line);overflow:hidden}
+h1,.shots li,dd{overflow:hidden}
 tbody tr:last-child>*{border-bottom:0}
 tbody th{font-size:.9rem;color:var(--ink);font-weight:500;vertical-align:middle;min-width:10em;
 max-width:20em}

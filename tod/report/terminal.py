@@ -20,6 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
+from tod.report.course import REASONS
 from tod.report.progress import _progress
 from tod.system.text import shown
 from tod.training.records import (
@@ -38,15 +39,6 @@ from tod.training.records import (
     Started,
     Stopped,
 )
-
-_REASONS = {
-    "cycles": "all cycles are done",
-    "target": "the test accuracy is above the target",
-    "patience": "the test accuracy has not risen for too long",
-    "interrupted": "interrupted",
-    "time": "its time is used up (--max-minutes)",
-}
-
 
 # Most tools use "test" and "validation" the other way round.
 _ROLES: dict[str, str] = {
@@ -255,7 +247,7 @@ def _sentence(record: Record) -> str:
         return f"{record.served} is generation {record.generation} again{back}"
     if isinstance(record, Stopped):
         kept = f", cycle {record.kept_cycle} is kept" if record.kept_cycle != record.cycle else ""
-        return f"training ended after cycle {record.cycle}: {_REASONS[record.reason]}{kept}"
+        return f"training ended after cycle {record.cycle}: {REASONS[record.reason]}{kept}"
     return result_line(record)
 
 

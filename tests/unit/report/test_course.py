@@ -107,9 +107,10 @@ def test_a_log_that_was_cut_anywhere_is_read_up_to_there(tmp_path_factory, size)
     assert read_log(path).started == STARTED
 
 
+HUGE = b'{"record": "stopped", "reason": "", "cycle": 1%s, "kept_cycle": 1}' % (b"0" * 400)
 RUBBISH = [
     b"", b"[]\n", b'{"record": 3}\n', b"\xff\n", b"[" * 99_999, b'{"record": "started"}\n',
-    b'{"record": "later_kind"}\n',
+    b'{"record": "later_kind"}\n', b'{"record": "resumed", "waited_seconds": NaN}', HUGE,
 ]  # fmt: skip
 
 

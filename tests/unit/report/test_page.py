@@ -64,7 +64,7 @@ def contents(names, *, photo=None, files=None, per_class=2) -> Contents:
         calibration=calibration(rng.random(50), rng.random(50) > 0.5), worst=shots,
         doubtful=shots, pictures={"train": 10, "test": 5, "validation": 5},
         findings=(
-            Finding("near_leak", "warn", f"twice: {files[0]}", "keep one", (files[:2], files[2:4])),
+            Finding("near_leak", "warn", f"twice: {files[0]}", "keep one", (files[:2], files[-2:])),
             Finding("doubtful", "remark", "labels", "look", tuple(
                 Doubt(file, names[0], 0.1, names[-1], 0.9) for file in files)),
             Finding("unreadable", "wrong", "bad", "", ((files[0], names[0]),)),
@@ -148,7 +148,7 @@ def test_a_report_shows_all_it_should(photo):
         "Training ended after cycle 40: the test accuracy has not risen for too long",
         "Cycle 20 is kept", "early stop", "kept 20", "Loss", "Accuracy", "Learning rate",
         "Before and after", "precision", "recall", "F1", "Confusion", "Worst pictures",
-        "Most doubtful pictures", "Calibration", "expected calibration error", "keep one"[1:],
+        "Most doubtful pictures", "Calibration", "expected calibration error", "Keep one.",
         "Settings, versions, timing", "one answer", "patience", "weight_decay",
     ):  # fmt: skip
         assert wanted in made, wanted
@@ -186,6 +186,7 @@ def of_task(task, loss):
 def test_several_classes_for_a_picture():
     made = harmless(page(of_task("multi-label", "binary_cross_entropy"))).text
     assert "yes as yes" in made
+    assert "The share of right answers about each class" in made
     assert "accuracy over all pictures and classes" in made
 
 
@@ -195,6 +196,8 @@ def test_numbers_have_a_chart_of_points_instead():
     one = replace(one, calibration=None, points=points, doubtful=())
     one = replace(one, evaluation=replace(one.evaluation, by_class={"<x>": 0.5, "flat": 1.0}))
     made = harmless(page(replace(one, before=None)))
+    assert "R2 -" in made.text
+    assert "2 quantities, 20 pictures" in made.text
     assert "R2: the share of the variance that is explained" in made.text
     assert "<x>, R2 0.5000" in made.text
     assert "#confusion" not in made.values("href")
