@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import make_pictures, run
+from tests.conftest import FILES, make_pictures, run
 from tests.support.hostile_names import NAMES
 from tests.support.pages import harmless
 from tod.system.text import shown
@@ -207,3 +207,49 @@ def test_the_log_tells_when_and_at_what_rate(trained):
     for record in records:
         if record["record"] == "evaluated":
             assert bool(record["confusion"]) == (record["split"] == "validation")
+
+
+@pytest.mark.parametrize(
+    ("file", "wanted"),
+    [("numbers.tod", "R2 of each quantity"), ("several_classes.tod", "yes as yes")],
+)
+def test_other_answers_than_one_class(pictures, tmp_path, file, wanted):
+    """Two numbers for each picture; and yes or no for each class."""
+    model = Path(shutil.copy(FILES / file, tmp_path / "model.tod"))
+    data = Path(shutil.copytree(pictures, tmp_path / "data"))
+    if file == "numbers.tod":
+        files = sorted(p.relative_to(data).as_posix() for p in data.rglob("*.png"))
+        lines = [f"{name},{len(name)},{i % 7}" for i, name in enumerate(files)]
+        (data / "targets.csv").write_text("\n".join(["file,<b>length,turn", *lines]))
+    page = tmp_path / "page.html"
+    done = run("net_runner", "-f", model, "-d", data, "-c", 10, "--report", page)
+    assert done.returncode == 0, done.stderr
+    found = harmless(page.read_text())
+    assert wanted in found.text
+    assert found.values("src")
+    evaluated = run("tod", "eval", "-f", tmp_path / "model_trained.tod", "-d", data)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert ("precision" in evaluated.stdout) == (file != "numbers.tod")
+
+
+def test_a_checkpoint_has_a_report_too(tiny, pictures, tmp_path):
+    run("net_runner", "-f", tiny, "-d", pictures, "-c", 4, "-s", 2, check=True)
+    checkpoint = tiny.with_name("tiny_trained_2.tod")
+    done = run("tod", "report", checkpoint, "-d", pictures, "-o", tmp_path / "page.html")
+    assert done.returncode == 0, done.stderr
+    assert "never trained" not in harmless((tmp_path / "page.html").read_text()).text
+
+
+def test_classes_that_were_added_are_no_reason_to_fail(tiny, pictures, tmp_path):
+    """The model before knows fewer of them: the page says so."""
+    few = Path(shutil.copytree(pictures, tmp_path / "few"))
+    shutil.rmtree(few / "red")
+    run("net_runner", "-f", tiny, "-d", few, "-c", 4, check=True)
+    done = run(
+        "net_runner", "-f", tiny.with_name("tiny_trained.tod"), "-d", pictures, "-c", 4,
+        "--add-classes", "-o", tmp_path / "more.tod", "--report", tmp_path / "page.html",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    text = harmless((tmp_path / "page.html").read_text()).text
+    assert "was not compared" in text
+    assert "unknown to the model: red" in text
