@@ -253,3 +253,27 @@ def test_classes_that_were_added_are_no_reason_to_fail(tiny, pictures, tmp_path)
     text = harmless((tmp_path / "page.html").read_text()).text
     assert "was not compared" in text
     assert "unknown to the model: red" in text
+
+
+def test_pictures_that_find_no_room_are_left_out(trained, pictures, call, monkeypatch, tmp_path):
+    """Also those that are shown in several places."""
+    room_bytes = 20_000
+    monkeypatch.setattr("tod.report.examination.THUMBNAIL_BYTES", room_bytes)
+    page = tmp_path / "page.html"
+    arguments = ("report", trained / "tiny_trained.tod", "-d", pictures, "-o", page)
+    done = call("tod", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = harmless(page.read_text())
+    sizes = [len(source.split(",")[1]) for source in found.values("src")]
+    assert 0 < sum(sizes) <= room_bytes * 4 / 3 + 4 * len(sizes)
+    assert "no picture" in found.text
+
+
+def test_the_page_of_an_evaluation_is_of_the_pictures_that_were_scored(tiny, pictures, tmp_path):
+    """--seed splits a plain folder; the page has the same split and the same head."""
+    page = tmp_path / "page.html"
+    done = run("tod", "eval", "-f", tiny, "-d", pictures, "--seed", 5, "--report", page)
+    assert done.returncode == 0, done.stderr
+    total = sum(int(n) for n in re.findall(r"^(?:blue|green|red) +(\d+)", done.stdout, re.M))
+    wanted = f"{100 * accuracy(done.stdout):.1f} % right answers on {total} "
+    assert wanted in harmless(page.read_text()).text

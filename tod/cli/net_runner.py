@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from tod.cli.frame import (
     hangup_is_ignored,
     stop_requests,
 )
-from tod.errors import ArtifactError, Interrupted, UsageError
+from tod.errors import ArtifactError, Interrupted, TodError, UsageError
 from tod.system import machine, outputs, streams
 from tod.system.settings import rows
 from tod.training.conditions import Conditions
@@ -180,17 +181,22 @@ def run(
 
             write(
                 session, job.data, job.report, name=str(job.model if only_evaluate else output),
-                splits=job.splits, before=None if only_evaluate else job.model,
+                seed=settings.seed if only_evaluate else None, splits=job.splits,
+                before=None if only_evaluate else job.model,
                 course=None if only_evaluate else course, quiet=job.quiet,
                 should_stop=should_stop, key=job.require_signature,
             )  # fmt: skip
 
 
 def _earlier(job: Job, *, continues: bool) -> Course:
-    """What the log tells of a run that goes on; it began before this program did."""
+    """What the log tells of a run that goes on; it began before this program did. One that cannot
+    be read is no reason not to train."""
     from tod.report.course import Course, is_log, read_log
 
-    return read_log(job.log) if continues and job.log and is_log(job.log) else Course()
+    if continues and job.log is not None and is_log(job.log):
+        with suppress(TodError):
+            return read_log(job.log)
+    return Course()
 
 
 def _check_outputs(job: Job, output: Path | None, session: TrainSession) -> None:

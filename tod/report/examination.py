@@ -35,7 +35,7 @@ from tod.system.machine import available_cores, processor
 
 SIDE_PX = 160  # twice what a page shows, for screens with several dots to a px
 # All thumbnails together: in base64 they take a third more, and a page stays below 2 MB.
-_THUMBNAIL_BYTES = 1_000_000
+THUMBNAIL_BYTES = 1_000_000
 _MOST_POINTS = 400
 _TIMED = 5
 Bar = Callable[[int, int], None]
@@ -176,14 +176,14 @@ def _before(
 
 
 class _Thumbnails:
-    """Small pictures, each made once, as long as there is room on the page."""
+    """Small pictures, each decoded once, as long as there is room on the page."""
 
     def __init__(self, model: Model, dataset: Dataset) -> None:
         self._model = model
         self._dataset = dataset
         self._samples = {sample.path: sample for sample in dataset.samples}
         self._made: dict[str, bytes | None] = {}
-        self._left_bytes = _THUMBNAIL_BYTES
+        self._left_bytes = THUMBNAIL_BYTES
 
     def of_shots(self, chosen: Iterable[Shot]) -> tuple[Shot, ...]:
         return tuple(replace(shot, thumbnail=self._of(shot.path)) for shot in chosen)
@@ -197,19 +197,20 @@ class _Thumbnails:
             return None
         if sample.sha256 not in self._made:
             self._made[sample.sha256] = self._make(sample)
-        return self._made[sample.sha256]
+        made = self._made[sample.sha256]
+        # What is shown twice is in the page twice.
+        if made is None or len(made) > self._left_bytes:
+            return None
+        self._left_bytes -= len(made)
+        return made
 
     def _make(self, sample: Sample) -> bytes | None:
         root, spec = self._dataset.root, self._model.manifest.input
         try:
             data, _ = read_regular(root / sample.path, limit_bytes=MAX_FILE_BYTES)
-            made = thumbnail(data, spec, SIDE_PX, cropped=self._dataset.cropped)
+            return thumbnail(data, spec, SIDE_PX, cropped=self._dataset.cropped)
         except (OSError, PictureError):
             return None
-        if len(made) > self._left_bytes:
-            return None
-        self._left_bytes -= len(made)
-        return made
 
 
 def _paths(findings: Iterable[Finding]) -> Iterable[str]:

@@ -12,7 +12,6 @@ from tod.system.text import shown
 
 _EMPTY = {"meta", "img", "br"}
 _LONGEST = 72
-_END = 24
 
 
 class Markup(str):
@@ -51,14 +50,20 @@ def joined(*parts: object) -> Markup:
     return Markup("".join(text(part) for part in parts if part is not None))
 
 
+def cut(value: object, longest: int = _LONGEST) -> str:
+    """A text as it is shown, without its middle where it is very long: a page has an end."""
+    whole = shown(str(value))
+    if len(whole) <= longest:
+        return whole
+    end = longest // 3
+    return f"{whole[: longest - end]}…{whole[-end:]}"
+
+
 def name(value: object) -> Markup:
     """The name of a file or a class: apart from what stands around it, whatever way it is written,
-    and cut in the middle where it is very long."""
-    whole = shown(str(value))
-    if len(whole) > _LONGEST:
-        whole = f"{whole[: _LONGEST - _END]}…{whole[-_END:]}"
+    and cut where it is very long."""
     # A path may be broken after a folder.
-    return tag("bdi", Markup("/<wbr>".join(text(part) for part in whole.split("/"))))
+    return tag("bdi", Markup("/<wbr>".join(text(part) for part in cut(value).split("/"))))
 
 
 def _value(value: object) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from tod.report import page_answers, page_data, page_run
 from tod.report.contents import Contents
-from tod.report.markup import Markup, name, tag
+from tod.report.markup import Markup, cut, name, tag
 from tod.report.style import sheet
 from tod.report.tables import percent, ratio
 from tod.runtime.scoring import interval, mean_f1
@@ -46,7 +46,7 @@ def page(contents: Contents) -> str:
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="referrer", content="no-referrer"),
-        tag("title", f"Report of {contents.model}"),
+        tag("title", f"Report of {cut(contents.model)}"),
         tag("style", Markup(style)),
     )
     body = tag(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tod.report.charts import bar, change, points_chart, reliability
 from tod.report.contents import Contents
-from tod.report.markup import Markup, joined, name, tag
+from tod.report.markup import Markup, cut, joined, name, tag
 from tod.report.page_parts import (
     Section,
     cell,
@@ -38,7 +38,9 @@ def before_and_after(contents: Contents) -> Section | None:
     key, title = "before", "Before and after"
     if before.evaluation is None:
         text = note(
-            "The model before, ", name(before.name), f", was not compared: {before.why_not}"
+            "The model before, ",
+            name(before.name),
+            f", was not compared: {cut(before.why_not, 400)}",
         )
         return key, title, text
     old, new = before.evaluation.by_class, contents.evaluation.by_class

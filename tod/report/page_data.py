@@ -7,7 +7,7 @@ from typing import Any
 
 from tod.data.check import Doubt, Finding
 from tod.report.contents import OF_FINDING, Contents, paths_of
-from tod.report.markup import Markup, joined, name, tag
+from tod.report.markup import Markup, cut, joined, name, tag
 from tod.report.page_parts import Section, note, picture
 from tod.report.tables import percent
 
@@ -48,7 +48,7 @@ def _finding(one: Finding, contents: Contents) -> Markup:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+    return f"{cut(text[:1].upper() + text[1:], 400)}."
 
 
 def _item(item: Any, kind: str) -> Markup:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from tod.report.charts import bar
 from tod.report.contents import Shot
-from tod.report.markup import Markup, joined, name, tag
+from tod.report.markup import Markup, cut, joined, name, tag
 from tod.report.tables import percent
 
 # Its anchor, its title, and what is in it.
@@ -59,7 +59,8 @@ def folded(summary: str, inside: Markup) -> Markup:
     return tag("details", tag("summary", summary), inside)
 
 
-def picture(data: bytes | None, alt: str) -> Markup:
+def picture(data: bytes | None, path: str) -> Markup:
+    alt = f"picture {cut(path)}"
     if data is None:
         return tag("div", "no picture", class_="blank", role="img", aria_label=alt)
     source = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
@@ -90,7 +91,7 @@ def shot(one: Shot, *, shares: bool) -> Markup:
     )
     return tag(
         "li",
-        picture(one.thumbnail, f"picture {one.path}"),
+        picture(one.thumbnail, one.path),
         tag("p", tag("b", name(one.label)), " " if own else None, own),
         tag("div", *answers, class_="says"),
         tag("div", name(one.path), class_="path"),

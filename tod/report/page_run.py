@@ -9,7 +9,7 @@ from tod.format.manifest import Manifest
 from tod.report.charts import Line, Mark, line_chart, smoothed
 from tod.report.contents import Contents
 from tod.report.course import REASONS, Course
-from tod.report.markup import Markup, joined, name, tag
+from tod.report.markup import Markup, cut, joined, name, tag
 from tod.report.page_parts import (
     Section,
     cell,
@@ -48,7 +48,9 @@ def settings(contents: Contents) -> Section:
     facts = [joined(tag("h3", key), pairs(rows)) for key, rows in contents.facts.items() if rows]
     body = [tag("div", *parts, tag("div", *facts), class_="two"), _history(manifest)]
     if contents.course is not None and contents.course.notices:
-        notices = tag("ul", *(tag("li", one) for one in contents.course.notices), class_="note")
+        notices = tag(
+            "ul", *(tag("li", cut(one, 400)) for one in contents.course.notices), class_="note"
+        )
         body.append(folded(f"what the run said ({len(contents.course.notices)})", notices))
     return "settings", "Settings, versions, timing", joined(*body)
 

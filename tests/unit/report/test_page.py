@@ -17,6 +17,7 @@ from tod.format import artifact
 from tod.format.manifest import HistoryEntry, LossSpec, Run, with_classes
 from tod.report.contents import Before, Contents, Shot
 from tod.report.course import Course
+from tod.report.examination import THUMBNAIL_BYTES
 from tod.report.markup import Markup, name, tag, text
 from tod.report.page import page
 from tod.runtime.calibration import calibration
@@ -132,9 +133,14 @@ def test_a_long_name_is_cut_in_the_middle():
 
 def test_365_classes_and_many_pictures_stay_below_2_mb(photo):
     """The largest thumbnails that there is room for; all tables full; long names."""
-    names = tuple(f"{i} {'n' * 1000}" for i in range(365))
-    small = photo[: 1_000_000 // 60]  # the budget of all thumbnails, shared among 60
-    made = page(contents(names, photo=small, per_class=5))
+    names = tuple(f"{i} {chr(39) * 1000}" for i in range(365))  # ' takes six bytes as &#x27;
+    files = tuple(f"{i}/{'&' * 4000}.png" for i in range(365))
+    shown = 12 + 12 + 2 + 6  # worst, doubtful, twins, labels in doubt
+    small = photo * (THUMBNAIL_BYTES // shown // len(photo)) or photo[: THUMBNAIL_BYTES // shown]
+    whole = contents(names, photo=small, files=files, per_class=5)
+    notices = [f"{i} {'<' * 4000}" for i in range(50)]
+    made = page(replace(whole, course=replace(whole.course, notices=notices)))
+    assert made.count("data:image/jpeg") == shown
     assert len(made.encode()) < LIMIT_BYTES
     assert "A matrix of 365 classes fits no screen" in made
     assert "more pairs are left out" in made
