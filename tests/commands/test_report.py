@@ -23,7 +23,8 @@ def trained(tmp_path_factory, tiny_file, pictures):
     shutil.copy(tiny_file, folder / "tiny.tod")
     done = run(
         "net_runner", "-f", "tiny.tod", "-d", pictures, "-c", 60, "--eval-every", 5,
-        "--patience", 3, "--target-accuracy", 1, "--log", "run.jsonl", "--report", "page.html",
+        "--patience", 3, "--target-accuracy", 1, "--no-cache", "--log", "run.jsonl",
+        "--report", "page.html",
         cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -29,6 +29,7 @@ PAIRS = 30
 _ROWS = 25  # of a table before it is folded
 _CHANGES = 20
 _QUANTITIES = 6
+_SHORT_NAME = 3  # letters that the head of a column takes
 
 
 def before_and_after(contents: Contents) -> Section | None:
@@ -126,7 +127,9 @@ def _most_confused(names: Sequence[str], matrix: Confusion) -> Markup:
 
 def _matrix(names: Sequence[str], matrix: Confusion) -> Markup:
     """Few classes: every cell, the darker, the larger its share of the row."""
+    is_short = max(map(len, names)) <= _SHORT_NAME  # digits beside numbers would confuse
     numbers = [str(place + 1) for place in range(len(names))]
+    columns = [tag("th", name(one), scope="col") for one in names] if is_short else numbers
     rows = []
     for true, counts in enumerate(matrix):
         total = max(sum(counts), 1)
@@ -135,10 +138,11 @@ def _matrix(names: Sequence[str], matrix: Confusion) -> Markup:
             step = max(1, round(10 * count / total))
             kind = f"{'h' if true == said else 'm'}{step}" if count else "zero"
             cells.append(cell(count or "·", kind))
-        rows.append((head(joined(tag("span", numbers[true]), name(names[true]))), *cells))
+        number_of = None if is_short else tag("span", numbers[true])
+        rows.append((head(joined(number_of, name(names[true]))), *cells))
     return joined(
-        table(("is \\ taken for", *numbers), rows, "matrix"),
-        note("A row for each true class, a column for each answer, with the same numbers. The "
+        table(("is \\ taken for", *columns), rows, "matrix"),
+        note("A row for each true class, a column for each answer, in the same order. The "
              "darker, the larger the share of the row; right answers lie on the diagonal."),
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from tod.system.text import shown
 
 _MATRIX_CLASSES = 12  # more columns do not fit a terminal
 _PAIRS = 10
+_SHORT_NAME = 3  # letters that the head of a column takes
 
 
 def print_scores(
@@ -42,12 +43,15 @@ def print_scores(
 
 
 def _print_matrix(names: Sequence[str], matrix: Confusion) -> None:
-    numbers = [str(place + 1) for place in range(len(names))]
+    columns, heads = names, names
+    if max(map(len, names)) > _SHORT_NAME:  # digits beside numbers would confuse
+        columns = [str(place + 1) for place in range(len(names))]
+        heads = [f"{number} {name}" for number, name in zip(columns, names, strict=True)]
     rows = [
-        (f"{number} {name}", *(str(count) if count else "." for count in row))
-        for number, name, row in zip(numbers, names, matrix, strict=True)
+        (name, *(str(count) if count else "." for count in row))
+        for name, row in zip(heads, matrix, strict=True)
     ]
-    print_table("", ("is \\ taken for", *numbers), rows, dense=True)
+    print_table("", ("is \\ taken for", *columns), rows, dense=True)
 
 
 def _print_pairs(names: Sequence[str], matrix: Confusion) -> None:

@@ -207,3 +207,11 @@ def test_numbers_have_a_chart_of_points_instead():
     assert "R2: the share of the variance that is explained" in made.text
     assert "<x>, R2 0.5000" in made.text
     assert "#confusion" not in made.values("href")
+
+
+def test_short_names_head_the_columns_of_the_matrix():
+    """Digits beside numbers of classes would confuse."""
+    made = page(contents(("0", "<i>")))
+    assert '<th scope="col"><bdi>&lt;i&gt;</bdi></th>' in made
+    assert '<th scope="col">2</th>' not in made
+    assert '<th scope="col">2</th>' in page(contents(("0", "<img>")))
