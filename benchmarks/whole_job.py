@@ -7,7 +7,8 @@ Run it with `python -m benchmarks.whole_job`; `--help` lists the choices, for ex
 
 Sides: `cold` and `warm` are `net_runner` without and with features in its cache, `bare` is
 `benchmarks.bare_work`, `best` and `plain` are `benchmarks.torch_job`, `int8` is `cold` with
-quantized features. `cold+keep` and `bare+keep` have the allocator's settings of `best`.
+quantized features, `openvino` and `bf16` are `cold` with that engine. `cold+keep` and `bare+keep`
+have the allocator's settings of `best`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ from pathlib import Path
 from benchmarks.data import machine, prepared
 from benchmarks.processes import KEEP_MEMORY, Done, module, program, run
 
-SIDES = ("cold", "warm", "bare", "int8", "cold+keep", "bare+keep", "best", "plain")
+# Sides that are `cold` with other options.
+OPTIONS = {
+    "openvino": ("--engine", "openvino"),
+    "bf16": ("--engine", "openvino", "--precision", "bf16"),
+}
+SIDES = ("cold", "warm", "bare", "int8", *OPTIONS, "cold+keep", "bare+keep", "best", "plain")
 VALIDATION = "accuracy on validation data"
 
 
@@ -46,7 +52,8 @@ def command(side: str, folder: Path, dataset: Path, cycles: int) -> list[object]
     cache = folder / "cache"
     if side != "warm":
         shutil.rmtree(cache, ignore_errors=True)
-    return net_runner(model, dataset, "-c", cycles, "--cache-dir", cache)
+    extra = OPTIONS.get(side, ())
+    return net_runner(model, dataset, "-c", cycles, "--cache-dir", cache, *extra)
 
 
 def net_runner(model: Path, dataset: Path, *options: object) -> list[object]:
