@@ -53,8 +53,8 @@ def report(
     """One HTML page about a model: curves, scores by class, confusion, the worst pictures,
     calibration, findings in the data.
 
-    The page needs nothing beside it: no network, no script. A phone shows it, too. Curves come
-    from RUN; a page about a .tod file alone has all but them.
+    It needs nothing beside it: no network, no script. A phone shows it, too.
+    Curves come from RUN; a page about a .tod file alone has all but them.
 
     Example: tod report run.jsonl -d dataset -o report.html
 
