@@ -10,6 +10,7 @@ TodError
 ├── TrainingError   6    the training itself failed, e.g. the loss is not finite
 ├── NotNow          8    it does not suit now, and waiting was not wanted or would not help
 ├── NotPromoted     9    the new model is not better than the served one, which stays
+├── ConvertedWorse 10    a converted file answers worse than allowed, and was not written
 └── Interrupted   130    Ctrl-C, SIGTERM or SIGHUP
 
 Exit code 0 is success; 1 is an error in TOD itself (please report it); 7 is that of scripts/ for a
@@ -101,6 +102,10 @@ class NotNow(TodError):  # noqa: N818 - nothing is wrong, another time is right
 
 class NotPromoted(TodError):  # noqa: N818 - an answer, not a fault
     exit_code = 9
+
+
+class ConvertedWorse(TodError):  # noqa: N818 - an answer, not a fault
+    exit_code = 10
 
 
 class Interrupted(TodError):  # noqa: N818 - the request to stop is not a fault

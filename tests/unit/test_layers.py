@@ -32,19 +32,35 @@ MAY_IMPORT = {
     "model.train_wrap": ("model.transfer_net", "model.step", *RUNTIME),
     "model.lowering": ("model.train_wrap", "model.networks", *WRAP),
     "model.reduce": ("model.lowering", "tod.training", *RUNTIME),
+    "model.convert": ("model.reduce", *RUNTIME),
     "model": ("model.networks", "model.lowering", "model.reduce", "model.train_wrap", *WRAP),
     "dataset_tools": DATA,
     "package_tools": ("package_templates", *DATA),
 }
 # What the commands of the workstation import inside a function, and no device has.
-WORKSTATION = {"model", "dataset_tools", "package_tools", "torch", "torchvision", "onnx"}
-WORKSTATION_COMMANDS = {"export.py", "package.py", "prepare_dataset.py"}
+WORKSTATION = {
+    "model",
+    "dataset_tools",
+    "package_tools",
+    "torch",
+    "torchvision",
+    "onnx",
+    "ai_edge_litert",
+    "ai_edge_quantizer",
+}
+WORKSTATION_COMMANDS = {"convert.py", "export.py", "package.py", "prepare_dataset.py"}
 ONLY_IN = {
     "PIL": {"tod/data/image.py", "tod/data/colour.py"},
     "pillow_heif": {"tod/data/heif.py"},
-    "onnxruntime": {"tod/runtime/engine.py", "model/reduce/quantize.py"},
     "openvino": {"tod/runtime/delegates/openvino.py"},
-    "ai_edge_litert": {"tod/runtime/delegates/litert.py"},
+    "onnxruntime": {
+        "tod/runtime/engine.py",
+        "model/reduce/quantize.py",
+        "model/convert/to_onnx.py",
+    },
+    "ai_edge_litert": {"tod/runtime/delegates/litert.py", "model/convert"},
+    "ai_edge_quantizer": {"model/convert/tflite_quantize.py"},
+    "flatbuffers": {"model/convert/tflite_file.py", "model/convert/tflite_metadata.py"},
     "rich": {"tod/report"},
     "typer": {"tod/cli"},
     "safetensors": {"tod/format/arrays.py"},

@@ -16,6 +16,7 @@ from tod.cli import cache
 from tod.cli.benchmark import benchmark
 from tod.cli.check import check
 from tod.cli.compare import compare
+from tod.cli.convert import convert
 from tod.cli.doctor import doctor
 from tod.cli.evaluate import evaluate
 from tod.cli.export import export
@@ -78,6 +79,7 @@ _add("rollback", rollback, _SERVE)
 _add("history", history, _SERVE)
 _add("prepare-dataset", prepare_dataset, _WORKSTATION)
 _add("export", export, _WORKSTATION)
+_add("convert", convert, _WORKSTATION)
 _add("package", package, _WORKSTATION)
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "Exit codes: 0 done, 2 usage, 3 data, 4 artifact, 5 this device cannot run it, "
-    "6 training failed, 8 not now (conditions), 9 not promoted (not better), 130 interrupted."
+    "6 training failed, 8 not now (conditions), 9 not promoted (not better), "
+    "10 not converted (worse), 130 interrupted."
 )
 KEY_VARIABLE = "TOD_REQUIRE_SIGNATURE"
 _INSISTING = (signal.SIGINT, signal.SIGTERM)
