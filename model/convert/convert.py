@@ -43,6 +43,7 @@ class Asked:
         calibrate: pictures that quantization looks at; None: those of `data`, or made by rule.
         data: pictures to compare on, as the model numbers its classes; None: those of `calibrate`,
             or made by rule.
+        name: of the file, without its suffix.
     """
 
     format: Format
@@ -50,6 +51,7 @@ class Asked:
     max_drop: float
     calibrate: Dataset | None = None
     data: Dataset | None = None
+    name: str = "model"
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,7 @@ class _Work:
         made, kept = self._tflite_bits(data, bits)
         manifest = self.manifest
         about = tflite_metadata.Described(
-            f"{manifest.backbone.name} with {manifest.head}",
+            self._network,
             self.model.classes or (), manifest.input, manifest.loss.task,
         )  # fmt: skip
         return {".tflite": tflite_metadata.described(made, about)}, kept
@@ -280,12 +282,12 @@ class _Work:
         from model.convert import to_torch
 
         parameters = self.model.parameters
-        return to_torch.convert(self._static(parameters), parameters, self._about()), ()
+        about = to_torch.About(self._network, self.model.classes or (), self.asked.name)
+        return to_torch.convert(self._static(parameters), parameters, about), ()
 
-    def _about(self) -> dict[str, str]:
-        manifest = self.manifest
-        names = ", ".join(self.model.classes or ())
-        return {"network": f"{manifest.backbone.name} with {manifest.head}", "classes": names}
+    @property
+    def _network(self) -> str:
+        return f"{self.manifest.backbone.name} with {self.manifest.head}"
 
     def _static(self, variable: Collection[str] = ()) -> static_graph.StaticGraph:
         return static_graph.of(self.data, self.manifest.input.size_px, variable=variable)

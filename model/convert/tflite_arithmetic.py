@@ -118,7 +118,8 @@ def _bounded(to: Conversion, node: Node, low: float, high: float) -> None:
     tensor, shape = value.tensor, to.file.shape(value.tensor)
     for end, bound in (("MAXIMUM", low), ("MINIMUM", high)):
         if np.isfinite(bound):
-            number = to.constant(f"{output}/bound", np.array([bound], np.float32))
+            # Of full rank, as the quantizer wants it here.
+            number = to.constant(f"{output}/bound", np.full((1,) * len(shape), bound, np.float32))
             options = schema.MaximumMinimumOptionsT()
             tensor = to.inner(end, [tensor, number], shape, f"{output}/{end.lower()}", options)
     to.put(output, tensor, value.order)

@@ -75,11 +75,13 @@ def ranges(data: bytes, pixels: NDArray[np.uint8]) -> Ranges:
         runner = Interpreter(model_content=data, experimental_preserve_all_tensors=True)
     runner.allocate_tensors()
     place = runner.get_input_details()[0]["index"]
+    tensors = tflite_file.unpack(data).subgraphs[0].tensors
     computed = {
         _text(tensor.name): index
-        for index, tensor in enumerate(tflite_file.unpack(data).subgraphs[0].tensors)
-        if tensor.buffer == 0 and tensor.type == 0
+        for index, tensor in enumerate(tensors)
+        if tensor.buffer == 0 and tensor.type == tflite_file.schema.TensorType.FLOAT32
     }
+    ranks = {name: len(tensors[index].shape) for name, index in computed.items()}
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in computed}
     for batch in _batches(pixels):
         ends = dict.fromkeys(computed, (np.inf, -np.inf))
@@ -94,8 +96,11 @@ def ranges(data: bytes, pixels: NDArray[np.uint8]) -> Ranges:
             seen[name].append(pair)
     found = {name: np.array(pairs).mean(axis=0).tolist() for name, pairs in seen.items()}
     return {
-        name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)}
-        for name, (low, high) in found.items()
+        name: {
+            end: np.full((1,) * ranks[name], number, np.float32)
+            for end, number in zip(("min", "max"), pair, strict=True)
+        }
+        for name, pair in found.items()
     }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,15 @@ _ENDS = {"Softmax": "torch.softmax(self.logits(pixels), -1)",
          "Sigmoid": "torch.sigmoid(self.logits(pixels))"}  # fmt: skip
 
 
+@dataclass(frozen=True)
+class About:
+    """The network in words, its classes, and the name of the file of weights without its suffix."""
+
+    network: str
+    classes: tuple[str, ...]
+    file: str
+
+
 def check(graph: StaticGraph) -> None:
     """Refuse a graph with operators that are not known, all of them at once.
 
@@ -84,16 +94,13 @@ def check(graph: StaticGraph) -> None:
     _prepared(graph)
 
 
-def convert(
-    graph: StaticGraph, parameters: Mapping[str, Any], about: Mapping[str, str], name: str = "model"
-) -> dict[str, bytes]:
+def convert(graph: StaticGraph, parameters: Mapping[str, Any], about: About) -> dict[str, bytes]:
     """The module's source and its weights, by the suffix of their names.
 
     Args:
         graph: of one picture, with the parameters as `variable`.
         parameters: what was trained, by name.
-        about: the network and the classes, in words.
-        name: of the file of weights, without its suffix.
+        about: what the source says of it.
     """
     graph = _prepared(graph)
     state: dict[str, torch.Tensor] = {}
@@ -115,12 +122,11 @@ def convert(
         else:
             names[key] = repr(array.tolist())
     lines, logits, end = _lines(graph, names)
-    classes = about["classes"].split(", ")
     source = _HEAD.format(
-        network=about["network"].replace("\\", "/").replace('"', "'"),
-        weights=f"{name}.pt",
+        network=about.network.replace("\\", "/").replace('"', "'"),
+        weights=f"{about.file}.pt",
         side=graph.shapes[graph.input][1],
-        classes=classes,
+        classes=list(about.classes),
         parameters=_table(shapes[0]),
         frozen=_table(shapes[1]),
         answers="values" if end is None else "probabilities",

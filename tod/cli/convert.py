@@ -128,6 +128,7 @@ def convert(
         asked = Asked(
             to.value, variants, max_drop,
             None if calibrate is None else Dataset.open(calibrate, progress=reading), compared,
+            output.stem,
         )  # fmt: skip
         reports = Reports(
             progress_bar(stack, "pictures", quiet=quiet),
