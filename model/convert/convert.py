@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -292,10 +293,12 @@ class _Work:
     def _static(self, variable: Collection[str] = ()) -> static_graph.StaticGraph:
         return static_graph.of(self.data, self.manifest.input.size_px, variable=variable)
 
+    @cached_property
+    def _pictures(self) -> Pictures:
+        return samples.for_calibration(self.asked.calibrate or self.asked.data, self.manifest.input)
+
     def _search(self, format_: Format, data: bytes, bits: Bits) -> Search:
-        pictures: Pictures = samples.for_calibration(
-            self.asked.calibrate or self.asked.data, self.manifest.input
-        )
+        pictures = self._pictures
         self.reports.say(f"quantizing ({bits}), with {pictures.calibrating} pictures")
         run = runners.open_file(format_, data)
         held_out = pictures.pixels[pictures.calibrating :]

@@ -29,7 +29,7 @@ _TYPES = {
 }
 TYPE_NAMES = frozenset(_TYPES)
 # Operators whose file names another version than 1, for what is written here.
-_VERSIONS = {"FULLY_CONNECTED": 5, "BATCH_MATMUL": 1, "DEPTHWISE_CONV_2D": 2, "RELU_0_TO_1": 1}
+_VERSIONS = {"FULLY_CONNECTED": 5, "DEPTHWISE_CONV_2D": 2, "BROADCAST_TO": 2}
 # Operators that take an activation at their end.
 FUSES_ACTIVATION = frozenset(
     {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "MUL", "SUB", "DIV"}
@@ -55,7 +55,7 @@ class TFLiteFile:
 
     def constant(self, name: str, value: NDArray[Any]) -> int:
         """A value of the file's own; equal ones are stored once."""
-        value = np.ascontiguousarray(value)
+        value = np.asarray(value, order="C")
         key = (value.tobytes(), value.dtype.name, value.shape)
         if key not in self._constants:
             self._buffers.append(key[0])

@@ -70,8 +70,7 @@ def ranges(data: bytes, pixels: NDArray[np.uint8]) -> Ranges:
         data: a file in float32.
         pixels: uint8 [N, S, S, 3].
     """
-    with warnings.catch_warnings():  # of the memory that this takes
-        warnings.simplefilter("ignore", UserWarning)
+    with _without_advice():
         runner = Interpreter(model_content=data, experimental_preserve_all_tensors=True)
     runner.allocate_tensors()
     place = runner.get_input_details()[0]["index"]
@@ -142,7 +141,7 @@ def quantized(
         made.update_quantization_recipe(
             f"^{re.escape(name)};?$", _EVERY, algorithm_key=AlgorithmName.NO_QUANTIZE
         )
-    with contextlib.redirect_stderr(io.StringIO()):  # a bar that no setting turns off
+    with _without_advice():
         result = made.quantize(found, enable_progress_report=False, enable_progress_bar=False)
     return bytes(result.quantized_model or b"")
 
@@ -175,6 +174,14 @@ def _with_live_channels(data: bytes) -> bytes:
             model.buffers[tensor.buffer] = tflite_file.buffer(channels.tobytes())
             changed = True
     return tflite_file.pack(model) if changed else data
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Without a bar that no setting turns off, and a warning of the memory that this takes."""
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def _operators(model: Any) -> Iterator[tuple[Any, str]]:

@@ -72,6 +72,7 @@ class Network(nn.Module):
         p, c = self.get_parameter, self.get_buffer
 {lines}        return {logits}
 '''
+_TAKE_NUMBERS = {"Add", "Sub", "Mul", "Div", "Clip", "Pow", "Pad"}
 _ENDS = {"Softmax": "torch.softmax(self.logits(pixels), -1)",
          "Sigmoid": "torch.sigmoid(self.logits(pixels))"}  # fmt: skip
 
@@ -112,7 +113,7 @@ def convert(graph: StaticGraph, parameters: Mapping[str, Any], about: About) -> 
             statistic = key.endswith(("running_mean", "running_var"))
             shapes[statistic][key] = array.shape
             names[key] = f"c({key!r})" if statistic else f"p({key!r})"
-        elif array.size == 1 and array.dtype == np.float32:
+        elif array.size == 1 and array.dtype == np.float32 and _is_number(graph, key):
             names[key] = repr(float(array.reshape(-1)[0]))
         elif array.dtype == np.float32:
             label = f"frozen.{place}"
@@ -155,7 +156,7 @@ def _lines(graph: StaticGraph, names: Mapping[str, str]) -> tuple[str, str, str 
     """The lines, the name of the logits, and what makes answers of them."""
     at, text = Scope(graph, names), []
     *inner, last = graph.nodes
-    end = _ENDS.get(last.kind)
+    end = _ENDS.get(last.kind) if last.attributes.get("axis", -1) == -1 else None
     if end is None and last.kind != "Identity":
         inner.append(last)
     for node in inner:
@@ -167,6 +168,12 @@ def _lines(graph: StaticGraph, names: Mapping[str, str]) -> tuple[str, str, str 
             at.open |= set(node.outputs)
     logits = at.names[last.inputs[0] if inner and last is not inner[-1] else graph.output]
     return "".join(text), logits, end
+
+
+def _is_number(graph: StaticGraph, name: str) -> bool:
+    """Whether a constant may stand in the text as a plain number."""
+    users = {node.kind for node in graph.nodes if name in node.inputs}
+    return graph.constants[name].ndim < 2 and users <= _TAKE_NUMBERS
 
 
 def _table(shapes: Mapping[str, tuple[int, ...]]) -> str:

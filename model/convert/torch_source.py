@@ -18,7 +18,7 @@ _CALLS = {
     "Relu": "F.relu", "Sigmoid": "torch.sigmoid", "Tanh": "torch.tanh", "Exp": "torch.exp",
     "Log": "torch.log", "Sqrt": "torch.sqrt", "Abs": "torch.abs", "Neg": "torch.neg",
     "Erf": "torch.erf", "Reciprocal": "torch.reciprocal", "HardSwish": "F.hardswish",
-    "Pow": "torch.pow", "Max": "torch.maximum", "Min": "torch.minimum", "PRelu": "F.prelu",
+    "Pow": "torch.pow", "Max": "torch.maximum", "Min": "torch.minimum",
 }  # fmt: skip
 _SIGNS = {"Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "MatMul": "@"}
 _REDUCED = {"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "amax", "ReduceMin": "amin"}
@@ -135,11 +135,21 @@ def _average_pool(at: Scope, node: Node) -> str:
 def _pool(at: Scope, node: Node, kind: str, border: str, more: str = "") -> str:
     get, window = node.attributes.get, node.attributes["kernel_shape"]
     axes = len(window)
-    pads = get("pads", (0,) * 2 * axes)
+    pads, strides = get("pads", (0,) * 2 * axes), get("strides", (1,) * axes)
+    ceiling = bool(get("ceil_mode", 0))
+    if ceiling and kind == "max":  # torch leaves out a last window that begins on the border
+        ceiling = False
+        sides, made = (at.graph.shapes[n][2:] for n in (node.inputs[0], node.outputs[0]))
+        reached = [
+            (count - 1) * stride + size - side - before
+            for count, stride, size, side, before in zip(
+                made, strides, window, sides, pads[:axes], strict=True
+            )
+        ]
+        pads = (*pads[:axes], *map(max, pads[axes:], reached))
     picture, padding = at(node, 0), pads[:axes]
     if pads[:axes] != pads[axes:]:
         picture, padding = f"F.pad({picture}, {_pads(pads)}, value={border})", (0,) * axes
-    strides, ceiling = get("strides", (1,) * axes), bool(get("ceil_mode", 0))
     return (
         f"F.{kind}_pool{axes}d({picture}, {window}, {strides}, padding={padding}, "
         f"ceil_mode={ceiling}{more})"
@@ -239,6 +249,11 @@ def _with_number(call: str, attribute: str, default: float) -> Line:
     )
 
 
+def _prelu(at: Scope, node: Node) -> str:
+    x, slope = at(node, 0), at(node, 1)
+    return f"torch.where({x} < 0, {x} * {slope}, {x})"
+
+
 def _gelu(at: Scope, node: Node) -> str:
     return f"F.gelu({at(node, 0)}, approximate={node.attributes.get('approximate', 'none')!r})"
 
@@ -258,6 +273,7 @@ LINES: dict[str, Line] = {
     "AveragePool": _average_pool, "Pad": _pad, "Transpose": _transpose, "Concat": _concat,
     "Split": _split, "Slice": _slice, "Gather": _gather, "Expand": _expand,
     "BatchNormalization": _batch_norm, "LayerNormalization": _layer_norm, "Gelu": _gelu,
+    "PRelu": _prelu,
     "HardSigmoid": _hard_sigmoid, "LeakyRelu": _with_number("F.leaky_relu", "alpha", 0.01),
     "Elu": _with_number("F.elu", "alpha", 1.0),
     "Identity": lambda at, node: at(node, 0), "Cast": lambda at, node: f"{at(node, 0)}.float()",

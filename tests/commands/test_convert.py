@@ -1,0 +1,127 @@
+"""`tod convert` as a user meets it."""
+
+import json
+import re
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from tests.conftest import FILES
+from tod.data.image import load
+from tod.runtime.model import Model
+
+BOUND = FILES / "bound.tod"
+
+
+def test_a_report_and_a_file(call, tmp_path):
+    done = call("tod", "convert", BOUND, "--to", "tflite", "-o", "m.tflite", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "m.tflite").read_bytes()[4:8] == b"TFL3"
+    assert "on 96 pictures made by rule, one thread:" in done.stdout
+    for column in ("bytes", "largest diff", "mean diff", "same answer", "median ms", "p90 ms"):
+        assert column in done.stdout
+    assert "notice: comparing on pictures made by rule" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_all_variants_on_a_dataset(call, tmp_path, pictures, tiny):
+    done = call("net_runner", "-f", tiny, "-d", pictures, "-c", 40, "-q", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    trained = tiny.with_name("tiny_trained.tod")
+    done = call(
+        "tod", "convert", trained, "--to", "tflite", "--quantize", "all", "-d", pictures,
+        "--json", "-o", "m.tflite", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert made["pictures"].startswith("12 pictures of the validation split of ")
+    assert [v["quantize"] for v in made["variants"]] == ["none", "dynamic", "int8", "fp16"]
+    for variant in made["variants"]:
+        assert variant["written"]
+        assert (tmp_path / variant["path"]).stat().st_size == variant["bytes"]
+        assert variant["accuracy"] == made["original"]["accuracy"]
+        assert variant["median_ms"] <= variant["p90_ms"]
+
+
+def test_nothing_is_written_that_is_worse(call, tmp_path):
+    done = call(
+        "tod", "convert", BOUND, "--to", "onnx", "--quantize", "none,int8", "--max-drop", "0",
+        "-o", "m.onnx", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 10
+    assert re.search(
+        r"error: int8: it is worse by 0\.\d+, allowed are 0; on 96 pictures", done.stderr
+    )
+    assert "hint: give pictures like those of the device (--calibrate DIR, -d DATA)" in done.stderr
+    assert "(int8: not written)" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["m_float32.onnx"]
+
+
+def test_the_onnx_file_runs_where_only_onnxruntime_is(call, tmp_path, pictures):
+    done = call("tod", "convert", BOUND, "--to", "ort", "-o", "m.ort", "-q", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    model = Model.load(BOUND, cache=False)
+    file = next((pictures / "red").iterdir())
+    pixels = load(file.read_bytes(), model.manifest.input)[None]
+    session = onnxruntime.InferenceSession(tmp_path / "m.ort")
+    (found,) = session.run(["probabilities"], {"pixels": pixels})
+    np.testing.assert_allclose(found, model.predict([file]), atol=1e-6)
+
+
+def test_the_lines_at_the_top_of_the_module_load_it(call, tmp_path, monkeypatch):
+    done = call("tod", "convert", BOUND, "--to", "torch", "-o", "my model.pt", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"the module to load it into: {'my model.py'}" in done.stdout
+    source = (tmp_path / "my model.py").read_text()
+    lines = re.findall(r"^    (network.*)$", source.split('"""')[1], re.M)
+    assert len(lines) == 2
+    scope = {}
+    exec(source, scope)
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(lines), scope)
+    pixels = torch.zeros((2, 16, 16, 3), dtype=torch.uint8)
+    assert scope["network"](pixels).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "wanted"),
+    [
+        (["--to", "tflite", "-o", "m.onnx"], 2, "has to end in .tflite"),
+        (["--to", "onnx", "--quantize", "int4"], 2, "'int4' is not known, wanted none, dynamic"),
+        (["--to", "torch", "--quantize", "fp16"], 2, "--to torch is in float32"),
+        (["--to", "onnx", "--calibrate", "x"], 2, "--calibrate belongs to --quantize"),
+        (["--to", "onnx", "-o", "no/m.onnx"], 4, "the folder does not exist"),
+        (["--to", "onnx", "-d", "nowhere"], 3, "nowhere"),
+        (["--to", "web"], 2, "web"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_work(call, tmp_path, arguments, code, wanted):
+    done = call("tod", "convert", BOUND, *arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert wanted in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_open_classes_and_foreign_files_are_refused(call, tmp_path):
+    done = call("tod", "convert", FILES / "tiny.tod", "--to", "onnx", "-o", "m.onnx", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "the classes of this model are still open" in done.stderr
+    (tmp_path / "no.tod").write_bytes(b"no")
+    done = call("tod", "convert", "no.tod", "--to", "onnx", cwd=tmp_path)
+    assert done.returncode == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["no.tod"]
+
+
+def test_a_missing_package_is_named_with_its_extra(call, tmp_path, monkeypatch):
+    from tod.system import machine
+
+    monkeypatch.setattr(
+        machine.importlib.util, "find_spec", lambda name: None if name == "ai_edge_litert" else 1
+    )
+    done = call("tod", "convert", BOUND, "--to", "tflite", cwd=tmp_path)
+    assert done.returncode == 5
+    assert "needs the package 'ai_edge_litert'" in done.stderr
+    assert "pip install '.[tflite]'" in done.stderr
