@@ -95,7 +95,7 @@ $(VENV)/soak-ready: $(VENV)/test-ready
 $(VENV)/test-ready: $(SETUP)
 	$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python $(PIP) --editable '.[workstation,tflite,demo,dev]'
+	$(VENV)/bin/python $(PIP) --editable '.[workstation,convert,demo,dev]'
 	touch $@ $(VENV)/demo-ready
 
 # What a device has: the base dependencies and nothing else.

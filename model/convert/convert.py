@@ -108,7 +108,7 @@ def convert(model: Model, asked: Asked, reports: Reports | None = None) -> Conve
     """
     reports = reports or Reports()
     check(asked.format, asked.variants)
-    data, manifest = model.inference(), model.manifest
+    data, manifest = model.inference_graph(), model.manifest
     sample = samples.to_compare(
         asked.data or asked.calibrate, manifest.input, labels=asked.data is not None
     )

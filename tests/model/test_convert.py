@@ -124,7 +124,7 @@ def test_labels_and_input_stand_in_the_metadata(bound):
 
 def test_labels_with_odd_characters_stay_one_line_each():
     about = tflite_metadata.Described("n", ("a\nb", "Größe", "x, y"), TINY_SPEC, TASK)
-    graph = static_graph.of(opened("bound").inference(), 16)
+    graph = static_graph.of(opened("bound").inference_graph(), 16)
     data = tflite_metadata.described(to_tflite.convert(graph), about)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.read("labels.txt").decode().splitlines() == ["a b", "Größe", "x, y"]
@@ -148,7 +148,7 @@ def test_weights_lie_where_the_schema_wants_them(bound):
 
 
 def test_ranges_are_means_over_batches_of_eight(bound):
-    data = to_tflite.convert(static_graph.of(bound.inference(), 16))
+    data = to_tflite.convert(static_graph.of(bound.inference_graph(), 16))
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), np.uint8)
     both, first, second = (
         tflite_quantize.ranges(data, part) for part in (pixels, pixels[:8], pixels[8:])
@@ -161,7 +161,7 @@ def test_ranges_are_means_over_batches_of_eight(bound):
 
 def test_a_channel_without_weights_gets_a_bias_that_is_a_number(bound, recwarn):
     """EfficientNet-Lite0 has one; the quantizer divides by its largest weight."""
-    graph = static_graph.of(bound.inference(), 16)
+    graph = static_graph.of(bound.inference_graph(), 16)
     name = next(n.inputs[1] for n in graph.nodes if n.kind == "Conv")
     weight = graph.constants[name].copy()
     weight[2] = 0
@@ -202,7 +202,7 @@ def test_the_layers_that_do_most_harm_stay_in_float():
 
 
 def test_layers_left_in_float_are_float(bound):
-    data = to_tflite.convert(static_graph.of(bound.inference(), 16))
+    data = to_tflite.convert(static_graph.of(bound.inference_graph(), 16))
     pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
     found = tflite_quantize.ranges(data, pixels)
     names = list(tflite_quantize.layers(data))
@@ -244,7 +244,7 @@ def test_what_was_trained_keeps_its_names_and_trains_on():
 
 
 def test_names_from_a_file_are_only_text_in_the_source(bound):
-    graph = static_graph.of(bound.inference(), 16)
+    graph = static_graph.of(bound.inference_graph(), 16)
     evil = ('"); import os #', "it's\n'''\"\"\"{x}", "\\")
     about = to_torch.About('"""\nraise SystemExit\n"""', evil, "'; x")
     files = to_torch.convert(graph, {}, about)

@@ -45,7 +45,6 @@ WORKSTATION = {
     "torch",
     "torchvision",
     "onnx",
-    "ai_edge_litert",
     "ai_edge_quantizer",
 }
 WORKSTATION_COMMANDS = {"convert.py", "export.py", "package.py", "prepare_dataset.py"}

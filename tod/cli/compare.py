@@ -54,8 +54,8 @@ def compare(
     from tod.report.progress import progress_bar
     from tod.runtime.comparison import score_file, score_model
     from tod.runtime.model import Model, open_dataset
-    from tod.runtime.model_file import is_tod
     from tod.runtime.predictor import open_predictor
+    from tod.runtime.read_model import is_tod
 
     if len(models) < 2:
         raise UsageError(

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from tod.errors import UsageError
 from tod.runtime.delegates.runner import Detail, Runner
 from tod.runtime.delegates.table import Choice, open_runner
-from tod.runtime.model_file import read_model
+from tod.runtime.read_model import read_model
 from tod.system.machine import available_cores
 
 _SIGNATURE = "serving_default"

@@ -27,7 +27,7 @@ from tod.runtime.delegates.table import DEFAULT, Choice, open_runner
 from tod.runtime.engine import Observer
 from tod.runtime.features import BATCH
 from tod.runtime.model import Model
-from tod.runtime.model_file import is_tod, read_model
+from tod.runtime.read_model import is_tod, read_model
 from tod.system.machine import available_cores
 
 
