@@ -91,6 +91,7 @@ class Conversion:
     variants: tuple[Variant, ...]
     source: str
     metric: str
+    network: str
 
 
 def convert(model: Model, asked: Asked, reports: Reports | None = None) -> Conversion:
@@ -124,7 +125,7 @@ def convert(model: Model, asked: Asked, reports: Reports | None = None) -> Conve
     before = work.measure(len(data), original, original)
     made = tuple(work.variant(bits, original, before) for bits in asked.variants)
     metric = "R2" if manifest.loss.task == "regression" else "accuracy"
-    return Conversion(before, made, sample.source, metric)
+    return Conversion(before, made, sample.source, metric, work.network)
 
 
 def check(format_: Format, variants: Sequence[Bits]) -> None:
@@ -256,7 +257,7 @@ class _Work:
         made, kept = self._tflite_bits(data, bits)
         manifest = self.manifest
         about = tflite_metadata.Described(
-            self._network,
+            self.network,
             self.model.classes or (), manifest.input, manifest.loss.task,
         )  # fmt: skip
         return {".tflite": tflite_metadata.described(made, about)}, kept
@@ -283,11 +284,11 @@ class _Work:
         from model.convert import to_torch
 
         parameters = self.model.parameters
-        about = to_torch.About(self._network, self.model.classes or (), self.asked.name)
+        about = to_torch.About(self.network, self.model.classes or (), self.asked.name)
         return to_torch.convert(self._static(parameters), parameters, about), ()
 
     @property
-    def _network(self) -> str:
+    def network(self) -> str:
         return f"{self.manifest.backbone.name} with {self.manifest.head}"
 
     def _static(self, variable: Collection[str] = ()) -> static_graph.StaticGraph:

@@ -252,6 +252,23 @@ def test_names_from_a_file_are_only_text_in_the_source(bound):
     assert type(network).__name__ == "Network"
 
 
+def test_the_lines_at_the_top_of_the_module_load_it(call, tmp_path, monkeypatch):
+    done = call(
+        "tod", "convert", FILES / "bound.tod", "--to", "torch", "-o", "my model.pt", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the module to load it into: my model.py" in done.stdout
+    source = (tmp_path / "my model.py").read_text()
+    lines = re.findall(r"^    (network.*)$", source.split('"""')[1], re.M)
+    assert len(lines) == 2
+    scope = {}
+    exec(source, scope)
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(lines), scope)
+    pixels = torch.zeros((2, 16, 16, 3), dtype=torch.uint8)
+    assert scope["network"](pixels).shape == (2, 3)
+
+
 # --- the verdict
 
 

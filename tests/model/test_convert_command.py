@@ -6,7 +6,6 @@ import re
 import numpy as np
 import onnxruntime
 import pytest
-import torch
 
 from tests.conftest import FILES
 from tod.data.image import load
@@ -47,8 +46,8 @@ def test_all_variants_on_a_dataset(call, tmp_path, pictures, tiny):
 
 def test_nothing_is_written_that_is_worse(call, tmp_path):
     done = call(
-        "tod", "convert", BOUND, "--to", "onnx", "--quantize", "none,int8", "--max-drop", "0",
-        "-o", "m.onnx", cwd=tmp_path,
+        "tod", "convert", BOUND, "--to", "tflite", "--quantize", "none,int8", "--max-drop", "0",
+        "-o", "m.tflite", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 10
     assert re.search(
@@ -56,7 +55,7 @@ def test_nothing_is_written_that_is_worse(call, tmp_path):
     )
     assert "hint: give pictures like those of the device (--calibrate DIR, -d DATA)" in done.stderr
     assert "(int8: not written)" in done.stdout
-    assert [path.name for path in tmp_path.iterdir()] == ["m_float32.onnx"]
+    assert [path.name for path in tmp_path.iterdir()] == ["m_float32.tflite"]
 
 
 def test_the_onnx_file_runs_where_only_onnxruntime_is(call, tmp_path, pictures):
@@ -68,21 +67,6 @@ def test_the_onnx_file_runs_where_only_onnxruntime_is(call, tmp_path, pictures):
     session = onnxruntime.InferenceSession(tmp_path / "m.ort")
     (found,) = session.run(["probabilities"], {"pixels": pixels})
     np.testing.assert_allclose(found, model.predict([file]), atol=1e-6)
-
-
-def test_the_lines_at_the_top_of_the_module_load_it(call, tmp_path, monkeypatch):
-    done = call("tod", "convert", BOUND, "--to", "torch", "-o", "my model.pt", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert f"the module to load it into: {'my model.py'}" in done.stdout
-    source = (tmp_path / "my model.py").read_text()
-    lines = re.findall(r"^    (network.*)$", source.split('"""')[1], re.M)
-    assert len(lines) == 2
-    scope = {}
-    exec(source, scope)
-    monkeypatch.chdir(tmp_path)
-    exec("\n".join(lines), scope)
-    pixels = torch.zeros((2, 16, 16, 3), dtype=torch.uint8)
-    assert scope["network"](pixels).shape == (2, 3)
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,12 @@ def test_the_options_of_the_networks_page_are_those_of_export():
     assert page >= {"--quantize", "--trainable"}
 
 
+def test_the_options_of_the_inference_page_are_those_of_convert():
+    page = options((ROOT / "docs" / "inference.md").read_text())
+    assert page <= options(help_of("tod", "convert"))
+    assert page >= {"--to", "--quantize", "--calibrate", "--max-drop"}
+
+
 def test_the_table_lists_every_command():
     listed = re.findall(r"^\| `(?:tod )?([\w-]+)` \|", README, re.M)
     assert sorted(listed) == sorted([*COMMANDS, "net_runner"])

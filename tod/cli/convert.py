@@ -185,6 +185,10 @@ def _print(file: Path, found: Any, names: dict[Any, Path]) -> None:
             print("\n".join(f"  {layer}" for layer in variant.float_layers))
         for suffix in [s for s in variant.files if s == ".py" and variant.problem is None]:
             print(f"the module to load it into: {names[variant.bits].with_suffix(suffix)}")
+            print(
+                f"it needs torch alone; what was trained of {found.network} has the names it has "
+                "there (load_state_dict with strict=False)"
+            )
 
 
 def _row(name: str, m: Any) -> tuple[str, ...]:
@@ -208,7 +212,8 @@ def _print_json(file: Path, found: Any, names: dict[Any, Path]) -> None:
         for v in found.variants
     ]  # fmt: skip
     made = {
-        "model": str(file), "pictures": found.source, "metric": found.metric,
+        "model": str(file), "network": found.network, "pictures": found.source,
+        "metric": found.metric,
         "original": asdict(found.original), "variants": variants,
     }  # fmt: skip
     print(msgspec.json.encode(made).decode())
