@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import onnxruntime
@@ -97,6 +99,21 @@ def test_open_classes_and_foreign_files_are_refused(call, tmp_path):
     done = call("tod", "convert", "no.tod", "--to", "onnx", cwd=tmp_path)
     assert done.returncode == 4
     assert [path.name for path in tmp_path.iterdir()] == ["no.tod"]
+
+
+def test_tflite_needs_no_torch(tmp_path):
+    """Whoever has only a .tod file need not install it."""
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from tod.cli.app import main; sys.argv = ['tod', *sys.argv[1:]]; main()"
+    )
+    arguments = ["convert", BOUND, "--to", "tflite", "--quantize", "all", "--max-drop", "1"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments), "-q", "-o", "m.tflite"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_a_missing_package_is_named_with_its_extra(call, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ NETWORKS = (
     "efficientnet-b0", "torchvision:mobilenet_v2", "torchvision:mobilenet_v3_small",
     "torchvision:resnet18", "torchvision:convnext_tiny", "torchvision:vit_b_16",
     "torchvision:densenet121", "torchvision:shufflenet_v2_x1_0", "torchvision:regnet_y_400mf",
-    "torchvision:googlenet",
+    "torchvision:googlenet", "torchvision:swin_t",
 )  # fmt: skip
 
 

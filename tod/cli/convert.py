@@ -28,7 +28,7 @@ _PACKAGES = {
     "onnx": (("onnx", "workstation"),),
     "ort": (("onnx", "workstation"),),
     "tflite": (
-        ("onnx", "workstation"), ("ai_edge_litert", "convert"), ("ai_edge_quantizer", "convert"),
+        ("onnx", "convert"), ("ai_edge_litert", "convert"), ("ai_edge_quantizer", "convert"),
     ),
     "torch": (("onnx", "workstation"), ("torch", "workstation")),
 }  # fmt: skip
