@@ -47,6 +47,7 @@ def test_lite0_in_every_format(lite0_file, test_data, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet:FutureWarning")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_become_tflite(name):
     backbone = load_backbone(name, weights="none", features="pooled", size_px=None)
