@@ -5,16 +5,13 @@ Knows the runtimes of the formats, and nothing of classes. Axes: S side in pixel
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tod.errors import DeviceError, first_line
+from tod.runtime.delegates.litert import LiteRtRunner
 from tod.runtime.engine import Engine
 
 Format = Literal["onnx", "ort", "tflite", "torch"]
@@ -45,22 +42,11 @@ def _onnx(data: bytes) -> Runner:
 
 
 def _tflite(data: bytes) -> Runner:
-    from ai_edge_litert.interpreter import Interpreter
-
-    try:
-        with _quiet():
-            interpreter = Interpreter(model_content=data, num_threads=1)
-            interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        raise DeviceError(f"the TFLite runtime refuses the file: {first_line(error)}") from error
-    source = interpreter.get_input_details()[0]["index"]
-    result = interpreter.get_output_details()[0]["index"]
+    runner = LiteRtRunner(data, "the file", threads=1)
+    (source,), (result,) = runner.inputs, runner.outputs
 
     def run(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-        interpreter.set_tensor(source, picture)
-        interpreter.invoke()
-        answers: NDArray[np.float32] = interpreter.get_tensor(result)
-        return answers
+        return runner.run({source.name: picture})[result.name]
 
     return run
 
@@ -83,17 +69,3 @@ def _torch(data: bytes) -> Runner:
         return answers
 
     return run
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep a library's remarks on its own loading from the terminal; no setting does."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-            yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

@@ -9,6 +9,7 @@ them, so the numbers of the fields stand here. Labels lie in a zip archive behin
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 import flatbuffers
 
 from model.convert import tflite_file
+from tod.format.inference_texts import TEXTS, inference_texts
 from tod.format.manifest import InputSpec, Task
 
 _IDENTIFIER = b"M001"
@@ -51,15 +53,17 @@ def described(data: bytes, what: Described) -> bytes:
     entry = tflite_file.schema.MetadataT()
     entry.name, entry.buffer = _NAME, len(model.buffers) - 1
     model.metadata = [*(model.metadata or []), entry]
-    return tflite_file.pack(model) + _archive(what.classes)
+    return tflite_file.pack(model) + _archive(what)
 
 
-def _archive(classes: Sequence[str]) -> bytes:
-    """The labels, a line each."""
-    lines = "".join(f"{' '.join(name.splitlines())}\n" for name in classes)
+def _archive(what: Described) -> bytes:
+    """The labels, a line each; and what `tod.runtime.read_model` wants of the file."""
+    lines = "".join(f"{' '.join(name.splitlines())}\n" for name in what.classes)
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(LABELS, _EPOCH), lines.encode())
+        texts = inference_texts(what.classes, what.input, what.task)
+        archive.writestr(zipfile.ZipInfo(TEXTS, _EPOCH), json.dumps(texts, ensure_ascii=False))
     return made.getvalue()
 
 

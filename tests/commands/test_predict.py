@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import tod
-from tests.conftest import FILES
+from tests.conftest import FILES, run
 from tod.data.sort_into import copy_to_class
 
 
@@ -71,6 +71,21 @@ def test_the_onnx_file_answers_as_the_tod_file(predict, pictures, trained, engin
         for name, one in found.items():
             assert one["label"] == wanted[name]["label"]
             assert one["probabilities"] == pytest.approx(wanted[name]["probabilities"], abs=1e-5)
+
+
+@pytest.mark.parametrize(("name", "off"), [("bound.tflite", 1e-5), ("bound_int8.tflite", 0.05)])
+def test_a_tflite_file_answers_as_the_tod_file(predict, pictures, name, off):
+    wanted, _ = predict(pictures, "--top", 3, model=FILES / "bound.tod")
+    found, done = predict(pictures, "--top", 3, model=FILES / name)
+    assert done.returncode == 0, done.stderr
+    assert found.keys() == wanted.keys()
+    picture = pictures / "red" / "1.png"
+    alone = run("tod", "predict", "-f", FILES / name, picture, "--json")
+    assert alone.stderr == ""  # LiteRT's own remarks are kept from it
+    for path, one in found.items():
+        right = dict(zip(wanted[path]["classes"], wanted[path]["probabilities"], strict=True))
+        shares = dict(zip(one["classes"], one["probabilities"], strict=True))
+        assert shares == pytest.approx(right, abs=off)
 
 
 def test_csv_holds_what_json_holds(predict, call, pictures, trained, tmp_path):

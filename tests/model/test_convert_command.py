@@ -126,3 +126,10 @@ def test_a_missing_package_is_named_with_its_extra(call, tmp_path, monkeypatch):
     assert done.returncode == 5
     assert "needs the package 'ai_edge_litert'" in done.stderr
     assert "pip install '.[convert]'" in done.stderr
+
+
+@pytest.mark.parametrize(("bits", "name"), [("none", "bound"), ("int8", "bound_int8")])
+def test_the_files_of_the_tests_are_what_it_makes(call, tmp_path, bits, name):
+    options = ("--to", "tflite", "--quantize", bits, "--max-drop", 1, "-o", "x.tflite")
+    assert call("tod", "convert", BOUND, *options, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "x.tflite").read_bytes() == (FILES / f"{name}.tflite").read_bytes()

@@ -6,10 +6,9 @@ Axes: N pictures, C classes, S side in pixels, F features, if they have one axis
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, get_args
@@ -27,6 +26,7 @@ from tod.format import artifact as artifacts
 from tod.format.arrays import Arrays
 from tod.format.artifact import Artifact
 from tod.format.graph import join_inference
+from tod.format.inference_texts import inference_texts
 from tod.format.manifest import Manifest, Task
 from tod.runtime.cache_folder import choose_folder
 from tod.runtime.delegates.runner import Graph
@@ -285,11 +285,7 @@ class Model:
             self.artifact.graphs["features.onnx"],
             self.artifact.graphs["predict.onnx"],
             self.parameters,
-            {
-                "classes": json.dumps(self.classes, ensure_ascii=False),
-                "input": json.dumps(asdict(self.manifest.input)),
-                "task": self.manifest.loss.task,
-            },
+            inference_texts(self.classes or (), self.manifest.input, self.manifest.loss.task),
             activation=last[self.manifest.loss.task],
         )
 

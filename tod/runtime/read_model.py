@@ -8,6 +8,7 @@ from pathlib import Path
 from tod.errors import ArtifactError, UsageError
 from tod.format.container import MAX_FILE_BYTES
 from tod.format.graph import metadata
+from tod.format.inference_texts import texts_of_tflite
 from tod.runtime.delegates.runner import Graph
 from tod.runtime.model import Model
 from tod.system import file_kind
@@ -67,4 +68,4 @@ def _foreign(data: bytes, name: str, require_signature: str | Path | None) -> Gr
         raise UsageError(
             f"{name}: only a .tod file can be signed", hint="give one, or ask for no signature"
         )
-    return Graph(data, name, metadata(data) if _ONNX in kind.name else {})
+    return Graph(data, name, metadata(data) if _ONNX in kind.name else texts_of_tflite(data))

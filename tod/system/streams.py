@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _STANDARD = range(3)
+_SILENCE = threading.Lock()
 
 
 def open_streams() -> None:
@@ -50,3 +54,19 @@ def give_up_broken() -> None:
 def on_terminal() -> bool:
     """Tell whether a terminal is connected; a terminal that is gone does not count."""
     return sys.stdout.isatty() or sys.stderr.isatty()
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep what a library of C prints on stderr from it, where no setting does. What other threads
+    print meanwhile is lost too, so this is for moments only."""
+    with _SILENCE:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+                yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

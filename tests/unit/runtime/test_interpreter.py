@@ -47,6 +47,35 @@ def test_the_four_steps_of_a_tflite_script(interpreter, wanted):
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize(("name", "off"), [("bound.tflite", 1e-5), ("bound_int8.tflite", 0.05)])
+def test_a_tflite_file(wanted, name, off):
+    interpreter = tod.Interpreter(FILES / name, num_threads=2, delegates=["litert"])
+    interpreter.allocate_tensors()
+    (pixels,), (answers,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert pixels["dtype"] is np.uint8
+    assert pixels["shape"].tolist() == [1, 16, 16, 3]
+    found = []
+    for picture in PIXELS:
+        interpreter.set_tensor(pixels["index"], picture[None])
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(answers["index"])[0])
+    np.testing.assert_allclose(found, wanted, atol=off)
+    with pytest.raises(UsageError, match="cannot have the shape"):
+        interpreter.resize_tensor_input(pixels["index"], PIXELS.shape)
+
+
+def test_a_truncated_tflite_file(tmp_path):
+    data = (FILES / "bound.tflite").read_bytes()
+    for length in (8, 100, len(data) // 2):
+        with pytest.raises(ArtifactError, match="LiteRT cannot load it"):
+            tod.Interpreter(_written(tmp_path / "x.tflite", data[:length]))
+
+
+def test_a_tflite_file_is_not_for_onnxruntime():
+    with pytest.raises(UsageError, match="does not read a TFLite file"):
+        tod.Interpreter(FILES / "bound.tflite", delegates=["cpu"])
+
+
 def test_details_are_those_of_tflite(interpreter):
     (pixels,) = interpreter.get_input_details()
     (answers,) = interpreter.get_output_details()

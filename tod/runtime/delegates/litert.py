@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tod.errors import ArtifactError, DeviceError, first_line
 from tod.format.arrays import Arrays
 from tod.runtime.delegates.runner import Detail
+from tod.system.streams import silenced
 
 
 class LiteRtRunner:
@@ -72,12 +73,13 @@ class LiteRtRunner:
                 hint="pip install 'tod[tflite]'",
             ) from error
         try:
-            interpreter = Interpreter(
-                model_content=self._data,
-                num_threads=self._threads,
-                experimental_delegates=self._delegates or None,
-            )
-            interpreter.allocate_tensors()
+            with silenced():  # it announces its delegate
+                interpreter = Interpreter(
+                    model_content=self._data,
+                    num_threads=self._threads,
+                    experimental_delegates=self._delegates or None,
+                )
+                interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise ArtifactError(
                 f"{self._name}: LiteRT cannot load it: {first_line(error)}",

@@ -1,0 +1,48 @@
+"""What a model file of another runtime says of its pictures and answers, as texts by name.
+
+An ONNX file holds them in `metadata_props`; a TFLite file in `tod.json`, in the zip archive behind
+the model, where TFLite's own labels lie too.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import msgspec
+
+from tod.format.manifest import InputSpec, Task
+
+TEXTS = "tod.json"
+_MAX_BYTES = 1 << 20
+
+
+def inference_texts(classes: Sequence[str], spec: InputSpec, task: Task) -> dict[str, str]:
+    """Give the texts of a model.
+
+    Args:
+        classes: the class names, or the names of the quantities.
+        spec: how a picture is brought to the network's size.
+        task: what the answers are.
+    """
+    return {
+        "classes": json.dumps(list(classes), ensure_ascii=False),
+        "input": json.dumps(asdict(spec)),
+        "task": task,
+    }
+
+
+def texts_of_tflite(data: bytes) -> dict[str, str]:
+    """Read the texts of a TFLite file; none if it has none, or damaged ones."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if archive.getinfo(TEXTS).file_size > _MAX_BYTES:
+                return {}
+            return msgspec.json.decode(archive.read(TEXTS), type=dict[str, str])
+    except (zipfile.BadZipFile, KeyError, msgspec.MsgspecError, NotImplementedError, OSError):
+        return {}
+    except (RuntimeError, ValueError, EOFError):  # an encrypted or a damaged member
+        return {}
