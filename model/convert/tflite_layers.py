@@ -64,10 +64,29 @@ def matmul(to: Conversion, node: Node) -> None:
         weight = to.array(node, 1).T
         _dense(to, node, weight, np.zeros(len(weight), np.float32), keep=True)
         return
+    if to.is_constant(left) and len(to.shape(left)) == 2 and len(to.shape(right)) >= 2:
+        _from_left(to, node)
+        return
     if min(len(to.shape(left)), len(to.shape(right))) < 2:
         raise refused(node, "one of its sides is a vector")
     inputs = [to.natural(left), to.natural(right)]
     to.emit("BATCH_MATMUL", inputs, node.outputs[0], schema.BatchMatMulOptionsT())
+
+
+def _from_left(to: Conversion, node: Node) -> None:
+    """A weight [O, I] times a value [..., I, N], as a layer that the quantizer knows, where it does
+    not know a product of matrices: the value lies transposed, and so does the result."""
+    weight, output = to.array(node, 0), node.outputs[0]
+    rank = len(to.shape(node.inputs[1]))
+    order = (*range(rank - 2), rank - 1, rank - 2)
+    options = schema.FullyConnectedOptionsT()
+    options.keepNumDims = rank != 2
+    inputs = [
+        to.ordered(node.inputs[1], order),
+        to.constant(f"{output}/weight", weight),
+        to.constant(f"{output}/bias", np.zeros(len(weight), np.float32)),
+    ]
+    to.emit("FULLY_CONNECTED", inputs, output, options, order)
 
 
 def _dense(

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from model.convert import (
     comparison,
@@ -26,9 +27,12 @@ from model.convert import (
     to_torch,
 )  # fmt: skip
 from model.convert.convert import Asked, convert, drop, refuse_worse, write_names
+from model.export import export_backbone
 from model.reduce import calibration
 from model.reduce.calibration import Pictures
+from model.step.optimizers import SGD
 from tests.conftest import FILES, TINY_SPEC
+from tests.support.tiny_models import backbone
 from tod.data.dataset import Dataset
 from tod.errors import ConvertedWorse, UsageError
 from tod.runtime.model import Model
@@ -347,3 +351,30 @@ def test_several_files_are_told_apart_by_their_bits(tmp_path):
     assert one == {"int8": tmp_path / "m.tflite"}
     two = write_names(tmp_path / "m.tflite", ["none", "int8"])
     assert [path.name for path in two.values()] == ["m_float32.tflite", "m_int8.tflite"]
+
+
+def test_a_network_that_trains_whole_in_every_precision(tmp_path):
+    """Its 1 x 1 convolutions are products of matrices in the graph, with the weight on the left."""
+    torch.manual_seed(0)
+    layers = [
+        nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 1), nn.ReLU(),
+        nn.Conv2d(64, 8, 1, stride=2),
+    ]  # fmt: skip
+    net = backbone("net", *layers)
+    path = tmp_path / "whole.tod"
+    names = ("a", "b", "c")
+    export_backbone(path, net, trainable="all", class_names=names, optimizer=SGD(0.1))
+    model = Model.load(path)
+    data = model.inference_graph()
+    graph = static_graph.of(data, 16)
+    assert any(node.kind == "MatMul" and node.inputs[0] in graph.constants for node in graph.nodes)
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), np.uint8)
+    wanted = model.predict(pixels)
+    plain = to_tflite.convert(graph)
+    found = tflite_quantize.ranges(plain, pixels)
+    for kind, off in (("float16", 1e-3), ("dynamic", 0.02), ("int8", 0.05)):
+        made = tflite_quantize.quantized(plain, kind, found=found if kind == "int8" else None)
+        run = runners.open_file("tflite", made)
+        answers = np.concatenate([run(picture[None]) for picture in pixels])
+        np.testing.assert_allclose(answers, wanted, atol=off)
+        assert len(made) < len(plain)

@@ -92,6 +92,7 @@ CASES = {
         w=constant(4, 3 * SIDE**2), b=constant(4),
     ),
     "MatMul": network(("MatMul", "x w", "y", {}), w=constant(SIDE, 5)),
+    "MatMul from the left": network(("MatMul", "w x", "y", {}), w=constant(5, SIDE)),
     "MatMul of two": network(
         ("Transpose", "x", "t", {"perm": [0, 1, 3, 2]}), ("MatMul", "x t", "y", {})
     ),
