@@ -46,6 +46,19 @@ SITE_PACKAGES = (
     "PIL/_imagingft*", "PIL/_imagingtk*", "PIL/ImageQt.py", "PIL/ImageTk.py",
     "PIL/_tkinter_finder.py",
     "PIL/_imagingmath.*", "PIL/_imagingmorph.*",
+    # Formats that tod.data.picture_kind does not name; Pillow goes on without a plugin.
+    *(
+        f"PIL/{name}*.py*"
+        for name in (
+            "Blp", "Bufr", "Cur", "Dcx", "Dds", "Eps", "Fits", "Fli", "Fpx", "Ftex", "Gbr", "Grib",
+            "Hdf5", "Icns", "Ico", "ImImage", "Imt", "Iptc", "Jpeg2K", "McIdas", "Mic", "Mpeg",
+            "Msp", "Palm", "Pcd", "Pcx", "Pdf", "Pixar", "Psd", "Qoi", "Sgi", "Spider", "Sun",
+            "Tga", "Wmf", "XV", "Xbm", "Xpm", "PSDraw", "Bdf", "Pcf", "Tar", "Wal", "GdI",
+        )
+    ),
+    # What protobuf is without its C library, and its form as text.
+    "google/protobuf/internal/python_message.py*", "google/protobuf/internal/decoder.py*",
+    "google/protobuf/internal/encoder.py*", "google/protobuf/text_format.py*",
     # Only onnxruntime's tools want these; the last four only before version 1.24 (Python 3.10).
     "packaging*", "flatbuffers*", "sympy*", "isympy.py", "mpmath*", "coloredlogs*",
     "humanfriendly*",

@@ -138,7 +138,7 @@ def test_every_kind_of_picture_is_read(copied):
         *(f"red.{kind}" for kind in kinds),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count('"red"') == len(kinds)
+    assert done.stdout.count('"label":"red"') == len(kinds)
 
 
 def test_further_arguments_and_other_pictures(copied, pictures, tmp_path):

@@ -30,6 +30,7 @@ COMMANDS = {
     "eval": "-f {bad} -d {data}",
     "predict": "-f {bad} {data}/red/0.png",
     "compare": "{good} {bad} -d {data}",
+    "convert": "{bad} --to onnx -o {folder}/x.onnx",
     "report": "{bad} -d {data} -o {folder}/report.html",
     "benchmark": "{bad} --seconds 0.01",
     "info": "{bad}",

@@ -18,6 +18,7 @@ from tests.conftest import make_pictures, run
 from tests.support.device_package import LAUNCHER
 from tod.data.index import Index
 from tod.format import graph, manifest, manifest_checks
+from tod.runtime.delegates.table import DELEGATES
 from tod.system import text as limits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,8 +26,8 @@ README = (ROOT / "README.md").read_text()
 FORMAT = (ROOT / "docs" / "format.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.S)
 
 
 def commands(block: str) -> list[list[str]]:
@@ -64,7 +65,7 @@ def test_make_demo_ends_with_before_and_after():
     ).groups()
     assert float(before) == pytest.approx(100 * float(untrained), abs=0.06)
     assert float(after) == pytest.approx(100 * float(trained), abs=0.06)
-    page = Path(re.search(r"== The report, for any browser: (.*)$", done.stdout)[1])
+    page = Path(re.search(r"== The report, for any browser: (.*)$", done.stdout, re.M)[1])
     assert f"{after} % right answers" in page.read_text()
 
 
@@ -85,6 +86,13 @@ def test_every_command_of_the_readme_runs_in_order(folder, lite0_file):
     assert "<!doctype html>" in (folder / "report.html").read_text()
     assert (folder / "transfer_learning_trained.tod").is_file()
     assert (folder / "transfer_learning.tod").read_bytes() == lite0_file.read_bytes()
+    # The page on inference goes on from here.
+    (code,) = blocks("python", (ROOT / "docs" / "inference.md").read_text())
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    shares = [float(x) for x in re.findall(r"[\d.]+(?:e-\d+)?", done.stdout)]
+    assert len(shares) == 3
+    assert sum(shares) == pytest.approx(1, abs=1e-3)
 
 
 def test_the_python_of_the_readme_runs(folder):
@@ -96,6 +104,14 @@ def test_the_python_of_the_readme_runs(folder):
     accuracies = [float(x) for x in re.findall(r"^(?:un)?trained ([\d.]+)$", done.stdout, re.M)]
     assert accuracies[1] > accuracies[0]
     assert (folder / "my_model.tod").is_file()
+
+
+def test_the_engines_of_the_inference_page_are_those_there_are():
+    page = (ROOT / "docs" / "inference.md").read_text()
+    for name, delegate in DELEGATES.items():
+        (row,) = re.findall(rf"^\| `{name}` \|.*$", page, re.M)
+        for cell in (delegate.platforms, delegate.precisions, delegate.install):
+            assert cell in row
 
 
 def test_the_own_network_of_the_readme_runs(folder):
@@ -125,9 +141,9 @@ def test_the_options_of_the_networks_page_are_those_of_export():
     assert page >= {"--quantize", "--trainable"}
 
 
-def test_the_options_of_the_inference_page_are_those_of_convert():
-    page = options((ROOT / "docs" / "inference.md").read_text())
-    assert page <= options(help_of("tod", "convert"))
+def test_the_options_of_the_inference_page_are_there():
+    page = options((ROOT / "docs" / "inference.md").read_text()) - {"--use"}  # of onnxruntime
+    assert page <= options(help_of("tod", "convert")) | options(help_of("tod", "predict"))
     assert page >= {"--to", "--quantize", "--calibrate", "--max-drop"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
 
 from tod.data.picture_kind import HEAD_BYTES, is_heic
 
@@ -12,6 +13,9 @@ from tod.data.picture_kind import HEAD_BYTES, is_heic
 @cache
 def heif_version() -> str:
     """The installed version of pillow-heif; empty if it is not installed. Loads nothing."""
+    # metadata loads a parser of mail, which takes longer than to see that nothing is there.
+    if find_spec("pillow_heif") is None:
+        return ""
     try:
         return metadata.version("pillow-heif")
     except metadata.PackageNotFoundError:

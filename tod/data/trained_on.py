@@ -29,7 +29,8 @@ def marks(samples: Iterable[Sample]) -> NDArray[np.uint32]:
 
 def with_more(trained: Trained, samples: Iterable[Sample]) -> Trained:
     """Add samples to the trained pictures."""
-    return np.union1d(trained, marks(samples))
+    # NumPy's own functions for sets load numpy.ma, which a short run would wait for.
+    return np.array(sorted({*trained.tolist(), *marks(samples).tolist()}), np.uint32)
 
 
 def without_trained(dataset: Dataset, trained: Sequence[tuple[str, NDArray[Any]]]) -> Dataset:
@@ -44,7 +45,9 @@ def without_trained(dataset: Dataset, trained: Sequence[tuple[str, NDArray[Any]]
     out: set[str] = set()
     notices = []
     for name, known in trained:
-        found = [s for s, seen in zip(scoring, np.isin(marks(scoring), known), strict=True) if seen]
+        seen = set(known.tolist())
+        pairs = zip(scoring, marks(scoring).tolist(), strict=True)
+        found = [sample for sample, mark in pairs if mark in seen]
         if new := {s.path for s in found} - out:
             counts = [(sum(s.split == split for s in found), split) for split in FRACTIONS]
             parts = ", ".join(f"{count} of the {split} split" for count, split in counts if count)

@@ -85,7 +85,8 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     if not step:
         return [low]
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(i * step, 12) if step > 1e-9 else i * step for i in range(first, last + 1)]
+    found = [round(i * step, 12) if step > 1e-9 else i * step for i in range(first, last + 1)]
+    return found or [low]  # no round number lies between them
 
 
 def thinned(points: Sequence[Point], most: int = _MOST_DOTS) -> list[Point]:

@@ -22,7 +22,8 @@ from tod.report.page_parts import (
     table,
 )
 from tod.report.tables import percent, ratio
-from tod.runtime.scoring import ClassScore, Confusion, confused
+from tod.runtime.class_score import ClassScore, Confusion
+from tod.runtime.scoring import confused
 
 MATRIX_CLASSES = 20  # more do not fit a screen
 PAIRS = 30

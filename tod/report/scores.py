@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tod.report.tables import print_table, ratio
-from tod.runtime.scoring import ClassScore, Confusion, confused, mean_f1
+from tod.runtime.class_score import ClassScore, Confusion
+from tod.runtime.scoring import confused, mean_f1
 from tod.system.text import shown
 
 _MATRIX_CLASSES = 12  # more columns do not fit a terminal

@@ -16,26 +16,9 @@ from numpy.typing import NDArray
 from tod.data.splits import Split
 from tod.errors import DataError
 from tod.format.manifest import Task
+from tod.runtime.class_score import ClassScore, Confusion
 
 Labels = NDArray[Any]  # labels int64 [N], or targets float32 [N, C]
-Confusion = tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """How good the answers about one class are; None where there is nothing to divide by.
-
-    Attributes:
-        pictures: of the class.
-        precision: of the pictures that the model calls so, the share that are.
-        recall: of the pictures that are so, the share that the model calls so.
-        f1: the harmonic mean of the two, 2 * right / (pictures + called so).
-    """
-
-    pictures: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from tod.data.splits import Split
 from tod.format.manifest import Run
-from tod.runtime.scoring import ClassScore, Confusion
+from tod.runtime.class_score import ClassScore, Confusion
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Scores on the terminal: as many columns as fit, and no name that steers it."""
 
 from tod.report.scores import print_scores
-from tod.runtime.scoring import ClassScore
+from tod.runtime.class_score import ClassScore
 
 SCORE = ClassScore(4, 0.5, None, 0.25)
 

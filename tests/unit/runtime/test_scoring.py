@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tod.runtime.calibration import calibration
-from tod.runtime.scoring import ClassScore, confused, mean_f1, score
+from tod.runtime.class_score import ClassScore
+from tod.runtime.scoring import confused, mean_f1, score
 
 CLASSES = ("cat", "dog", "owl")
 
