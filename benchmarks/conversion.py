@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import json
 import tempfile
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from benchmarks.processes import program, run
 
 PER_CLASS = 300
 IDX_HEADER = {"images": 16, "labels": 8}
-COLUMNS = ("bytes", "accuracy", "agreement", "median_ms", "p90_ms")
 
 
 def idx(kind: str) -> NDArray[np.uint8]:
@@ -57,10 +55,9 @@ def main() -> None:
         options = ["--eval-every", 100, "--target-accuracy", 1, "-q", "-o", trained]
         run([program("net_runner"), "-f", model, "-d", data, "-c", cycles, *options])
         convert = ["convert", trained, "--to", "tflite", "--quantize", "all", "-d", data]
-        done = run([program("tod"), *convert, "--max-drop", 1, "--json", "-o", folder / "x.tflite"])
-        found = json.loads(done.output)
+        done = run([program("tod"), *convert, "--max-drop", 1, "-q", "-o", folder / "x.tflite"])
     print(machine())
-    print(json.dumps(found, indent=1))
+    print(done.output)
 
 
 if __name__ == "__main__":

@@ -90,9 +90,11 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             # Show the cursor again, which a live view hides.
             _tell(b"\033[?25h\n" * os.isatty(2) + b"stopped at once\n")
             os._exit(Interrupted.exit_code)
-        if not requested:
-            _tell(b"\nstopping at the next safe moment; once more to stop at once\n")
+        first = not requested
+        # Before anything is called: the second signal may come while the first is answered.
         requested, insisted = True, insisted or number in _INSISTING
+        if first:
+            _tell(b"\nstopping at the next safe moment; once more to stop at once\n")
 
     numbers = _INSISTING if hangup_is_ignored() else (*_INSISTING, signal.SIGHUP)
     earlier = {number: signal.signal(number, handle) for number in numbers}
