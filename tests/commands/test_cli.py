@@ -11,6 +11,7 @@ import typer
 
 from tests.conftest import run
 from tod.cli.app import app
+from tod.data.dataset import Dataset
 from tod.format import arrays, artifact
 
 COMMANDS = sorted(
@@ -177,6 +178,24 @@ def test_compare_a_model_with_its_onnx_file(tiny, trained, pictures, tmp_path):
     shown = run("tod", "compare", onnx, trained, "-d", pictures, "-q").stdout
     assert "agreement" in shown
     assert "peak MB" in shown
+
+
+def test_compare_on_pictures_that_were_prepared_for_another_size(trained, pictures, tmp_path):
+    """One of them was damaged since."""
+    from tod.runtime.model import Model
+
+    onnx, dataset = tmp_path / "trained.onnx", tmp_path / "dataset"
+    Model.load(trained).save_inference(onnx)
+    assert run("tod", "prepare-dataset", pictures, dataset, "--size", 19, "-q").returncode == 0
+    lost = Dataset.open(dataset).split("validation")[0].path
+    (dataset / lost).write_bytes(b"rotten")
+    done = run("tod", "compare", trained, onnx, "-d", dataset, "--json", "-q")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("does not count: ") == 1
+    assert lost in done.stderr
+    first, second = json.loads(done.stdout)
+    assert first["by_class"] == second["by_class"]
+    assert second["agreement"] == 1
 
 
 def test_compare_refuses_models_of_different_splits(tiny, pictures):

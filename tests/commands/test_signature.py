@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization as ser
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 import tod
-from tests.conftest import ROOT, run
+from tests.conftest import FILES, ROOT, run
 from tests.promises.test_mutations import COMMANDS
 from tod.cli.app import app
 from tod.errors import ArtifactError, DeviceError, UsageError
@@ -438,3 +438,18 @@ def test_a_signature_is_written_in_one_way(tiny, key):
     for other in (b" " + right, right.rstrip(), msgspec.json.encode(found), *others):
         with pytest.raises(ArtifactError, match="not written as 'tod sign' writes it"):
             artifact.read(set_signature(tiny, other))
+
+
+def test_compare_runs_no_model_that_is_not_signed(
+    tiny, public, pictures, tmp_path, monkeypatch, call
+):
+    """Not even to see how fast it is."""
+    ran = tmp_path / "ran"
+    monkeypatch.setattr("tod.runtime.engine.Engine.load", lambda *_: ran.write_text(""))
+    done = call(
+        "tod", "compare", FILES / "bound.tod", tiny, "-d", pictures,
+        "--require-signature", public, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 4, done.stderr
+    assert "not signed" in done.stderr
+    assert not ran.exists()

@@ -32,16 +32,19 @@ class Answering:
     peak_mb: float | None
 
 
-def time_answers(path: Path, engine: Choice, seconds: float) -> Iterator[Answering]:
+def time_answers(
+    path: Path, engine: Choice, require_signature: Path | None, seconds: float
+) -> Iterator[Answering]:
     """Load a model and answer one picture again and again, in one thread.
 
     Args:
         path: a .tod, .onnx or .tflite file.
         engine: who computes.
+        require_signature: see `open_predictor`.
         seconds: for how long.
     """
     start = time.perf_counter()
-    predictor = open_predictor(path, threads=1, engine=engine)
+    predictor = open_predictor(path, threads=1, engine=engine, require_signature=require_signature)
     side = predictor.spec.size_px
     pixels = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
     predictor.run(pixels)

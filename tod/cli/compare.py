@@ -64,7 +64,7 @@ def compare(
     cache, chosen = cache_choice(cache_dir, no_cache), engine_choice(engine, precision)
     with stop_requests() as should_stop:
         # First, while this process is small: a new one begins with its memory.
-        costs = [_cost(path, chosen, should_stop) for path in models]
+        costs = [_cost(path, chosen, require_signature, should_stop) for path in models]
     loaded = [
         Model.load(
             path, threads=threads, cache=cache, require_signature=require_signature, engine=chosen
@@ -97,6 +97,8 @@ def compare(
             if model.artifact.graphs == own[0].artifact.graphs:
                 model.store = own[0].store  # same frozen part, same features: compute them once
             scores.append(score_model(model, dataset, bar))
+    for path, reason in {p: r for one in scores for p, r in one.unreadable.items()}.items():
+        print(f"notice: {path} does not count: {reason}", file=sys.stderr)
     if as_json:
         rows = [
             {
@@ -125,13 +127,15 @@ def _check_seeds(models: Sequence[Model], seed: int | None, data: Path) -> None:
         )
 
 
-def _cost(path: Path, engine: Choice, should_stop: Callable[[], bool]) -> Answering | None:
+def _cost(
+    path: Path, engine: Choice, key: Path | None, should_stop: Callable[[], bool]
+) -> Answering | None:
     """Time and memory in a process of its own; None for a model whose classes are still open."""
     from tod.benchmark.answering import time_answers
     from tod.system.processes import isolated
 
     try:
-        for found in isolated(time_answers, path, engine, _SECONDS, should_stop=should_stop):
+        for found in isolated(time_answers, path, engine, key, _SECONDS, should_stop=should_stop):
             return cast("Answering", found)
     except UsageError:
         pass

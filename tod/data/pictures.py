@@ -85,8 +85,13 @@ def _kind(thing: object) -> str:
     return f"of the type {type(thing).__name__}"
 
 
-def pixels_of(picture: Picture, spec: InputSpec) -> NDArray[np.uint8]:
+def pixels_of(picture: Picture, spec: InputSpec, *, cropped: bool = False) -> NDArray[np.uint8]:
     """Pixels uint8 [S, S, 3] of one picture.
+
+    Args:
+        picture: see `each`.
+        spec: how it is resized to S.
+        cropped: a picture file of a prepared dataset, which is only resized.
 
     Raises:
         PictureError: it cannot be read.
@@ -103,7 +108,7 @@ def pixels_of(picture: Picture, spec: InputSpec) -> NDArray[np.uint8]:
         data, _ = read_regular(Path(picture), limit_bytes=MAX_FILE_BYTES)
     except OSError as error:
         raise PictureError(f"cannot be read: {error.strerror}") from error
-    return load(data, spec)
+    return load(data, spec, cropped=cropped)
 
 
 def _pixels(picture: Picture, index: int, spec: InputSpec) -> NDArray[np.uint8]:

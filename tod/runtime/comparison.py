@@ -29,10 +29,12 @@ class Scored:
     Attributes:
         evaluation: its score.
         predicted: picture -> the most probable class; empty for quantities and for several classes.
+        unreadable: picture -> why it cannot be read, so that it does not count.
     """
 
     evaluation: Evaluation
     predicted: dict[str, str]
+    unreadable: dict[str, str]
 
     def agreement(self, other: Scored) -> float | None:
         """The share of pictures for which both predict the same class; None if they share none."""
@@ -53,13 +55,15 @@ def score_model(model: Model, dataset: Dataset, progress: Callable[[int, int], N
         DataError: its classes are not the data's, or no picture can be read.
     """
     matched = model.match(dataset)
-    evaluation = model.evaluate(dataset, _SPLIT, progress=progress)
-    readable = model.store.readable(matched, matched.split(_SPLIT))
-    rows, _ = model.store.rows(matched, readable)
-    paths = [sample.path for sample in readable]
+    samples = matched.split(_SPLIT)
+    model.store.fill(matched, samples, progress)
+    rows, labels = model.store.rows(matched, samples)
+    evaluation = model.score(rows, labels, _SPLIT)
+    paths = [sample.path for sample in model.store.readable(matched, samples)]
     found = model.predict_features(rows)
     task = model.manifest.loss.task
-    return Scored(evaluation, _predicted(task, paths, found, model.classes or ()))
+    unreadable = {str(path): reason for path, reason in model.store.unreadable.items()}
+    return Scored(evaluation, _predicted(task, paths, found, model.classes or ()), unreadable)
 
 
 def score_file(
@@ -69,14 +73,17 @@ def score_file(
     task = predictor.task
     matched = labelled_for(task, dataset).matched(predictor.classes)
     samples = matched.split(_SPLIT)
+    files = [str(matched.root / sample.path) for sample in samples]
     found: list[NDArray[np.float32]] = []
-    seen = []
-    every = answers(predictor, (str(matched.root / sample.path) for sample in samples))
-    for sample, answer in zip(samples, every, strict=True):
-        if answer.values is not None:
+    seen, unreadable = [], {}
+    every = answers(predictor, files, cropped=matched.cropped)
+    for done, (sample, file, answer) in enumerate(zip(samples, files, every, strict=True), 1):
+        if answer.values is None:
+            unreadable[file] = answer.problem
+        else:
             found.append(answer.values)
             seen.append(sample)
-        progress(len(seen), len(samples))
+        progress(done, len(samples))
     if not seen:
         raise nothing_to_score(_SPLIT)
     outputs = np.stack(found)
@@ -86,7 +93,7 @@ def score_file(
     logits = outputs - _YES if task == "multi-label" else outputs
     evaluation = score(task, logits, labels, _SPLIT, predictor.classes)
     paths = [sample.path for sample in seen]
-    return Scored(evaluation, _predicted(task, paths, outputs, predictor.classes))
+    return Scored(evaluation, _predicted(task, paths, outputs, predictor.classes), unreadable)
 
 
 def _predicted(

@@ -38,7 +38,7 @@ class Engine:
             two threads on two cores it takes 1.3 to 1.7 times as long at batch 32. A step with
             convolutions takes half as long (docs/performance.md).
         features_threads: for one run of `features.onnx`.
-        frozen: opens `features.onnx` in another delegate.
+        frozen: `features.onnx` in another delegate.
         observe: called after each run.
     """
 
@@ -48,11 +48,10 @@ class Engine:
         *,
         threads: int = 1,
         features_threads: int = 1,
-        frozen: Callable[[], Runner] | None = None,
+        frozen: Runner | None = None,
         observe: Observer | None = None,
     ) -> None:
         self._frozen = frozen
-        self._runner: Runner | None = None
         self._graphs = graphs
         self.threads = threads
         self._features_threads = features_threads
@@ -62,15 +61,13 @@ class Engine:
 
     def load(self, graph: str) -> None:
         """Make the runtime's session of a graph now, not when it is first used."""
-        if graph == "features.onnx" and self._frozen is not None:
-            self._other()
-        else:
+        if graph != "features.onnx" or self._frozen is None:
             self._session(graph)
 
     @property
     def frozen_library(self) -> str:
         """What computes `features.onnx`: name, version and settings."""
-        return f"onnxruntime {runtime_version()}" if self._frozen is None else self._other().library
+        return self._frozen.library if self._frozen else f"onnxruntime {runtime_version()}"
 
     def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The frozen part, [N, S, S, 3] -> [N, ...]. May be called from several threads at once."""
@@ -110,7 +107,7 @@ class Engine:
         """
         try:
             if graph == "features.onnx" and self._frozen is not None:
-                results = self._other().run(feeds)
+                results = self._frozen.run(feeds)
             else:
                 session, outputs = self._session(graph)
                 results = dict(zip(outputs, session.run(None, feeds), strict=True))
@@ -121,13 +118,6 @@ class Engine:
         if self._observe:
             self._observe(graph, feeds, results)
         return results
-
-    def _other(self) -> Runner:
-        assert self._frozen is not None
-        with self._lock:
-            if self._runner is None:
-                self._runner = self._frozen()
-            return self._runner
 
     def _session(self, graph: str) -> tuple[Any, list[str]]:
         with self._lock:

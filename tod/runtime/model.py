@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -30,7 +29,7 @@ from tod.format.inference_texts import inference_texts
 from tod.format.manifest import Manifest, Task
 from tod.runtime.cache_folder import choose_folder
 from tod.runtime.delegates.runner import Graph
-from tod.runtime.delegates.table import DEFAULT, Choice, check, open_runner
+from tod.runtime.delegates.table import DEFAULT, Choice, open_runner
 from tod.runtime.engine import Engine, Observer, check_runtime
 from tod.runtime.features import Features, FeatureStore, picture_features
 from tod.runtime.new_tensors import new_tensors
@@ -74,9 +73,8 @@ class Model:
         workers = 1 if observe else threads
         frozen = None
         if engine != DEFAULT:
-            check(engine.names)
             graph = Graph(artifact.graphs["features.onnx"], "features.onnx")
-            frozen = partial(open_runner, graph, engine, threads=1, parallel=workers)
+            frozen = open_runner(graph, engine, threads=1, parallel=workers)
         self.engine = Engine(
             artifact.graphs,
             threads=threads if deep else 1,

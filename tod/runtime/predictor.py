@@ -105,16 +105,19 @@ def open_predictor(
     return _of_runner(runner, graph.metadata, path, workers)
 
 
-def answers(predictor: Predictor, pictures: Iterable[Picture]) -> Iterator[Answer]:
+def answers(
+    predictor: Predictor, pictures: Iterable[Picture], *, cropped: bool = False
+) -> Iterator[Answer]:
     """Answer pictures in their order, several at a time, one batch on each core.
 
     Args:
         predictor: the model.
         pictures: paths, or pixels uint8 [H, W, 3]; taken as they are needed.
+        cropped: they are files of a prepared dataset, which are only resized.
     """
     batches = iter(partial(_take, iter(pictures)), [])
     with ThreadPoolExecutor(predictor.workers) as pool:
-        answer = partial(_answer, predictor)
+        answer = partial(_answer, predictor, cropped)
         start = partial(pool.submit, answer)
         running: deque[Future[list[Answer]]] = deque(
             map(start, islice(batches, 4 * predictor.workers))
@@ -131,13 +134,13 @@ def _take(pictures: Iterator[Picture]) -> list[Picture]:
     return list(islice(pictures, BATCH))
 
 
-def _answer(predictor: Predictor, batch: list[Picture]) -> list[Answer]:
+def _answer(predictor: Predictor, cropped: bool, batch: list[Picture]) -> list[Answer]:
     start = time.perf_counter()
     read: dict[int, NDArray[np.uint8]] = {}
     problems: dict[int, str] = {}
     for index, picture in enumerate(batch):
         try:
-            read[index] = pixels_of(picture, predictor.spec)
+            read[index] = pixels_of(picture, predictor.spec, cropped=cropped)
         except PictureError as error:
             problems[index] = error.problem
     values = dict(zip(read, predictor.run(np.stack([*read.values()])), strict=True)) if read else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -160,13 +161,11 @@ def open_runner(
                 hint="leave it away, or convert the model: tod convert --to "
                 f"{'onnx' if is_tflite else 'tflite'}",
             )
-    for i, name in enumerate(names):
-        try:
+    *first, last = names
+    for name in first:
+        with suppress(DeviceError):
             return _open(graph, name, choice.bf16, threads, parallel, others)
-        except DeviceError:
-            if i == len(names) - 1:
-                raise
-    raise AssertionError("a list of delegates is never empty")
+    return _open(graph, last, choice.bf16, threads, parallel, others)
 
 
 def _open(
