@@ -133,3 +133,13 @@ def test_the_files_of_the_tests_are_what_it_makes(call, tmp_path, bits, name):
     options = ("--to", "tflite", "--quantize", bits, "--max-drop", 1, "-o", "x.tflite")
     assert call("tod", "convert", BOUND, *options, cwd=tmp_path).returncode == 0
     assert (tmp_path / "x.tflite").read_bytes() == (FILES / f"{name}.tflite").read_bytes()
+
+
+def test_an_ort_file_is_used_as_the_others(call, tmp_path, pictures):
+    call("tod", "convert", BOUND, "--to", "ort", "-o", "x.ort", cwd=tmp_path)
+    answers = []
+    for model in (BOUND, "x.ort"):
+        done = call("tod", "predict", "-f", model, pictures / "red", "--json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        answers.append([json.loads(line)["probabilities"] for line in done.stdout.splitlines()])
+    np.testing.assert_allclose(*answers, atol=1e-6)

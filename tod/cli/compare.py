@@ -28,7 +28,7 @@ _SECONDS = 0.5
 def compare(
     models: Annotated[
         list[Path],
-        typer.Argument(help=".tod, .onnx or .tflite files; the first is the reference."),
+        typer.Argument(help=".tod, .onnx, .ort, .tflite files; the first is the reference."),
     ],
     data: options.Data,
     splits: options.Splits = False,

@@ -26,7 +26,8 @@ def predict(
         ),
     ],
     model: Annotated[
-        Path, typer.Option("-f", "--model", help="A trained .tod file, or its .onnx or .tflite.")
+        Path,
+        typer.Option("-f", "--model", help="A trained .tod file, or .onnx, .ort, .tflite."),
     ],
     top: Annotated[int, typer.Option(help="Classes to show for each picture.", min=1)] = 1,
     threshold: Annotated[

@@ -190,6 +190,12 @@ def providers() -> tuple[str, ...]:
     return tuple(_onnxruntime().get_available_providers())
 
 
+def texts_of(data: bytes, graph: str) -> dict[str, str]:
+    """The metadata of a model in onnxruntime's own format (ORT), which only onnxruntime reads."""
+    session = open_session(data, graph, 1)
+    return dict(session.get_modelmeta().custom_metadata_map)
+
+
 def open_session(
     data: bytes,
     graph: str,

@@ -1,8 +1,9 @@
-"""A model file of any kind -> the graph that answers: .tod, .onnx or .tflite, by their content."""
+"""A model file of any kind -> the graph that answers: .tod, .onnx, .ort, .tflite, by content."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from tod.errors import ArtifactError, UsageError
@@ -10,11 +11,18 @@ from tod.format.container import MAX_FILE_BYTES
 from tod.format.graph import metadata
 from tod.format.inference_texts import texts_of_tflite
 from tod.runtime.delegates.runner import Graph
+from tod.runtime.engine import texts_of
 from tod.runtime.model import Model
 from tod.system import file_kind
 from tod.system.files import read_regular
 
-_ONNX, _TFLITE = "ONNX", "TFLite"
+# Words of the kinds of files -> what reads the texts that such a file carries.
+_TEXTS: dict[str, Callable[[bytes, str], dict[str, str]]] = {
+    "ONNX": lambda data, _: metadata(data),
+    "ORT": texts_of,
+    "TFLite": lambda data, _: texts_of_tflite(data),
+}
+_SUFFIXES = (".onnx", ".ort", ".tflite")
 
 
 def read_model(
@@ -26,8 +34,8 @@ def read_model(
     """The graph from inputs to answers.
 
     Args:
-        path: a .tod file, whose graphs and parameters become one graph; .onnx; or .tflite.
-        content: the bytes of .onnx or .tflite instead.
+        path: a .tod file, whose graphs and parameters become one graph; .onnx, .ort or .tflite.
+        content: the bytes of .onnx, .ort or .tflite instead.
         require_signature: see `Model.load`; only a .tod file can be signed.
 
     Raises:
@@ -53,19 +61,20 @@ def is_tod(file: Path) -> bool:
     if not file.is_file():
         return file.suffix == ".tod"
     kind = file_kind.look(file)
-    return (kind is None and file.suffix not in (".onnx", ".tflite")) or kind is file_kind.TOD
+    return kind is file_kind.TOD or (kind is None and file.suffix not in _SUFFIXES)
 
 
 def _foreign(data: bytes, name: str, require_signature: str | Path | None) -> Graph:
     kind = file_kind.of_bytes(data[: file_kind.START_BYTES])
-    if kind is None or not any(word in kind.name for word in (_ONNX, _TFLITE)):
-        what = "nothing known" if kind is None else kind.name
+    words = "" if kind is None else kind.name
+    read_texts = next((read for word, read in _TEXTS.items() if f" {word} " in words), None)
+    if read_texts is None:
         raise ArtifactError(
-            f"{name}: it is {what}, wanted a .tod, .onnx or .tflite file",
+            f"{name}: it is {words or 'nothing known'}, wanted a .tod, .onnx, .ort or .tflite file",
             hint="" if kind is None else kind.as_model,
         )
     if require_signature is not None:
         raise UsageError(
             f"{name}: only a .tod file can be signed", hint="give one, or ask for no signature"
         )
-    return Graph(data, name, metadata(data) if _ONNX in kind.name else texts_of_tflite(data))
+    return Graph(data, name, read_texts(data, name))

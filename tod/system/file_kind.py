@@ -101,6 +101,7 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (rb"\x93NUMPY", Kind("a NumPy array")),
     (rb"\x89HDF\r\n\x1a\n", _model("an HDF5 file, as Keras writes")),
     (rb".{4}TFL3", _model("a TFLite model")),
+    (rb".{4}ORTM", _model("an ORT model, onnxruntime's own format")),
     (rb".{4}MSL[0-9]", _model("a MindSpore Lite model")),
     (rb'.{5}\0{3}\{"', _model("a safetensors file", _WEIGHTS)),
     (rb"\x80[\x02-\x05][\x8a\x95]", _model("a pickle, as torch.save formerly wrote", _WEIGHTS)),

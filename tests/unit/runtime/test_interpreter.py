@@ -207,7 +207,7 @@ def test_delegates_that_are_not_here():
     with pytest.raises(DeviceError, match="qnn is not installed here") as caught:
         tod.Interpreter(BOUND, delegates=["qnn"])
     assert "onnxruntime-qnn" in caught.value.hint
-    with pytest.raises(UsageError, match="does not read an ONNX file"):
+    with pytest.raises(UsageError, match="does not read an ONNX or ORT file"):
         tod.Interpreter(BOUND, delegates=["litert"])
 
 

@@ -155,7 +155,7 @@ def open_runner(
     check(names)
     for name in names:
         if (name == LITERT) != is_tflite:
-            kind = "a TFLite" if is_tflite else "an ONNX"
+            kind = "a TFLite" if is_tflite else "an ONNX or ORT"
             raise UsageError(
                 f"{graph.name}: the engine {name} does not read {kind} file",
                 hint="leave it away, or convert the model: tod convert --to "
