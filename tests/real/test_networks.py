@@ -23,7 +23,6 @@ SIDE = 64
 # Network -> what trains. Together these have every kind of operator.
 TABLE = {
     "efficientnet-b0": "last:1",
-    "torchvision:mobilenet_v2": "last:2",
     "torchvision:mobilenet_v3_small": "last:2",
     "torchvision:shufflenet_v2_x1_0": "last:2",
     "torchvision:convnext_tiny": "last:1",
@@ -34,6 +33,7 @@ MORE = {
     **{f"torchvision:efficientnet_b{size}": "head" for size in (0, 1, 3, 4, 5, 6, 7)},
     "torchvision:efficientnet_b2": "last:1",
     "torchvision:efficientnet_v2_s": "last:1",
+    "torchvision:mobilenet_v2": "last:2",
     "torchvision:mobilenet_v3_large": "last:1",
     "torchvision:regnet_y_400mf": "last:1",
     "torchvision:resnet18": "last:1",
