@@ -109,7 +109,7 @@ def _bounded(to: Conversion, node: Node, low: float, high: float) -> None:
     high = np.inf if high > _ENDLESS else high
     value = to.value(name)
     code, fuses = _BOUNDS.get((low, high), ("", False))
-    if fuses and to.uses[name] == 1 and to.file.fuse(value.tensor, code, output):
+    if fuses and to.is_used_once(name) and to.file.fuse(value.tensor, code, output):
         to.put(output, value.tensor, value.order)
         return
     if code:

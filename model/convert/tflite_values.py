@@ -78,6 +78,13 @@ class Conversion:
             self._values[name] = Value(self.file.constant(name, array), natural(array.ndim))
         return self._values[name]
 
+    def is_used_once(self, name: str) -> bool:
+        """Whether nothing else takes the tensor of a value, also not under another name: Identity
+        and Transpose make none of their own."""
+        tensor = self.value(name).tensor
+        holders = [other for other, value in self._values.items() if value.tensor == tensor]
+        return all(self.uses.get(holder, 1) == 1 for holder in holders)
+
     def shape(self, name: str) -> tuple[int, ...]:
         """ONNX's shape of a value."""
         return self.graph.shapes[name]

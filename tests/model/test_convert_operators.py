@@ -135,6 +135,15 @@ CASES = {
         ("Conv", "x w", "a", {}), ("Relu", "a", "r", {}), ("Add", "a r", "y", {}),
         w=constant(4, 3, 1, 1),
     ),
+    "Relu of another name of a value": network(
+        ("Conv", "x w", "a", {}), ("Identity", "a", "b", {}), ("Relu", "b", "r", {}),
+        ("Add", "a r", "y", {}), w=constant(4, 3, 1, 1),
+    ),
+    "Relu of a transposed value": network(
+        ("Conv", "x w", "a", {}), ("Transpose", "a", "b", {"perm": [0, 2, 3, 1]}),
+        ("Relu", "b", "r", {}), ("Transpose", "r", "t", {"perm": [0, 3, 1, 2]}),
+        ("Add", "a t", "y", {}), w=constant(4, 3, 1, 1),
+    ),
     "PRelu": network(("PRelu", "x c", "y", {}), c=constant(3, 1, 1)),
     "Pow": network(("Pow", "x c", "y", {}), c=np.float32(2)),
     "Pow of 3": network(("Abs", "x", "a", {}), ("Pow", "a c", "y", {}), c=np.float32(3)),
