@@ -22,6 +22,8 @@ from model.reduce import pixel_input
 from tod.errors import DeviceError, first_line
 from tod.format.manifest import InputSpec
 
+_DENSE = ("Gemm", "MatMul")
+
 
 def dynamic(data: bytes, search: Search) -> tuple[bytes, tuple[str, ...]]:
     """int8 weights of dense layers, whose input is rounded as it comes; convolutions stay in float.
@@ -35,14 +37,18 @@ def dynamic(data: bytes, search: Search) -> tuple[bytes, tuple[str, ...]]:
 
     model = static_graph.folded(data)
     dense = {name: text for name, text in quantize.layers(model).items() if ": Conv " not in text}
+    products = [node.name for node in model.graph.node if node.op_type in _DENSE]
 
     def make(kept: Collection[str]) -> bytes:
+        left = [name for name in products if name not in dense or name in kept]
+        # onnxruntime splits each Gemm first, and gives the product this name.
+        left += [f"{name}_MatMul" for name in left]
         with tempfile.TemporaryDirectory() as folder, _silent():
             before, after = Path(folder, "before.onnx"), Path(folder, "after.onnx")
             before.write_bytes(model.SerializeToString())
             quantize_dynamic(
                 before, after, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8,
-                op_types_to_quantize=["Gemm", "MatMul"], nodes_to_exclude=list(kept),
+                op_types_to_quantize=list(_DENSE), nodes_to_exclude=left,
                 extra_options={"MatMulConstBOnly": True},
             )  # fmt: skip
             return after.read_bytes()

@@ -45,7 +45,8 @@ Ranges = Any  # onnxruntime's TensorsData: lowest and highest number of each ten
 
 
 def layers(model: onnx.ModelProto) -> dict[str, str]:
-    """Find the layers that can be quantized: nodes that multiply by a constant of two or more axes.
+    """Find the layers that can be quantized: nodes that multiply by a constant, a kernel or a
+    matrix. onnxruntime has no integer product of several matrices with a scale for each column.
 
     Returns:
         Name of the node -> description for users: its position, its kind, its weight's shape.
@@ -53,7 +54,10 @@ def layers(model: onnx.ModelProto) -> dict[str, str]:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     found: dict[str, str] = {}
     for node in model.graph.node:
-        if node.op_type in _LAYERS and len(shapes.get(node.input[1], ())) > 1:
+        if node.op_type not in _LAYERS:
+            continue
+        axes = len(shapes.get(node.input[1], ()))
+        if axes == 2 or (axes > 2 and node.op_type == "Conv"):
             shape = " x ".join(map(str, shapes[node.input[1]]))
             found[node.name] = f"{len(found) + 1}: {node.op_type} {shape}"
     return found
