@@ -53,25 +53,32 @@ def binary(to: Conversion, node: Node) -> None:
     if len(node.inputs) != 2:
         raise refused(node, f"it has {len(node.inputs)} inputs, wanted 2")
     code, options = _BINARY[node.kind]
-    inputs, order = _together(to, node.inputs, node.outputs[0])
+    # The quantizer wants the constants of these two with all axes.
+    full_rank = node.kind in ("Max", "Min")
+    inputs, order = _together(to, node.inputs, node.outputs[0], full_rank=full_rank)
     to.emit(code, inputs, node.outputs[0], options(), order)
 
 
-def _together(to: Conversion, names: Sequence[str], output: str) -> tuple[list[int], Order]:
-    """Tensors that broadcast as ONNX's values do, with their axes in one order."""
+def _together(
+    to: Conversion, names: Sequence[str], output: str, *, full_rank: bool = False
+) -> tuple[list[int], Order]:
+    """Tensors that broadcast as ONNX's values do, with their axes in one order; `full_rank` leaves
+    constants their first axes of one."""
     rank = len(to.shape(output))
     values = [name for name in names if not to.is_constant(name)]
     full = [name for name in values if len(to.shape(name)) == rank]
     order = to.value(full[0]).order if full else natural(rank)
-    return [_broadcast(to, name, rank, order) for name in names], order
+    return [_broadcast(to, name, rank, order, full_rank=full_rank) for name in names], order
 
 
-def _broadcast(to: Conversion, name: str, rank: int, order: Order) -> int:
+def _broadcast(
+    to: Conversion, name: str, rank: int, order: Order, *, full_rank: bool = False
+) -> int:
     shape = to.shape(name)
     if to.is_constant(name):
         array = to.graph.constants[name]
         array = array.reshape((1,) * (rank - array.ndim) + array.shape).transpose(order)
-        while array.ndim > 1 and array.shape[0] == 1:
+        while array.ndim > 1 and array.shape[0] == 1 and not full_rank:
             array = array[0]
         return to.constant(name, array.reshape(-1) if array.ndim == 0 else array)
     if len(shape) == rank:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import flatbuffers
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given
@@ -23,6 +24,7 @@ from model.convert import (
     tflite_file,
     tflite_metadata,
     tflite_quantize,
+    to_onnx,
     to_tflite,
     to_torch,
 )  # fmt: skip
@@ -221,6 +223,42 @@ def test_layers_left_in_float_are_float(bound):
     assert len(names) == 2
     assert types(()) == [kinds.INT8, kinds.INT8]
     assert sorted(types(names[:1])) == sorted([kinds.FLOAT32, kinds.INT8])
+
+
+def test_dense_layers_left_in_float_are_float_in_onnx(monkeypatch):
+    """onnxruntime quantizes them under names of its own."""
+    counts = []
+
+    def tried(search, layers, make):
+        for kept in ((), list(layers)[:1], list(layers)):
+            kinds = [node.op_type for node in onnx.load_from_string(make(kept)).graph.node]
+            counts.append(kinds.count("MatMulInteger"))
+        return make(()), ()
+
+    monkeypatch.setattr(to_onnx, "quantized", tried)
+    to_onnx.dynamic(opened("dropout").inference_graph(), None)
+    assert counts == [2, 1, 0]
+
+
+@pytest.mark.parametrize("format_", ["onnx", "tflite"])
+def test_what_trains_in_elementary_steps_is_quantized(tmp_path, format_):
+    """A depthwise convolution to 1 x 1 becomes several products, Hardswish Max and Min."""
+    torch.manual_seed(0)
+    layers = [
+        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, groups=2), nn.Hardswish(),
+        nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=8), nn.Hardswish(),
+    ]  # fmt: skip
+    path = tmp_path / "whole.tod"
+    names = ("a", "b", "c")
+    net = backbone("net", *layers)
+    export_backbone(path, net, trainable="all", class_names=names, optimizer=SGD(0.1))
+    model = Model.load(path)
+    graph = static_graph.of(model.inference_graph(), 16)
+    assert any(len(graph.shapes[n.inputs[1]]) == 3 for n in graph.nodes if n.kind == "MatMul")
+    assert {"Max", "Min"} <= {node.kind for node in graph.nodes}
+    for bits in ("dynamic", "int8"):
+        assert made(model, format_, bits).measured.cosine > 0.98
 
 
 # --- torch
