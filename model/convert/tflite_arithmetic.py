@@ -76,7 +76,7 @@ def _broadcast(
 ) -> int:
     shape = to.shape(name)
     if to.is_constant(name):
-        array = to.graph.constants[name]
+        array = to.graph.constants[name].astype(np.float32)  # also a whole exponent
         array = array.reshape((1,) * (rank - array.ndim) + array.shape).transpose(order)
         while array.ndim > 1 and array.shape[0] == 1 and not full_rank:
             array = array[0]

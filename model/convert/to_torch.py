@@ -9,7 +9,7 @@ Axes: N pictures, S side in pixels.
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +19,14 @@ from torch import nn
 
 from model.convert.gelu import fused as with_gelu
 from model.convert.integers import without_integers
-from model.convert.static_graph import Node, StaticGraph
-from model.convert.torch_source import IN_TEXT, LINES, Scope
+from model.convert.static_graph import StaticGraph
+from model.convert.torch_source import LINES, Scope, is_known
 from tod.errors import UsageError
 
 _HEAD = '''"""{network}, written by `tod convert --to torch` from a .tod file; needs torch alone.
 
     network = Network()
-    network.load_state_dict(torch.load({weights!r}, weights_only=True))
+    network.load_state_dict(torch.load({weights}, weights_only=True))
     probabilities = network(pixels)  # uint8 [N, {side}, {side}, 3], RGB, as they are
 
 Weights under `frozen` are the frozen part's, with BatchNorm folded into them and numbered; the
@@ -113,8 +113,8 @@ def convert(graph: StaticGraph, parameters: Mapping[str, Any], about: About) -> 
             statistic = key.endswith(("running_mean", "running_var"))
             shapes[statistic][key] = array.shape
             names[key] = f"c({key!r})" if statistic else f"p({key!r})"
-        elif array.size == 1 and array.dtype == np.float32 and _is_number(graph, key):
-            names[key] = repr(float(array.reshape(-1)[0]))
+        elif array.size == 1 and array.dtype.kind in "fi" and _is_number(graph, key):
+            names[key] = f"float({str(array.item())!r})" if np.isinf(array) else repr(array.item())
         elif array.dtype == np.float32:
             label = f"frozen.{place}"
             state[label] = torch.from_numpy(np.array(array))
@@ -124,8 +124,8 @@ def convert(graph: StaticGraph, parameters: Mapping[str, Any], about: About) -> 
             names[key] = repr(array.tolist())
     lines, logits, end = _lines(graph, names)
     source = _HEAD.format(
-        network=about.network.replace("\\", "/").replace('"', "'"),
-        weights=f"{about.file}.pt",
+        network=_in_docstring(about.network),
+        weights=_in_docstring(repr(f"{about.file}.pt")),
         side=graph.shapes[graph.input][1],
         classes=list(about.classes),
         parameters=_table(shapes[0]),
@@ -176,14 +176,18 @@ def _is_number(graph: StaticGraph, name: str) -> bool:
     return graph.constants[name].ndim < 2 and users <= _TAKE_NUMBERS
 
 
+def _in_docstring(text: str) -> str:
+    """A text that cannot end the docstring it stands in, nor the file (by a zero byte)."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\0", " ")
+
+
 def _table(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return "".join(f"    {name!r}: {shape!r},\n" for name, shape in shapes.items())
 
 
 def _prepared(graph: StaticGraph) -> StaticGraph:
     graph = without_integers(with_gelu(graph))
-    unknown = {node.kind for node in graph.nodes if node.kind not in LINES}
-    unknown |= {node.kind for node in graph.nodes if not _constant(graph, node)}
+    unknown = {node.kind for node in graph.nodes if not is_known(graph, node)}
     if unknown:
         raise UsageError(
             f"--to torch: the operators {', '.join(sorted(unknown))} cannot be converted; nothing "
@@ -191,13 +195,3 @@ def _prepared(graph: StaticGraph) -> StaticGraph:
             hint="--to onnx holds every network; report them to have them added",
         )
     return graph
-
-
-def _constant(graph: StaticGraph, node: Node) -> bool:
-    """Whether what becomes part of the text is constant."""
-    needed: Collection[int] = IN_TEXT.get(node.kind, ())
-    return all(
-        node.inputs[place] in graph.constants
-        for place in needed
-        if place < len(node.inputs) and node.inputs[place]
-    )

@@ -124,7 +124,8 @@ def _global(at: Scope, node: Node) -> str:
 
 
 def _max_pool(at: Scope, node: Node) -> str:
-    return _pool(at, node, "max", "-torch.inf")
+    gaps = node.attributes.get("dilations", (1,) * len(node.attributes["kernel_shape"]))
+    return _pool(at, node, "max", "-torch.inf", f", dilation={gaps}")
 
 
 def _average_pool(at: Scope, node: Node) -> str:
@@ -136,14 +137,14 @@ def _pool(at: Scope, node: Node, kind: str, border: str, more: str = "") -> str:
     get, window = node.attributes.get, node.attributes["kernel_shape"]
     axes = len(window)
     pads, strides = get("pads", (0,) * 2 * axes), get("strides", (1,) * axes)
-    ceiling = bool(get("ceil_mode", 0))
+    gaps, ceiling = get("dilations", (1,) * axes), bool(get("ceil_mode", 0))
     if ceiling and kind == "max":  # torch leaves out a last window that begins on the border
         ceiling = False
         sides, made = (at.graph.shapes[n][2:] for n in (node.inputs[0], node.outputs[0]))
         reached = [
-            (count - 1) * stride + size - side - before
-            for count, stride, size, side, before in zip(
-                made, strides, window, sides, pads[:axes], strict=True
+            (count - 1) * stride + (size - 1) * gap + 1 - side - before
+            for count, stride, size, gap, side, before in zip(
+                made, strides, window, gaps, sides, pads[:axes], strict=True
             )
         ]
         pads = (*pads[:axes], *map(max, pads[axes:], reached))
@@ -163,10 +164,13 @@ def _pad(at: Scope, node: Node) -> str:
 
 
 def _reshape(at: Scope, node: Node) -> str:
+    return f"{at(node, 0)}.reshape({_opened(at, node)})"
+
+
+def _opened(at: Scope, node: Node) -> tuple[int, ...]:
+    """The shape of what a node makes, for any number of pictures."""
     shape = at.graph.shapes[node.outputs[0]]
-    if node.inputs[0] in at.open:
-        shape = (-1, *shape[1:])
-    return f"{at(node, 0)}.reshape({shape})"
+    return (-1, *shape[1:]) if node.inputs[0] in at.open and shape else shape
 
 
 def _transpose(at: Scope, node: Node) -> str:
@@ -210,7 +214,7 @@ def _slice(at: Scope, node: Node) -> str:
 def _gather(at: Scope, node: Node) -> str:
     rows, shape = at.array(node, 1), at.graph.shapes[node.inputs[0]]
     axis = int(node.attributes.get("axis", 0)) % len(shape)
-    assert rows is not None  # see `constant_inputs`
+    assert rows is not None  # see `IN_TEXT`
     every = np.array_equal(rows.reshape(-1), np.arange(shape[axis]))
     if every and (rows.ndim == 1 or len(shape) == 1):
         return _reshape(at, node)
@@ -219,16 +223,8 @@ def _gather(at: Scope, node: Node) -> str:
     return text if rows.ndim == 1 else f"{text}.reshape({_opened(at, node)})"
 
 
-def _opened(at: Scope, node: Node) -> tuple[int, ...]:
-    shape = at.graph.shapes[node.outputs[0]]
-    return (-1, *shape[1:]) if node.inputs[0] in at.open and shape else shape
-
-
 def _expand(at: Scope, node: Node) -> str:
-    shape = at.graph.shapes[node.outputs[0]]
-    if node.inputs[0] in at.open:
-        shape = (-1, *shape[1:])
-    return f"{at(node, 0)}.expand({shape})"
+    return f"{at(node, 0)}.expand({_opened(at, node)})"
 
 
 def _batch_norm(at: Scope, node: Node) -> str:
@@ -282,3 +278,24 @@ LINES: dict[str, Line] = {
 IN_TEXT = {"Clip": (1, 2), "Reshape": (1,), "Squeeze": (1,), "Unsqueeze": (1,), "Pad": (1, 2, 3),
            "Slice": (1, 2, 3, 4), "Gather": (1,), "Expand": (1,), "Split": (1,),
            **dict.fromkeys(_REDUCED, (1,))}  # fmt: skip
+
+
+def is_known(graph: StaticGraph, node: Node) -> bool:
+    """Whether a node has a line here, in the way in which the graph uses it."""
+    if node.kind not in LINES:
+        return False
+    get, given = node.attributes.get, [name for name in node.inputs if name]
+    constant = all(
+        node.inputs[place] in graph.constants
+        for place in IN_TEXT.get(node.kind, ())
+        if place < len(node.inputs) and node.inputs[place]
+    )
+    pads = get("pads", ())
+    half = len(pads) // 2
+    uneven = node.kind == "AveragePool" and pads[:half] != pads[half:]
+    return (
+        constant
+        and get("auto_pad", "NOTSET") in ("NOTSET", "VALID")
+        and not (uneven and not get("count_include_pad", 0))
+        and not (node.kind in ("Max", "Min") and len(given) != 2)
+    )

@@ -288,7 +288,9 @@ def test_what_was_trained_keeps_its_names_and_trains_on():
 def test_names_from_a_file_are_only_text_in_the_source(bound):
     graph = static_graph.of(bound.inference_graph(), 16)
     evil = ('"); import os #', "it's\n'''\"\"\"{x}", "\\")
-    about = to_torch.About('"""\nraise SystemExit\n"""', evil, "'; x")
+    about = to_torch.About(
+        '"""\nraise SystemExit\n"""', evil, "'; x" + '"""\nraise SystemExit\n"""'
+    )
     files = to_torch.convert(graph, {}, about)
     network = to_torch.load(files[".py"] + b"\0" + files[".pt"])
     assert type(network).__name__ == "Network"

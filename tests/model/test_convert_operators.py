@@ -127,6 +127,9 @@ CASES = {
         r=np.float32(2**-0.5), one=np.float32(1), half=np.float32(0.5),
     ),
     "Clip": network(("Clip", "x l h", "y", {}), l=np.float32(-0.25), h=np.float32(0.5)),
+    "Clip from below": network(
+        ("Clip", "x l h", "y", {}), l=np.float32(-0.25), h=np.float32(np.inf)
+    ),
     "Clip to 6": network(
         ("Conv", "x w", "a", {}), ("Clip", "a l h", "y", {}),
         w=constant(4, 3, 1, 1, low=-9, high=9), l=np.float32(0), h=np.float32(6),
@@ -147,6 +150,7 @@ CASES = {
     "PRelu": network(("PRelu", "x c", "y", {}), c=constant(3, 1, 1)),
     "Pow": network(("Pow", "x c", "y", {}), c=np.float32(2)),
     "Pow of 3": network(("Abs", "x", "a", {}), ("Pow", "a c", "y", {}), c=np.float32(3)),
+    "Pow of a whole number": network(("Pow", "x c", "y", {}), c=np.array([3])),
     **{k: network((k, "x a", "y", {"keepdims": 0}), a=np.array([2, 3]))
        for k in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")},
     "BatchNormalization": network(("BatchNormalization", "x s b m v", "y", {}), **norm()),
@@ -258,6 +262,38 @@ def test_what_is_not_known_is_refused_by_name(data, wanted):
     with pytest.raises(UsageError, match=wanted) as refused:
         to_tflite.convert(graph)
     assert "nothing was written" in str(refused.value)
+
+
+BORDERS = {"kernel_shape": [3, 3], "strides": [2, 2]}
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        (network(("Conv", "x w", "y", {"auto_pad": "SAME_LOWER"}), w=constant(4, 3, 2, 2)), "Conv"),
+        (unary("MaxPool", **BORDERS, auto_pad="SAME_UPPER"), "MaxPool"),
+        (unary("AveragePool", **BORDERS, pads=[0, 0, 1, 1]), "AveragePool"),
+        (network(("Max", "x c d", "y", {}), c=np.float32(0.1), d=np.float32(0.2)), "Max"),
+        (after("Sin", "Cos"), "Cos, Sin"),
+    ],
+)
+def test_what_torch_does_otherwise_is_refused_by_name(data, wanted):
+    with pytest.raises(UsageError, match=f"the operators {wanted} cannot be converted"):
+        to_torch.check(static_graph.of(data, SIDE))
+
+
+def torch_answers(data):
+    files = to_torch.convert(static_graph.of(data, SIDE), {}, to_torch.About("n", ("a",), "m"))
+    with torch.inference_mode():
+        network = to_torch.load(files[".py"] + b"\0" + files[".pt"])
+        return network(torch.from_numpy(pixels(3))).numpy()
+
+
+@pytest.mark.parametrize("up", [0, 1])
+def test_windows_with_gaps_are_known_to_torch(up):
+    data = unary("MaxPool", **BORDERS, pads=[1, 0, 1, 0], dilations=[2, 2], ceil_mode=up)
+    wanted = Engine({"a": data}).run("a", {"pixels": pixels(3)})["y"]
+    np.testing.assert_allclose(torch_answers(data), wanted, atol=2e-6)
 
 
 def test_transposes_cost_nothing_between_layers():
