@@ -24,6 +24,7 @@ from model.export import export
 from model.reduce import calibration, parity, pixel_input, quantize
 from model.reduce.precision import Precision
 from tod.data.dataset import Dataset
+from tod.data.tensors import random_samples
 from tod.format import artifact
 from tod.runtime.engine import Engine
 from tod.training.closed_form import ridge
@@ -34,8 +35,8 @@ _ROUNDS, _BATCHES = 15, 8
 def speed(files: dict[str, Path], workers: int, rows: int) -> None:
     """Milliseconds a picture with so many workers of one thread each: in turn, medians."""
     engines = {name: Engine(artifact.read(file).graphs) for name, file in files.items()}
-    side = artifact.read(next(iter(files.values()))).manifest.input.size_px
-    batch = np.random.default_rng(0).integers(0, 256, (rows, side, side, 3), dtype=np.uint8)
+    spec = artifact.read(next(iter(files.values()))).manifest.samples
+    batch = random_samples(spec, rows)
 
     def picture_ms(engine: Engine) -> float:
         start = time.perf_counter()
@@ -58,6 +59,7 @@ def lower_cosines(file: Path, name: str, rows: int = 600, seeds: int = 10) -> No
     """Ridge heads on features of ranges that are too narrow or too wide, so worse by steps."""
     found = artifact.read(file)
     spec, model = found.manifest.input, onnx.ModelProto.FromString(found.graphs["features.onnx"])
+    assert spec is not None
     pictures = calibration.from_dataset(Dataset.open(subset(name, 100)), spec, rows)
     ranges = quantize.ranges(model, pictures.pixels[:100])
     pixels, labels = pictures.pixels[100:], pictures.labels

@@ -111,6 +111,7 @@ def train(way: str, manifest: Manifest, backbone: nn.Module, dataset: Dataset, c
     train_split = sorted(dataset.split("train"), key=lambda s: (s.label, s.sha256))
     first, second = len(train_split), len(train_split) + len(dataset.split("test"))
     samples = [*train_split, *dataset.split("test"), *dataset.split("validation")]
+    assert manifest.input is not None
     pictures = Pictures(dataset.root, samples, manifest.input)
     side = {"plain": Plain, "best": Best}[way](backbone, pictures)
     head = new_head(manifest, classes=len(dataset.classes))

@@ -186,6 +186,7 @@ def export_network(
         progress("looking for what cannot be lowered")
         raise refusal.explain(probe, chosen, error) from error
     if precision is not None:
+        _pictures_of(network)
         check_something_is_frozen(models["features.onnx"], precision)
     # Use another number of classes than the graphs were traced with, to prove that it can vary.
     wrap = _wrap(network, network.build(count or 10), settings, chosen)
@@ -196,7 +197,8 @@ def export_network(
     reduced = None
     if precision is not None:
         shape = probe.split.feature_shape
-        reduced = reduce(models["features.onnx"], network.input, shape, precision, progress)
+        pictures = _pictures_of(network)
+        reduced = reduce(models["features.onnx"], pictures, shape, precision, progress)
         graphs["features.onnx"] = reduced.model.SerializeToString(deterministic=True)
         frozen = replace(described.backbone, precision=precision.kind, parity=reduced.parity)
         described = replace(described, backbone=frozen)
@@ -225,6 +227,16 @@ def _check_settings(settings: Settings, count: int | None) -> None:
         raise UsageError(f"{len(weights)} class weights for {count or 'an open number of'} classes")
 
 
+def _pictures_of(network: Network) -> manifest.InputSpec:
+    if isinstance(network.input, manifest.TensorSpec):
+        raise UsageError(
+            "--quantize works on networks of pictures; the samples of this one are "
+            f"{list(network.input.shape)}",
+            hint="train it, then: tod convert --to tflite --quantize int8",
+        )
+    return network.input
+
+
 def _refuse_frozen_classes(names: Sequence[str], axes: lowering.Axes) -> None:
     """Refuse frozen parameters with a row for each class, because their classes could not be chosen
     later."""
@@ -239,13 +251,12 @@ def _wrap(network: Network, net: TransferNet, settings: Settings, chosen: str) -
     names = trainable.names(net, chosen, head_name=network.head_name)
     if not names:
         raise UsageError(f"--trainable {chosen}: the network has no such parameter")
-    side = network.input.size_px
     return TrainWrap(
         net,
         settings.loss,
         settings.optimizer,
         names,
-        input_shape=(3, side, side),
+        input_shape=_input_shape(network.input),
         train_batch_norm=settings.train_batch_norm,
         backbone_lr=settings.backbone_lr,
         decay_all=settings.decay_all,
@@ -253,6 +264,13 @@ def _wrap(network: Network, net: TransferNet, settings: Settings, chosen: str) -
         class_weights=settings.class_weights is not None,
         accumulate=settings.accumulate is not None,
     )
+
+
+def _input_shape(spec: manifest.SampleSpec) -> tuple[int, ...]:
+    """The shape of one sample as the network takes it."""
+    if isinstance(spec, manifest.TensorSpec):
+        return spec.shape
+    return (3, spec.size_px, spec.size_px)
 
 
 def _refuse_difference(differences: verify.Differences) -> None:
@@ -279,10 +297,11 @@ def _describe(
     optimizer = settings.optimizer
     rule: dict[str, Any] = {f.name: getattr(optimizer, f.name) for f in fields(optimizer)}  # type: ignore[arg-type]
     lr = rule.pop("learning_rate")
+    tensor = network.input if isinstance(network.input, manifest.TensorSpec) else None
     every = sum(parameter.numel() for parameter in probe.net.parameters())
     return manifest.Manifest(
         format="tod",
-        schema=manifest.SCHEMA,
+        schema=2 if tensor else 1,
         kind="model",
         built_with={
             "tod": tod.__version__,
@@ -299,7 +318,8 @@ def _describe(
         ),
         head=network.head,
         trainable=chosen,
-        input=network.input,
+        input=network.input if isinstance(network.input, manifest.InputSpec) else None,
+        tensor=tensor,
         loss=manifest.LossSpec(
             settings.loss.name,
             getattr(settings.loss, "label_smoothing", 0.0),

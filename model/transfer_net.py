@@ -1,4 +1,4 @@
-"""A network in two parts, a backbone and a head, and the module that turns pixels into its input.
+"""A network in two parts, a backbone and a head, and the modules that turn samples into its input.
 
 Axes: N pictures, S side in pixels, F features, C classes.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tod.format.manifest import InputSpec
+from tod.format.manifest import InputSpec, SampleSpec, TensorSpec
 
 
 class TransferNet(nn.Module):
@@ -16,7 +16,7 @@ class TransferNet(nn.Module):
     evaluation mode, even if parts of it train.
 
     Args:
-        backbone: float32 [N, 3, S, S], normalised -> features [N, F].
+        backbone: float32 [N, 3, S, S], or other samples, normalised -> features [N, F].
         head: features [N, F] -> logits [N, C].
     """
 
@@ -57,3 +57,32 @@ class PixelsToFeatures(nn.Module):
         x = pixels.flip(3) if self.swap else pixels
         x = x.to(torch.float32) * self.scale + self.shift
         return self.frozen(x.permute(0, 3, 1, 2))
+
+
+class TensorsToFeatures(nn.Module):
+    """The computation of `features.onnx` for samples that are no pictures: [N, *shape] -> features.
+
+    Args:
+        frozen: float32 [N, *shape] -> features.
+        spec: gives mean and std, of all numbers or of each index of the first axis of a sample.
+    """
+
+    def __init__(self, frozen: nn.Module, spec: TensorSpec) -> None:
+        super().__init__()
+        self.frozen = frozen
+        mean, std = torch.tensor(spec.mean).double(), torch.tensor(spec.std).double()
+        axes = (-1, *(1 for _ in spec.shape[1:]))
+        self.register_buffer("scale", (1 / std).float().reshape(axes))
+        self.register_buffer("shift", (-mean / std).float().reshape(axes))
+        self.as_they_are = set(spec.mean) == {0} and set(spec.std) == {1}
+
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+        x = samples.to(torch.float32)
+        return self.frozen(x if self.as_they_are else x * self.scale + self.shift)
+
+
+def to_features(frozen: nn.Module, spec: SampleSpec) -> nn.Module:
+    """The computation of `features.onnx`, from samples as they are read."""
+    if isinstance(spec, TensorSpec):
+        return TensorsToFeatures(frozen, spec)
+    return PixelsToFeatures(frozen, spec)

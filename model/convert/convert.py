@@ -25,7 +25,7 @@ from tod.errors import ConvertedWorse, TrainingError, UsageError
 from tod.format.manifest import Manifest
 from tod.runtime.model import Model
 
-Bits = Literal["none", "dynamic", "int8", "fp16"]
+Bits = Literal["none", "dynamic", "weights", "int8", "fp16"]
 FORMATS: tuple[Format, ...] = ("onnx", "ort", "tflite", "torch")
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "ort": ".ort", "tflite": ".tflite", "torch": ".pt"}
 # Without fewer bits the answers differ by the order of additions only: by far less than this share
@@ -111,7 +111,7 @@ def convert(model: Model, asked: Asked, reports: Reports | None = None) -> Conve
     check(asked.format, asked.variants)
     data, manifest = model.inference_graph(), model.manifest
     sample = samples.to_compare(
-        asked.data or asked.calibrate, manifest.input, labels=asked.data is not None
+        asked.data or asked.calibrate, manifest.samples, labels=asked.data is not None
     )
     work = _Work(model, data, asked, reports, sample)
     work.check_operators()
@@ -135,6 +135,11 @@ def check(format_: Format, variants: Sequence[Bits]) -> None:
         raise UsageError(
             f"--to torch is in float32: --quantize {fewer[0]} does not go with it",
             hint="take --to tflite or --to onnx for a smaller file",
+        )
+    if format_ != "tflite" and "weights" in variants:
+        raise UsageError(
+            f"--quantize weights goes with --to tflite, not with --to {format_}",
+            hint="take --quantize dynamic or fp16",
         )
 
 
@@ -240,7 +245,7 @@ class _Work:
         search = self._search("onnx", self.data, bits)
         if bits == "dynamic":
             return to_onnx.dynamic(self.data, search)
-        return to_onnx.int8(self.data, self.manifest.input, search)
+        return to_onnx.int8(self.data, self.manifest.samples, search)
 
     def _check_float(self) -> None:
         if self.manifest.backbone.precision == "int8":
@@ -258,7 +263,7 @@ class _Work:
         manifest = self.manifest
         about = tflite_metadata.Described(
             self.network,
-            self.model.classes or (), manifest.input, manifest.loss.task,
+            self.model.classes or (), manifest.samples, manifest.loss.task,
         )  # fmt: skip
         return {".tflite": tflite_metadata.described(made, about)}, kept
 
@@ -292,11 +297,13 @@ class _Work:
         return f"{self.manifest.backbone.name} with {self.manifest.head}"
 
     def _static(self, variable: Collection[str] = ()) -> static_graph.StaticGraph:
-        return static_graph.of(self.data, self.manifest.input.size_px, variable=variable)
+        return static_graph.of(self.data, variable=variable)
 
     @cached_property
     def _pictures(self) -> Pictures:
-        return samples.for_calibration(self.asked.calibrate or self.asked.data, self.manifest.input)
+        return samples.for_calibration(
+            self.asked.calibrate or self.asked.data, self.manifest.samples
+        )
 
     def _search(self, format_: Format, data: bytes, bits: Bits) -> Search:
         pictures = self._pictures

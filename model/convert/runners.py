@@ -33,9 +33,10 @@ def open_file(kind: Format, data: bytes) -> Runner:
 
 def _onnx(data: bytes) -> Runner:
     engine = Engine({"inference.onnx": data})
+    name = engine.input_names("inference.onnx")[0]
 
     def run(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-        (answers,) = engine.run("inference.onnx", {"pixels": picture}).values()
+        (answers,) = engine.run("inference.onnx", {name: picture}).values()
         return answers
 
     return run

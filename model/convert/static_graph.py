@@ -1,4 +1,4 @@
-"""An inference graph for one picture, with everything that no pixel can change computed beforehand.
+"""An inference graph for one sample, with everything that no sample can change computed beforehand.
 
 Knows ONNX and nothing of other formats. Exports compute shapes inside the graph and bring weights
 into order there; both are constants once the number of pictures is fixed.
@@ -47,6 +47,7 @@ class StaticGraph:
     constants: value by name.
     shapes: of every value, the picture's axis included.
     input, output: names of values.
+    dtype: of the input.
     """
 
     nodes: tuple[Node, ...]
@@ -54,18 +55,18 @@ class StaticGraph:
     shapes: dict[str, tuple[int, ...]]
     input: str
     output: str
+    dtype: str = "uint8"
 
 
-def of(data: bytes, side_px: int, *, variable: Collection[str] = ()) -> StaticGraph:
+def of(data: bytes, *, variable: Collection[str] = ()) -> StaticGraph:
     """The graph of one picture.
 
     Args:
-        data: ONNX, `pixels` uint8 [N, S, S, 3] to one output.
-        side_px: S.
+        data: ONNX, one input [N, ...] of known sides to one output.
         variable: constants of which nothing is to be computed beforehand.
     """
     model = onnx.load_from_string(data)
-    values = _values(model, side_px)
+    values = _values(model)
     every = _initializers(model)
     constants = {name: value for name, value in every.items() if name not in variable}
     nodes = []
@@ -81,8 +82,9 @@ def of(data: bytes, side_px: int, *, variable: Collection[str] = ()) -> StaticGr
         nodes=tuple(nodes),
         constants={name: value for name, value in constants.items() if name in wanted},
         shapes={name: value.shape for name, value in (values | constants).items()},
-        input="pixels",
+        input=model.graph.input[0].name,
         output=model.graph.output[0].name,
+        dtype=str(values[model.graph.input[0].name].dtype),
     )
 
 
@@ -104,7 +106,7 @@ def folded(data: bytes) -> onnx.ModelProto:
             nodes.append(node)
             continue
         if values is None:
-            values = _values(model, _side(model))
+            values = _values(model)
         for name in node.output:
             constants[name] = values[name]
             model.graph.initializer.append(numpy_helper.from_array(values[name], name))
@@ -114,15 +116,11 @@ def folded(data: bytes) -> onnx.ModelProto:
     return model
 
 
-def _side(model: onnx.ModelProto) -> int:
-    return int(model.graph.input[0].type.tensor_type.shape.dim[1].dim_value)
-
-
 def _initializers(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
-def _values(model: onnx.ModelProto, side_px: int) -> dict[str, NDArray[Any]]:
+def _values(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     """Every value of the graph for one picture: runs it with all of them as outputs."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
@@ -131,9 +129,18 @@ def _values(model: onnx.ModelProto, side_px: int) -> dict[str, NDArray[Any]]:
         for name in node.output:
             if name and name not in known:
                 watched.graph.output.add(name=name)
-    pixels = np.random.default_rng(0).integers(0, 256, (1, side_px, side_px, 3), np.uint8)
-    found = Engine({_NAME: watched.SerializeToString()}).run(_NAME, {"pixels": pixels})
-    return {"pixels": pixels, **{name: np.asarray(value) for name, value in found.items()}}
+    feeds = {model.graph.input[0].name: _example(model.graph.input[0])}
+    found = Engine({_NAME: watched.SerializeToString()}).run(_NAME, feeds)
+    return {**feeds, **{name: np.asarray(value) for name, value in found.items()}}
+
+
+def _example(value: onnx.ValueInfoProto) -> NDArray[Any]:
+    """One sample without a meaning."""
+    tensor, random = value.type.tensor_type, np.random.default_rng(0)
+    shape = (1, *(side.dim_value for side in tensor.shape.dim[1:]))
+    if tensor.elem_type == onnx.TensorProto.UINT8:
+        return random.integers(0, 256, shape, np.uint8)
+    return random.standard_normal(shape, np.float32)
 
 
 def _node(node: onnx.NodeProto, index: int) -> Node:

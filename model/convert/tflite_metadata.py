@@ -19,7 +19,7 @@ import flatbuffers
 
 from model.convert import tflite_file
 from tod.format.inference_texts import TEXTS, inference_texts
-from tod.format.manifest import InputSpec, Task
+from tod.format.manifest import InputSpec, SampleSpec, Task
 
 _IDENTIFIER = b"M001"
 _NAME = "TFLITE_METADATA"
@@ -37,7 +37,7 @@ class Described:
 
     name: str
     classes: tuple[str, ...]
-    input: InputSpec
+    input: SampleSpec
     task: Task
 
 
@@ -69,17 +69,15 @@ def _archive(what: Described) -> bytes:
 
 def _metadata(what: Described) -> bytes:
     builder = flatbuffers.Builder(1024)
-    side = what.input.size_px
     graph = _table(
         builder,
         10,
         (2, _vector(builder, [_input(builder, what)])),
         (3, _vector(builder, [_output(builder, what)])),
     )
-    crop = "the centre" if what.input.crop == "center" else "the whole picture"
     text = (
-        f"{what.name}, made by TOD. Takes {crop} of a picture at {side} x {side}; the normalisation"
-        " is part of the graph."
+        f"{what.name}, made by TOD. Takes {_taken(what.input)}; the normalisation is part of the "
+        "graph."
     )
     root = _table(
         builder,
@@ -93,8 +91,26 @@ def _metadata(what: Described) -> bytes:
     return bytes(builder.Output())
 
 
+def _taken(spec: SampleSpec) -> str:
+    if not isinstance(spec, InputSpec):
+        return f"{spec.dtype} {list(spec.shape)}"
+    crop = "the centre" if spec.crop == "center" else "the whole picture"
+    return f"{crop} of a picture at {spec.size_px} x {spec.size_px}"
+
+
 def _input(builder: Any, what: Described) -> int:
-    side = what.input.size_px
+    spec = what.input
+    if isinstance(spec, InputSpec):
+        return _picture(builder, spec)
+    fields = [(0, builder.CreateString(spec.name))]
+    if spec.inputs:
+        fields.append((1, builder.CreateString(f"The numbers of {', '.join(spec.inputs)}.")))
+    fields.append((3, _union(builder, 2, _FEATURE_PROPERTIES, _table(builder, 0))))
+    return _table(builder, 8, *fields)
+
+
+def _picture(builder: Any, spec: InputSpec) -> int:
+    side = spec.size_px
     builder.StartObject(2)
     builder.PrependUint32Slot(0, side, 0)
     builder.PrependUint32Slot(1, side, 0)
@@ -107,7 +123,6 @@ def _input(builder: Any, what: Described) -> int:
     # Nothing is to be done to the pixels: (x - 0) / 1.
     means, stds = (_floats(builder, [number]) for number in (0.0, 1.0))
     unit = _union(builder, 2, _NORMALIZATION, _table(builder, 2, (0, means), (1, stds)))
-    spec = what.input
     text = (
         f"Pixels 0 to 255, RGB, resized ({spec.interpolation}) to {side} x {side}. Inside, they "
         f"are brought to mean {_numbers(spec.mean)} and spread {_numbers(spec.std)} of 0..1, "

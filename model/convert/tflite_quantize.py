@@ -1,6 +1,7 @@
 """A TFLite file in fewer bits. The only user of ai-edge-quantizer.
 
-dynamic: int8 weights, activations rounded as they come. int8: both, with ranges that pictures gave.
+dynamic: int8 weights, activations rounded as they come. weights: int8 weights, arithmetic in float.
+int8: both, with ranges that pictures gave.
 float16: weights in half precision. Input and output stay what they are: pixels, and float32.
 """
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from model.convert import tflite_file
 
-Kind = Literal["dynamic", "int8", "float16"]
+Kind = Literal["dynamic", "weights", "int8", "float16"]
 Ranges = dict[str, dict[str, NDArray[np.float32]]]  # name of a tensor -> {"min", "max"}
 _EVERY = qtyping.TFLOperationName.ALL_SUPPORTED
 # Probabilities in steps of 1/256 would lose all that are smaller.
@@ -126,10 +127,13 @@ def quantized(
         half = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
         config = qtyping.OpQuantizationConfig(weight_tensor_config=half, explicit_dequantize=True)
         made.update_quantization_recipe(".*", _EVERY, config, AlgorithmName.FLOAT_CASTING)
-    elif kind == "dynamic":
+    elif kind in ("dynamic", "weights"):
+        in_float = kind == "weights"
+        precision = qtyping.ComputePrecision
         config = qtyping.OpQuantizationConfig(
             weight_tensor_config=weights,
-            compute_precision=qtyping.ComputePrecision.INTEGER,
+            compute_precision=precision.FLOAT if in_float else precision.INTEGER,
+            explicit_dequantize=in_float,
             min_weight_elements=_LEAST_ELEMENTS,
         )
         made.update_quantization_recipe(".*", _EVERY, config)

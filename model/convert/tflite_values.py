@@ -48,8 +48,8 @@ class Conversion:
             for name in node.inputs:
                 self.uses[name] = self.uses.get(name, 0) + 1
         shape = graph.shapes[graph.input]
-        pixels = self.file.tensor(graph.input, shape, np.uint8)
-        self._values[graph.input] = Value(pixels, natural(len(shape)))
+        sample = self.file.tensor(graph.input, shape, np.dtype(graph.dtype))
+        self._values[graph.input] = Value(sample, natural(len(shape)))
 
     def is_constant(self, name: str) -> bool:
         return name in self.graph.constants

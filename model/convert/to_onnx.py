@@ -20,7 +20,7 @@ from model.convert import static_graph
 from model.convert.fewer_bits import Search, quantized
 from model.reduce import pixel_input
 from tod.errors import DeviceError, first_line
-from tod.format.manifest import InputSpec
+from tod.format.manifest import InputSpec, SampleSpec
 
 _DENSE = ("Gemm", "MatMul")
 
@@ -56,7 +56,7 @@ def dynamic(data: bytes, search: Search) -> tuple[bytes, tuple[str, ...]]:
     return quantized(search, dense, make)
 
 
-def int8(data: bytes, spec: InputSpec, search: Search) -> tuple[bytes, tuple[str, ...]]:
+def int8(data: bytes, spec: SampleSpec, search: Search) -> tuple[bytes, tuple[str, ...]]:
     """Weights and activations in int8, as `tod export --quantize int8` has them.
 
     Returns:
@@ -67,7 +67,7 @@ def int8(data: bytes, spec: InputSpec, search: Search) -> tuple[bytes, tuple[str
     whole = static_graph.folded(data)
     model = _as_features(whole)
     ranges = quantize.ranges(model, search.pictures.pixels[: search.pictures.calibrating])
-    pixels = pixel_input.find(model, spec)
+    pixels = pixel_input.find(model, spec) if isinstance(spec, InputSpec) else None
 
     def make(kept: Collection[str]) -> bytes:
         return _with_end(quantize.int8(model, ranges, float_layers=kept, pixels=pixels), whole)

@@ -1,4 +1,5 @@
-"""An inference graph as a TFLite file: pixels uint8 [1, S, S, 3] in, answers float32 [1, C] out.
+"""An inference graph as a TFLite file: pixels uint8 [1, S, S, 3], or another sample, in; answers
+float32 [1, C] out.
 
 Written by ourselves, from the graphs that every .tod file holds: the converters there are want
 torch's module (litert-torch, 2.3 GB) or Python 3.12 and versions of their own (onnx2tf).

@@ -27,7 +27,7 @@ _HEAD = '''"""{network}, written by `tod convert --to torch` from a .tod file; n
 
     network = Network()
     network.load_state_dict(torch.load({weights}, weights_only=True))
-    probabilities = network(pixels)  # uint8 [N, {side}, {side}, 3], RGB, as they are
+    answers = network({taken})  # {kind}
 
 Weights under `frozen` are the frozen part's, with BatchNorm folded into them and numbered; the
 others have the names that they had in the network that was exported.
@@ -46,7 +46,7 @@ FROZEN = {{
 
 
 class Network(nn.Module):
-    """Pixels uint8 [N, {side}, {side}, 3] -> {answers} [N, {count}]."""
+    """{kind} -> {answers} [N, {count}]."""
 
     def __init__(self):
         super().__init__()
@@ -65,16 +65,16 @@ class Network(nn.Module):
             module = getattr(module, part)
         return module
 
-    def forward(self, pixels):
+    def forward(self, {taken}):
         return {end}
 
-    def logits(self, pixels):
+    def logits(self, {taken}):
         p, c = self.get_parameter, self.get_buffer
 {lines}        return {logits}
 '''
 _TAKE_NUMBERS = {"Add", "Sub", "Mul", "Div", "Clip", "Pow", "Pad"}
-_ENDS = {"Softmax": "torch.softmax(self.logits(pixels), -1)",
-         "Sigmoid": "torch.sigmoid(self.logits(pixels))"}  # fmt: skip
+_ENDS = {"Softmax": "torch.softmax(self.logits({}), -1)",
+         "Sigmoid": "torch.sigmoid(self.logits({}))"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def convert(graph: StaticGraph, parameters: Mapping[str, Any], about: About) -> 
     """
     graph = _prepared(graph)
     state: dict[str, torch.Tensor] = {}
-    names = {graph.input: "pixels"}
+    names = {graph.input: graph.input}
     shapes: tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]] = ({}, {})
     for place, (key, array) in enumerate(graph.constants.items()):
         if key in parameters:
@@ -126,13 +126,14 @@ def convert(graph: StaticGraph, parameters: Mapping[str, Any], about: About) -> 
     source = _HEAD.format(
         network=_in_docstring(about.network),
         weights=_in_docstring(repr(f"{about.file}.pt")),
-        side=graph.shapes[graph.input][1],
+        taken=graph.input,
+        kind=_kind(graph),
         classes=list(about.classes),
         parameters=_table(shapes[0]),
         frozen=_table(shapes[1]),
         answers="values" if end is None else "probabilities",
         count=graph.shapes[graph.output][1],
-        end=end or "self.logits(pixels)",
+        end=(end or "self.logits({})").format(graph.input),
         lines=lines,
         logits=logits,
     )
@@ -174,6 +175,13 @@ def _is_number(graph: StaticGraph, name: str) -> bool:
     """Whether a constant may stand in the text as a plain number."""
     users = {node.kind for node in graph.nodes if name in node.inputs}
     return graph.constants[name].ndim < 2 and users <= _TAKE_NUMBERS
+
+
+def _kind(graph: StaticGraph) -> str:
+    """What the network takes, for a person."""
+    sides = ", ".join(map(str, graph.shapes[graph.input][1:]))
+    of = "pixels as they are, RGB, " if graph.input == "pixels" else ""
+    return f"{of}{graph.dtype} [N, {sides}]"
 
 
 def _in_docstring(text: str) -> str:

@@ -207,7 +207,7 @@ def _slice(at: Scope, node: Node) -> str:
         if step == 1:
             text += f".narrow({axis}, {rows.start}, {len(rows)})"
         else:
-            text += f".index_select({axis}, torch.tensor({list(rows)}, device=pixels.device))"
+            text += _selected(at, axis, list(rows))
     return text
 
 
@@ -218,9 +218,12 @@ def _gather(at: Scope, node: Node) -> str:
     every = np.array_equal(rows.reshape(-1), np.arange(shape[axis]))
     if every and (rows.ndim == 1 or len(shape) == 1):
         return _reshape(at, node)
-    taken = ".index_select({}, torch.tensor({}, device=pixels.device))"
-    text = at(node, 0) + taken.format(axis, (rows.reshape(-1) % shape[axis]).tolist())
+    text = at(node, 0) + _selected(at, axis, (rows.reshape(-1) % shape[axis]).tolist())
     return text if rows.ndim == 1 else f"{text}.reshape({_opened(at, node)})"
+
+
+def _selected(at: Scope, axis: int, rows: list[int]) -> str:
+    return f".index_select({axis}, torch.tensor({rows}, device={at.graph.input}.device))"
 
 
 def _expand(at: Scope, node: Node) -> str:

@@ -15,7 +15,8 @@ from torch.nn import functional
 from model.lowering import lowering
 from model.step.losses import Loss
 from model.train_wrap import TrainWrap
-from tod.format.manifest import TASKS
+from tod.data.tensors import random_samples
+from tod.format.manifest import TASKS, InputSpec, SampleSpec
 
 # The learning rate is an input of the graph, so any value tests it. With a large rate, training
 # oscillates on these pictures.
@@ -30,6 +31,13 @@ def smooth_pictures(count: int, side_px: int) -> NDArray[np.uint8]:
     fine = functional.interpolate(coarse, size=(side_px, side_px), mode="bicubic")
     pixels = (fine.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
     return np.ascontiguousarray(pixels.numpy())
+
+
+def example_samples(spec: SampleSpec, count: int) -> NDArray[Any]:
+    """Make seeded samples: pictures as above, or numbers."""
+    if isinstance(spec, InputSpec):
+        return smooth_pictures(count, spec.size_px)
+    return random_samples(spec, count)
 
 
 def step_inputs(wrap: TrainWrap, rows: int, classes: int) -> dict[str, NDArray[Any]]:

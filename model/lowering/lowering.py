@@ -28,9 +28,9 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 from model.lowering import decompositions
 from model.step.optimizers import Tensors
 from model.train_wrap import TrainWrap
-from model.transfer_net import PixelsToFeatures
+from model.transfer_net import to_features
 from tod.errors import UsageError
-from tod.format.manifest import CLASSES_AXIS, TASKS, InputSpec
+from tod.format.manifest import CLASSES_AXIS, TASKS, SampleSpec
 
 OPSET = 18
 # The IR version that opset 18 came with: every onnxruntime since 1.14 reads both.
@@ -40,34 +40,35 @@ MIN_ONNXRUNTIME = "1.14"
 # Comparing two numbers of classes shows which axes of the parameters count classes.
 PROBE_CLASSES, OTHER_CLASSES = 251, 263
 _PROBE_ROWS = 19
+_WITH_ROWS = ("pixels", "inputs", "features", "labels", "logits")
 Axes = Mapping[str, Mapping[int, str]]
 
 
-def all_graphs(wrap: TrainWrap, axes: Axes, spec: InputSpec) -> dict[str, onnx.ModelProto]:
+def all_graphs(wrap: TrainWrap, axes: Axes, spec: SampleSpec) -> dict[str, onnx.ModelProto]:
     """The three graphs by name.
 
     Args:
         wrap: built for `PROBE_CLASSES`.
         axes: see `class_axes`.
-        spec: how pixels become the network's input.
+        spec: what a sample is.
     """
     return {
-        "features.onnx": features_graph(PixelsToFeatures(wrap.split.frozen, spec), spec.size_px),
+        "features.onnx": features_graph(to_features(wrap.split.frozen, spec), spec),
         "train.onnx": train_graph(wrap, axes),
         "predict.onnx": predict_graph(wrap, axes),
     }
 
 
-def features_graph(module: nn.Module, side_px: int) -> onnx.ModelProto:
-    """`pixels` uint8 [N, S, S, 3] -> `features` float32 [N, ...].
+def features_graph(module: nn.Module, spec: SampleSpec) -> onnx.ModelProto:
+    """`pixels` uint8 [N, S, S, 3], or other samples, -> `features` float32 [N, ...].
 
     Args:
-        module: a `PixelsToFeatures` in evaluation mode.
-        side_px: S.
+        module: from `model.transfer_net.to_features`, in evaluation mode.
+        spec: what a sample is.
     """
-    pixels = torch.zeros((2, side_px, side_px, 3), dtype=torch.uint8)
-    program = torch.export.export(module.eval(), (pixels,), dynamic_shapes=({0: Dim("pictures")},))
-    return to_onnx(program, ["pixels"], ["features"], "features")
+    samples = torch.zeros((2, *spec.shape), dtype=getattr(torch, spec.dtype))
+    program = torch.export.export(module.eval(), (samples,), dynamic_shapes=({0: Dim("pictures")},))
+    return to_onnx(program, [spec.name], ["features"], "features")
 
 
 def train_graph(wrap: TrainWrap, axes: Axes) -> onnx.ModelProto:
@@ -312,6 +313,9 @@ def _name_axes(model: onnx.ModelProto) -> None:
     for value in (*model.graph.input, *model.graph.output):
         for position, axis in enumerate(value.type.tensor_type.shape.dim):
             if axis.dim_param:
-                rows = value.name in ("pixels", "features", "labels", "logits") and position == 0
+                rows = (
+                    value.name in ("pixels", "inputs", "features", "labels", "logits")
+                    and position == 0
+                )
                 name = known.setdefault(axis.dim_param, "batch" if rows else CLASSES_AXIS)
                 axis.dim_param = name

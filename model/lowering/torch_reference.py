@@ -19,10 +19,10 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from model.lowering import lowering
-from model.lowering.examples import smooth_pictures, step_inputs, targets
+from model.lowering.examples import example_samples, step_inputs, targets
 from model.train_wrap import TrainWrap
-from model.transfer_net import PixelsToFeatures
-from tod.format.manifest import InputSpec
+from model.transfer_net import to_features
+from tod.format.manifest import SampleSpec
 from tod.runtime.engine import Engine
 
 STEPS = 20
@@ -62,23 +62,23 @@ class Differences:
         return float(np.max(astuple(self)))
 
 
-def compare(wrap: TrainWrap, graphs: Mapping[str, bytes], spec: InputSpec) -> Differences:
+def compare(wrap: TrainWrap, graphs: Mapping[str, bytes], spec: SampleSpec) -> Differences:
     """Run 20 training steps and one evaluation in onnxruntime, and each of them in torch.
 
     Args:
         wrap: network, loss and optimizer.
         graphs: the three graphs by name.
-        spec: how pixels become the network's input.
+        spec: what a sample is.
     """
     engine = Engine(graphs)
     # One row of features is fast; a feature map through many layers is slow.
     pictures, rows = (32, 16) if len(wrap.split.feature_shape) == 1 else (12, 5)
-    pixels = smooth_pictures(pictures, spec.size_px)
+    pixels = example_samples(spec, pictures)
     ours = np.concatenate([engine.features(part) for part in np.split(pixels, pictures // 4)])
-    to_features = PixelsToFeatures(wrap.split.frozen, spec).eval()
-    to_input = PixelsToFeatures(nn.Identity(), spec)
+    frozen = to_features(wrap.split.frozen, spec).eval()
+    to_input = to_features(nn.Identity(), spec)
     with torch.no_grad():
-        parts = [to_features(torch.from_numpy(part)) for part in np.split(pixels, pictures // 4)]
+        parts = [frozen(torch.from_numpy(part)) for part in np.split(pixels, pictures // 4)]
         x = to_input(torch.from_numpy(pixels[:4]))
     tensors = {name: value.numpy() for name, value in lowering.train_tensors(wrap).items()}
     model = [*wrap.parameters(), *wrap.statistics()]

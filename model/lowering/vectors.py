@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from model.lowering.examples import smooth_pictures, step_inputs, targets
+from model.lowering.examples import example_samples, step_inputs, targets
 from model.train_wrap import TrainWrap
 from tod.format.manifest import Manifest
 from tod.runtime import verify as device
@@ -24,11 +24,9 @@ def test_vectors(
     are not included, see `tod.runtime.verify.test_tensors`.
     """
     engine = Engine(graphs)
-    rows, side_px = (
-        (4 if len(described.backbone.feature_shape) == 1 else 2),
-        described.input.size_px,
-    )
-    features = engine.features(smooth_pictures(rows, side_px))
+    rows = 4 if len(described.backbone.feature_shape) == 1 else 2
+    spec = described.samples
+    features = engine.features(example_samples(spec, rows))
     classes = described.class_count or 10
     tensors = device.test_tensors(described, classes)
     inputs = {
@@ -37,7 +35,7 @@ def test_vectors(
         "labels": targets(wrap.loss_fn, rows, classes),
     }
     feeds: dict[str, dict[str, NDArray[Any]]] = {
-        "features.onnx": {"pixels": smooth_pictures(1, side_px)},
+        "features.onnx": {spec.name: example_samples(spec, 1)},
         "train.onnx": inputs,
         "predict.onnx": {"features": features},
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from model.networks import heads
 from model.networks.backbone import Backbone
 from model.transfer_net import TransferNet
-from tod.format.manifest import InputSpec, Weights
+from tod.format.manifest import SampleSpec, Weights
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Network:
     Attributes:
         name: for people.
         build: number of classes -> the network; the same number gives the same weights.
-        input: how pictures become its input.
+        input: what a sample is, and how it becomes the network's input.
         weights: where the backbone's weights came from.
         head: the kind of its head, for people.
         trainable: the parameters that train by default, see `model.networks.trainable`.
@@ -27,7 +27,7 @@ class Network:
 
     name: str
     build: Callable[[int], TransferNet]
-    input: InputSpec
+    input: SampleSpec
     weights: Weights
     head: str
     trainable: str = "head"

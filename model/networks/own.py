@@ -1,8 +1,8 @@
 """A user's own network: one Python file that defines `build(classes) -> TransferNet`.
 
-It may also define `INPUT` (settings of `tod.format.manifest.InputSpec`, at least `size_px`),
-`TRAINABLE` (as --trainable) and `WEIGHTS` (where its weights came from). docs/networks.md has
-examples.
+It may also define `INPUT` (settings of `tod.format.manifest.InputSpec`, at least `size_px`; if its
+samples are no pictures, of `TensorSpec`, at least `shape`), `TRAINABLE` (as --trainable) and
+`WEIGHTS` (where its weights came from). docs/networks.md has examples.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import torch
 from model.networks.network import Network
 from model.transfer_net import TransferNet
 from tod.errors import TodError, UsageError
-from tod.format.manifest import InputSpec, Weights
+from tod.format.manifest import InputSpec, SampleSpec, TensorSpec, Weights
+from tod.format.manifest_checks import tensor_problems
 from tod.system import file_kind
 
 _WEIGHTS = (
@@ -120,7 +121,9 @@ def _builder(
     return checked
 
 
-def _input(path: Path, given: Any) -> InputSpec:
+def _input(path: Path, given: Any) -> SampleSpec:
+    if isinstance(given, dict) and "shape" in given:
+        return _tensor(path, given)
     known = {field.name for field in fields(InputSpec)}
     if not isinstance(given, dict) or not set(given) <= known:
         raise UsageError(f"{path}: INPUT is {given!r}, wanted a dict with some of {sorted(known)}")
@@ -133,6 +136,25 @@ def _input(path: Path, given: Any) -> InputSpec:
         raise UsageError(f"{path}: INPUT: {error}") from error
     if not 1 <= spec.size_px <= spec.resize_px <= 4096 or not all(s > 0 for s in spec.std):
         raise UsageError(f"{path}: INPUT: wanted 1 <= size_px <= resize_px <= 4096 and std above 0")
+    return spec
+
+
+def _tensor(path: Path, given: dict[str, Any]) -> TensorSpec:
+    known = {"shape", "dtype", "mean", "std"}
+    if not set(given) <= known:
+        raise UsageError(f"{path}: INPUT is {given!r}, wanted a dict with some of {sorted(known)}")
+    settings = dict(given)
+    for name in ("mean", "std"):
+        if isinstance(settings.get(name), int | float):
+            settings[name] = (settings[name],)
+    try:
+        spec = msgspec.convert(settings, TensorSpec)
+    except msgspec.ValidationError as error:
+        raise UsageError(
+            f"{path}: INPUT: {error}", hint='for example {"shape": (1, 28, 28)}'
+        ) from error
+    if found := tensor_problems(spec):
+        raise UsageError(f"{path}: INPUT: {'; '.join(found)}")
     return spec
 
 

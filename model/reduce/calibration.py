@@ -6,15 +6,16 @@ Knows numpy and pictures; knows no network. Axes: N pictures, S side in pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tod.data.dataset import Dataset
-from tod.data.image import load
+from tod.data.pictures import array_of
 from tod.data.samples import Sample
 from tod.errors import DataError, PictureError
-from tod.format.manifest import InputSpec
+from tod.format.manifest import InputSpec, SampleSpec
 
 # Two thirds calibrate, one third measures. More real pictures do not improve the ranges
 # (docs/performance.md).
@@ -58,27 +59,26 @@ def count_for(feature_shape: tuple[int, ...], wanted: int) -> int:
     return max(_LEAST, min(wanted, _FEATURE_BYTES // each))
 
 
-def from_dataset(dataset: Dataset, spec: InputSpec, count: int = REAL) -> Pictures:
+def from_dataset(dataset: Dataset, spec: SampleSpec, count: int = REAL) -> Pictures:
     """Draw a seeded sample of the train split, with the classes in turn.
 
     Args:
         dataset: unreadable pictures are passed over.
-        spec: how pictures are resized.
+        spec: what a sample is.
         count: largest number of pictures.
 
     Raises:
         DataError: fewer than two pictures can be read.
     """
-    pixels: list[NDArray[np.uint8]] = []
+    pixels: list[NDArray[Any]] = []
     kept: list[Sample] = []
     for sample in _in_turn(dataset.split("train")):
         if len(kept) == count:
             break
         try:
-            data = (dataset.root / sample.path).read_bytes()
-            pixels.append(load(data, spec, cropped=dataset.cropped))
+            pixels.append(array_of(dataset.source(sample), spec, cropped=dataset.cropped))
             kept.append(sample)
-        except (OSError, PictureError):
+        except PictureError:
             continue
     if len(kept) < 2:
         raise DataError(

@@ -84,21 +84,22 @@ def ranges(model: onnx.ModelProto, pixels: NDArray[np.uint8]) -> Ranges:
             extra_options={"moving_average": True},
         )
         # Use one call: with several calls, onnxruntime gives the first batch 99 % of the weight.
-        calibrator.collect_data(_Batches(pixels))
+        calibrator.collect_data(_Batches(model.graph.input[0].name, pixels))
         return calibrator.compute_data()
 
 
 class _Batches(CalibrationDataReader):
-    """Gives pictures to the quantizer in batches."""
+    """Gives samples to the quantizer in batches."""
 
-    def __init__(self, pixels: NDArray[np.uint8]) -> None:
-        self._batches: Iterator[NDArray[np.uint8]] = (
+    def __init__(self, name: str, pixels: NDArray[Any]) -> None:
+        self._name = name
+        self._batches: Iterator[NDArray[Any]] = (
             pixels[i : i + _BATCH] for i in range(0, len(pixels), _BATCH)
         )
 
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
         batch = next(self._batches, None)
-        return None if batch is None else {"pixels": batch}
+        return None if batch is None else {self._name: batch}
 
 
 def int8(
@@ -145,7 +146,7 @@ def int8(
         splice(quantized, pixels)
     _keep_in_float(quantized, float_layers)
     _drop_zero_points(quantized)
-    return lowering.tidy(quantized, ["pixels"], ["features"], "features")
+    return lowering.tidy(quantized, [model.graph.input[0].name], ["features"], "features")
 
 
 def _full_range(model: onnx.ModelProto, chosen: Collection[str]) -> dict[str, list[dict[str, Any]]]:
@@ -219,4 +220,4 @@ def float16(model: onnx.ModelProto) -> onnx.ModelProto:
         target = name.removesuffix("/half")
         casts.append(onnx.helper.make_node("Cast", [name], [target], to=onnx.TensorProto.FLOAT))
     keep(half.graph.node, [*casts, *half.graph.node])
-    return lowering.tidy(half, ["pixels"], ["features"], "features")
+    return lowering.tidy(half, [half.graph.input[0].name], ["features"], "features")

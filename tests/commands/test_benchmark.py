@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import TINY_SPEC, run
 from tod.benchmark.measurements import PAIRS, SLICES
-from tod.benchmark.plan import Plan, pixel_pool
+from tod.benchmark.plan import Plan, sample_pool
 from tod.errors import DataError
 from tod.format.manifest import GRAPHS
 
@@ -254,10 +254,10 @@ def test_profiles_leave_no_file_behind(tiny, tmp_path):
 
 
 def test_pixels_are_random_and_repeatable_or_pictures(pictures, tmp_path):
-    first, second = (pixel_pool(TINY_SPEC, None) for _ in range(2))
+    first, second = (sample_pool(TINY_SPEC, None) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert first.std() > 50
-    real = pixel_pool(TINY_SPEC, pictures)
+    real = sample_pool(TINY_SPEC, pictures)
     assert real.shape == first.shape
     assert real[:, :, :, 2].mean() > real[:, :, :, 0].mean() + 50  # class blue comes first
     for name in ("a", "b"):
@@ -265,7 +265,7 @@ def test_pixels_are_random_and_repeatable_or_pictures(pictures, tmp_path):
         for i in range(5):
             (tmp_path / name / f"{i}.png").write_bytes(b"rotten %s %d" % (name.encode(), i))
     with pytest.raises(DataError, match=r"too small: a \(0\), b \(0\)"):
-        pixel_pool(TINY_SPEC, tmp_path)
+        sample_pool(TINY_SPEC, tmp_path)
 
 
 def test_ways_are_tried_once():

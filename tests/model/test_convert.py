@@ -130,7 +130,7 @@ def test_labels_and_input_stand_in_the_metadata(bound):
 
 def test_labels_with_odd_characters_stay_one_line_each():
     about = tflite_metadata.Described("n", ("a\nb", "Größe", "x, y"), TINY_SPEC, TASK)
-    graph = static_graph.of(opened("bound").inference_graph(), 16)
+    graph = static_graph.of(opened("bound").inference_graph())
     data = tflite_metadata.described(to_tflite.convert(graph), about)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.read("labels.txt").decode().splitlines() == ["a b", "Größe", "x, y"]
@@ -154,7 +154,7 @@ def test_weights_lie_where_the_schema_wants_them(bound):
 
 
 def test_ranges_are_means_over_batches_of_eight(bound):
-    data = to_tflite.convert(static_graph.of(bound.inference_graph(), 16))
+    data = to_tflite.convert(static_graph.of(bound.inference_graph()))
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), np.uint8)
     both, first, second = (
         tflite_quantize.ranges(data, part) for part in (pixels, pixels[:8], pixels[8:])
@@ -167,7 +167,7 @@ def test_ranges_are_means_over_batches_of_eight(bound):
 
 def test_a_channel_without_weights_gets_a_bias_that_is_a_number(bound, recwarn):
     """EfficientNet-Lite0 has one; the quantizer divides by its largest weight."""
-    graph = static_graph.of(bound.inference_graph(), 16)
+    graph = static_graph.of(bound.inference_graph())
     name = next(n.inputs[1] for n in graph.nodes if n.kind == "Conv")
     weight = graph.constants[name].copy()
     weight[2] = 0
@@ -208,7 +208,7 @@ def test_the_layers_that_do_most_harm_stay_in_float():
 
 
 def test_layers_left_in_float_are_float(bound):
-    data = to_tflite.convert(static_graph.of(bound.inference_graph(), 16))
+    data = to_tflite.convert(static_graph.of(bound.inference_graph()))
     pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
     found = tflite_quantize.ranges(data, pixels)
     names = list(tflite_quantize.layers(data))
@@ -254,7 +254,7 @@ def test_what_trains_in_elementary_steps_is_quantized(tmp_path, format_):
     net = backbone("net", *layers)
     export_backbone(path, net, trainable="all", class_names=names, optimizer=SGD(0.1))
     model = Model.load(path)
-    graph = static_graph.of(model.inference_graph(), 16)
+    graph = static_graph.of(model.inference_graph())
     assert any(len(graph.shapes[n.inputs[1]]) == 3 for n in graph.nodes if n.kind == "MatMul")
     assert {"Max", "Min"} <= {node.kind for node in graph.nodes}
     for bits in ("dynamic", "int8"):
@@ -286,7 +286,7 @@ def test_what_was_trained_keeps_its_names_and_trains_on():
 
 
 def test_names_from_a_file_are_only_text_in_the_source(bound):
-    graph = static_graph.of(bound.inference_graph(), 16)
+    graph = static_graph.of(bound.inference_graph())
     evil = ('"); import os #', "it's\n'''\"\"\"{x}", "\\")
     about = to_torch.About(
         '"""\nraise SystemExit\n"""', evil, "'; x" + '"""\nraise SystemExit\n"""'
@@ -406,7 +406,7 @@ def test_a_network_that_trains_whole_in_every_precision(tmp_path):
     export_backbone(path, net, trainable="all", class_names=names, optimizer=SGD(0.1))
     model = Model.load(path)
     data = model.inference_graph()
-    graph = static_graph.of(data, 16)
+    graph = static_graph.of(data)
     assert any(node.kind == "MatMul" and node.inputs[0] in graph.constants for node in graph.nodes)
     pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), np.uint8)
     wanted = model.predict(pixels)

@@ -38,7 +38,13 @@ def test_all_variants_on_a_dataset(call, tmp_path, pictures, tiny):
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)
     assert made["pictures"].startswith("12 pictures of the validation split of ")
-    assert [v["quantize"] for v in made["variants"]] == ["none", "dynamic", "int8", "fp16"]
+    assert [v["quantize"] for v in made["variants"]] == [
+        "none",
+        "dynamic",
+        "weights",
+        "int8",
+        "fp16",
+    ]
     for variant in made["variants"]:
         assert variant["written"]
         assert (tmp_path / variant["path"]).stat().st_size == variant["bytes"]
@@ -113,7 +119,7 @@ def test_tflite_needs_no_torch(tmp_path):
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_a_missing_package_is_named_with_its_extra(call, tmp_path, monkeypatch):

@@ -52,7 +52,7 @@ def pixels(count=1):
 def check(data, *, atol=2e-6):
     """TFLite's and torch's answers are onnxruntime's; torch's for three pictures as well."""
     wanted = Engine({"a": data}).run("a", {"pixels": pixels(3)})["y"]
-    graph = static_graph.of(data, SIDE)
+    graph = static_graph.of(data)
     size = max(1.0, float(np.abs(wanted).max()))
     run = runners.open_file("tflite", to_tflite.convert(graph))
     found = np.concatenate([run(pixels(3)[i : i + 1]) for i in range(3)])
@@ -253,7 +253,7 @@ def test_grouped_convolutions_that_are_not_depthwise():
 def test_what_is_not_known_is_refused_by_name(data, wanted):
     model = onnx.load_from_string(data)
     try:
-        graph = static_graph.of(data, SIDE)
+        graph = static_graph.of(data)
     except Exception:  # a convolution by the picture itself cannot run; the graph still can be read
         nodes = [static_graph._node(n, i) for i, n in enumerate(model.graph.node)]
         shapes = {n: (1, 3, SIDE, SIDE) for node in nodes for n in (*node.inputs, *node.outputs)}
@@ -279,11 +279,11 @@ BORDERS = {"kernel_shape": [3, 3], "strides": [2, 2]}
 )
 def test_what_torch_does_otherwise_is_refused_by_name(data, wanted):
     with pytest.raises(UsageError, match=f"the operators {wanted} cannot be converted"):
-        to_torch.check(static_graph.of(data, SIDE))
+        to_torch.check(static_graph.of(data))
 
 
 def torch_answers(data):
-    files = to_torch.convert(static_graph.of(data, SIDE), {}, to_torch.About("n", ("a",), "m"))
+    files = to_torch.convert(static_graph.of(data), {}, to_torch.About("n", ("a",), "m"))
     with torch.inference_mode():
         network = to_torch.load(files[".py"] + b"\0" + files[".pt"])
         return network(torch.from_numpy(pixels(3))).numpy()
@@ -305,7 +305,7 @@ def test_transposes_cost_nothing_between_layers():
         ("Conv", "r w", "c", {}), ("GlobalAveragePool", "c", "p", {}), ("Flatten", "p", "y", {}),
         v=constant(4, 3, 3, 3), w=constant(6, 4, 1, 1),
     )  # fmt: skip
-    model = tflite_file.unpack(to_tflite.convert(static_graph.of(data, SIDE)))
+    model = tflite_file.unpack(to_tflite.convert(static_graph.of(data)))
     names = vars(tflite_file.schema.BuiltinOperator)
     kinds = {names_ for names_, number in names.items()
              if number in {code.builtinCode for code in model.operatorCodes}}  # fmt: skip

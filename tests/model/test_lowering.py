@@ -111,8 +111,9 @@ def test_features_do_not_depend_on_the_batch():
     net = nn.Sequential(
         nn.Conv2d(3, 16, 3, stride=2), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     )
-    module = PixelsToFeatures(net.eval(), InputSpec(32, 32, "bilinear", "none", "rgb", HALF, HALF))
-    graphs = {"features.onnx": lowering.features_graph(module, 32).SerializeToString()}
+    spec = InputSpec(32, 32, "bilinear", "none", "rgb", HALF, HALF)
+    module = PixelsToFeatures(net.eval(), spec)
+    graphs = {"features.onnx": lowering.features_graph(module, spec).SerializeToString()}
     pixels = np.random.default_rng(0).integers(0, 255, (12, 32, 32, 3), np.uint8)
     whole = Engine(graphs).features(pixels)
     single = np.concatenate([Engine(graphs).features(pixels[i : i + 1]) for i in range(12)])

@@ -75,7 +75,7 @@ class Excited(nn.Module):
 
 
 def graph_of(module, spec=SPEC):
-    return lowering.features_graph(PixelsToFeatures(module.eval(), spec), spec.size_px)
+    return lowering.features_graph(PixelsToFeatures(module.eval(), spec), spec)
 
 
 def quantized(model, spec=SPEC, **options):

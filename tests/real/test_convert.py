@@ -52,9 +52,10 @@ def test_lite0_in_every_format(lite0_file, test_data, tmp_path):
 def test_networks_become_tflite(name):
     backbone = load_backbone(name, weights="none", features="pooled", size_px=None)
     side = backbone.input.size_px
-    model = lowering.features_graph(PixelsToFeatures(backbone.module, backbone.input), side)
+    module = PixelsToFeatures(backbone.module, backbone.input)
+    model = lowering.features_graph(module, backbone.input)
     data = model.SerializeToString()
-    run_tflite = runners.open_file("tflite", to_tflite.convert(static_graph.of(data, side)))
+    run_tflite = runners.open_file("tflite", to_tflite.convert(static_graph.of(data)))
     pixels = np.random.default_rng(1).integers(0, 256, (1, side, side, 3), np.uint8)
     wanted = Engine({"features.onnx": data}).features(pixels).reshape(-1)
     found = run_tflite(pixels).reshape(-1)

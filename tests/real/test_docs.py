@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
+from benchmarks import fruit_price
 from tests.commands.test_cli import COMMANDS
 from tests.conftest import make_pictures, run
 from tests.support.device_package import LAUNCHER
@@ -87,12 +88,26 @@ def test_every_command_of_the_readme_runs_in_order(folder, lite0_file):
     assert (folder / "transfer_learning_trained.tod").is_file()
     assert (folder / "transfer_learning.tod").read_bytes() == lite0_file.read_bytes()
     # The page on inference goes on from here.
-    (code,) = blocks("python", (ROOT / "docs" / "inference.md").read_text())
+    code, _ = blocks("python", (ROOT / "docs" / "inference.md").read_text())
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     shares = [float(x) for x in re.findall(r"[\d.]+(?:e-\d+)?", done.stdout)]
     assert len(shares) == 3
     assert sum(shares) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_fruit_of_the_inference_page_is_learned(tmp_path):
+    """With fewer cycles than the page says."""
+    page = (ROOT / "docs" / "inference.md").read_text()
+    _, code = blocks("python", page)
+    (tmp_path / "fruit_net.py").write_text(code)
+    fruit_price.write_table(tmp_path / "fruit.csv")
+    (tmp_path / "new.csv").write_text("apple,melon,grape\n2,1,3\n")
+    (text,) = [block for block in blocks("sh", page) if "fruit.tod" in block]
+    for command in commands(text.replace("-c 40000", "-c 3000")):
+        done = run(*command, cwd=tmp_path)
+        assert done.returncode == 0, (command, done.stderr)
+    assert 90 < float(re.findall(r"[\d.]+", done.stdout.split("price")[-1])[0]) < 160
 
 
 def test_the_python_of_the_readme_runs(folder):
@@ -143,7 +158,8 @@ def test_the_options_of_the_networks_page_are_those_of_export():
 
 def test_the_options_of_the_inference_page_are_there():
     page = options((ROOT / "docs" / "inference.md").read_text()) - {"--use"}  # of onnxruntime
-    assert page <= options(help_of("tod", "convert")) | options(help_of("tod", "predict"))
+    used = ("convert", "predict", "export", "train", "compare")
+    assert page <= set().union(*(options(help_of("tod", command)) for command in used))
     assert page >= {"--to", "--quantize", "--calibrate", "--max-drop"}
 
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from tod.benchmark.timing import Timing, measure
+from tod.data.tensors import random_samples
 from tod.runtime.delegates.table import Choice
 from tod.runtime.predictor import open_predictor
 from tod.system import machine
@@ -45,9 +44,8 @@ def time_answers(
     """
     start = time.perf_counter()
     predictor = open_predictor(path, threads=1, engine=engine, require_signature=require_signature)
-    side = predictor.spec.size_px
-    pixels = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
-    predictor.run(pixels)
+    sample = random_samples(predictor.spec, 1)
+    predictor.run(sample)
     load_ms = (time.perf_counter() - start) * 1e3
-    timing = measure(lambda: predictor.run(pixels), seconds=seconds)
+    timing = measure(lambda: predictor.run(sample), seconds=seconds)
     yield Answering(path.stat().st_size / 1e6, load_ms, timing, machine.peak_memory_mb())

@@ -56,7 +56,7 @@ _PHASES: dict[type, str] = {
     Stopped: "evaluation",
     Saved: "saving",
 }
-Pixels = NDArray[np.uint8]  # [B, S, S, 3]
+Samples = NDArray[Any]  # pixels [B, S, S, 3], or other samples
 
 
 def describe_machine() -> Iterator[Machine]:
@@ -127,7 +127,7 @@ def _load(graphs: Mapping[str, bytes], graph: str) -> None:
 
 
 def time_backbone(
-    path: Path, pool: Pixels, batch: int, workers: int, threads: int, seconds: float
+    path: Path, pool: Samples, batch: int, workers: int, threads: int, seconds: float
 ) -> Iterator[BackboneTiming]:
     """Run `features.onnx` on one batch repeatedly."""
     before = machine.peak_memory_mb()
@@ -146,7 +146,7 @@ def time_head(path: Path, threads: int, seconds: float) -> Iterator[HeadCycle]:
 
 
 def run_sustained(
-    path: Path, pool: Pixels, batch: int, workers: int, seconds: float
+    path: Path, pool: Samples, batch: int, workers: int, seconds: float
 ) -> Iterator[Progress | Sustained]:
     """Run the backbone as a job does, without a pause."""
     engine, pixels = features_engine(path, 1), batch_of(pool, batch)
@@ -165,12 +165,12 @@ def run_sustained(
     yield Sustained(batch, workers, seconds, rates, drift, begin, end_celsius)
 
 
-def profile_graphs(path: Path, pool: Pixels, batch: int) -> Iterator[Profile]:
+def profile_graphs(path: Path, pool: Samples, batch: int) -> Iterator[Profile]:
     """Measure the time by operator of the backbone and of a training step."""
     seen: dict[str, Any] = {}
     session = TrainSession.load(path, observe=lambda graph, feeds, _: seen.update({graph: feeds}))
     head_cycle(session)()
-    seen["features.onnx"] = {"pixels": batch_of(pool, batch)}
+    seen["features.onnx"] = {session.manifest.samples.name: batch_of(pool, batch)}
     for graph, size in (("features.onnx", batch), ("train.onnx", session.manifest.batch_size)):
         data = session.artifact.graphs[graph]
         times = operator_times(data, graph, seen[graph], runs=_PROFILED_RUNS)
@@ -181,7 +181,7 @@ def profile_graphs(path: Path, pool: Pixels, batch: int) -> Iterator[Profile]:
 
 def compare_backbones(
     paths: tuple[Path, Path],
-    pools: tuple[Pixels, Pixels],
+    pools: tuple[Samples, Samples],
     batch: int,
     workers: int,
     seconds: float,
@@ -230,7 +230,7 @@ def _pairs(
     yield Comparison(what, batch, workers, a_ms, b_ms, ratios, median, (low, high))
 
 
-def batch_of(pool: Pixels, count: int) -> Pixels:
+def batch_of(pool: Samples, count: int) -> Samples:
     """Take `count` pictures of a pool, repeated if they are too few."""
     return pool.take(range(count), axis=0, mode="wrap")
 

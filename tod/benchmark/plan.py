@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from tod.benchmark import measurements
-from tod.benchmark.measurements import Pixels
+from tod.benchmark.measurements import Samples
 from tod.benchmark.results import Progress, Result
 from tod.data.dataset import Dataset
-from tod.data.image import load
+from tod.data.pictures import array_of
+from tod.data.tensors import random_samples
 from tod.errors import DataError, PictureError, UsageError
 from tod.format import artifact as artifacts
-from tod.format.manifest import InputSpec
+from tod.format.manifest import SampleSpec
 from tod.runtime.features import BATCH
 from tod.system.machine import available_cores
 from tod.system.processes import isolated
@@ -102,7 +103,7 @@ def benchmark(
         Interrupted: `should_stop` returned True.
     """
     plan.check_ranges()
-    pool = pixel_pool(artifacts.read(path).manifest.input, data, splits=plan.splits)
+    pool = sample_pool(artifacts.read(path).manifest.samples, data, splits=plan.splits)
     tasks: list[_Task] = [(measurements.describe_machine, ())]
     # Run the job first, so that data that does not fit is noticed at once, not after minutes.
     if data is not None:
@@ -124,7 +125,8 @@ def duel(
     """Measure two models in turn, pair by pair; arguments and errors are those of `benchmark`."""
     plan.check_ranges()
     pools = tuple(
-        pixel_pool(artifacts.read(path).manifest.input, data, splits=plan.splits) for path in paths
+        sample_pool(artifacts.read(path).manifest.samples, data, splits=plan.splits)
+        for path in paths
     )
     tasks: list[_Task] = [(measurements.describe_machine, ())]
     for batch in dict.fromkeys(plan.batches):
@@ -134,18 +136,16 @@ def duel(
     yield from _run(tasks, should_stop)
 
 
-def pixel_pool(spec: InputSpec, data: Path | None, *, splits: bool = False) -> Pixels:
-    """Load the first pictures of a dataset; without a dataset, make random pixels."""
+def sample_pool(spec: SampleSpec, data: Path | None, *, splits: bool = False) -> Samples:
+    """Load the first samples of a dataset; without a dataset, make random ones."""
     if data is None:
-        generator = np.random.default_rng(0)
-        return generator.integers(0, 256, (_POOL, spec.size_px, spec.size_px, 3), np.uint8)
+        return random_samples(spec, _POOL)
     dataset = Dataset.open(data, splits=splits)
-    found: list[Pixels] = []
+    found: list[Samples] = []
     for sample in dataset.samples:
         try:
-            content = (dataset.root / sample.path).read_bytes()
-            found.append(load(content, spec, cropped=dataset.cropped))
-        except (OSError, PictureError):
+            found.append(array_of(dataset.source(sample), spec, cropped=dataset.cropped))
+        except PictureError:
             continue
         if len(found) == _POOL:
             break

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tod.cli import options
-from tod.cli.frame import cache_choice, stop_requests
+from tod.cli.frame import cache_choice, listed_names, stop_requests
 from tod.errors import DataError, Interrupted
 
 if TYPE_CHECKING:
     from tod.data.check import Doubt, Finding, Look
     from tod.data.dataset import Dataset
+    from tod.data.rows import Columns
     from tod.runtime.model import Model
 
 _SHOWN = 5
@@ -33,6 +34,8 @@ def check(
         typer.Option("-f", "--model", help="A trained model: it also names doubtful labels."),
     ] = None,
     splits: options.Splits = False,
+    inputs: options.Inputs = None,
+    target: options.Target = None,
     threads: options.Threads = None,
     seed: options.Seed = None,
     cache_dir: options.CacheDir = None,
@@ -64,7 +67,14 @@ def check(
             )
         chosen = split_seed(seed, *([] if session is None else [session]))
         folder = choose_folder(data, model or Path("none.tod"), cache)
-        dataset, refused = gather(data, seed=chosen, cache=folder or False, splits=splits)
+        chosen_columns = _columns(session, inputs, target)
+        dataset, refused = gather(
+            data,
+            seed=chosen,
+            cache=folder or False,
+            splits=splits,
+            columns=chosen_columns,
+        )
         bar = partial(progress_bar, stack, quiet=quiet)
         looks = _looks(dataset, bar("pictures"), should_stop)
         doubts: list[Doubt] | None = None
@@ -73,7 +83,8 @@ def check(
         stack.close()
         for notice in dataset.notices:
             print(f"notice: {notice}", file=sys.stderr)
-        size_px = None if session is None else session.manifest.input.size_px
+        spec = None if session is None else session.manifest.input
+        size_px = None if spec is None else spec.size_px
         findings = examine(dataset, looks, refused=refused, size_px=size_px, doubts=doubts or ())
         if as_json:
             print(msgspec.json.encode({
@@ -86,6 +97,14 @@ def check(
             _print(dataset, findings, compared=model is None or doubts is not None)
         if wrong := [finding for finding in findings if finding.severity == "wrong"]:
             raise DataError(f"{data}: {wrong[0].text}", hint=wrong[0].hint)
+
+
+def _columns(model: Model | None, inputs: str | None, target: str | None) -> Columns:
+    from tod.data.rows import Columns
+
+    known = Columns() if model is None else model.columns
+    given = (listed_names(inputs), listed_names(target))
+    return Columns(given[0] or known.inputs, given[1] or known.target, known.numbers)
 
 
 def _looks(

@@ -22,7 +22,7 @@ from tod.system import outputs
 from tod.system.files import write_whole
 from tod.system.machine import require
 
-_BITS = ("none", "dynamic", "int8", "fp16")
+_BITS = ("none", "dynamic", "weights", "int8", "fp16")
 _SUFFIXES = {"onnx": ".onnx", "ort": ".ort", "tflite": ".tflite", "torch": ".pt"}
 _PACKAGES = {
     "onnx": (("onnx", "workstation"),),
@@ -48,7 +48,7 @@ def convert(
         str,
         typer.Option(
             metavar="BITS",
-            help="none, dynamic, int8 or fp16; several with commas between, or all: a file each.",
+            help="none, dynamic, weights (TFLite), int8, fp16; several with commas, or all.",
         ),
     ] = "none",
     calibrate: Annotated[
@@ -90,13 +90,14 @@ def convert(
 
     Example: tod convert model.tod --to onnx
     """
-    variants = _variants(quantize)
+    variants = _variants(quantize, to.value)
     for module, extra in _PACKAGES[to.value]:
         require(module, extra)
     own_model()
     from model.convert.convert import Asked, Reports, check, refuse_worse, write_names
     from model.convert.convert import convert as converted
     from tod.data.dataset import Dataset
+    from tod.data.opening import finish
     from tod.report.progress import progress_bar
     from tod.runtime.model import Model, open_dataset
 
@@ -127,8 +128,10 @@ def convert(
             compared = model.match(compared)
         asked = Asked(
             to.value, variants, max_drop,
-            None if calibrate is None else Dataset.open(calibrate, progress=reading), compared,
-            output.stem,
+            None if calibrate is None else finish(
+                Dataset.opening(calibrate, columns=model.columns), reading
+            ),
+            compared, output.stem,
         )  # fmt: skip
         reports = Reports(
             progress_bar(stack, "pictures", quiet=quiet),
@@ -145,8 +148,10 @@ def convert(
     refuse_worse(found, max_drop)
 
 
-def _variants(text: str) -> list[Any]:
-    asked = list(_BITS) if text == "all" else [part.strip() for part in text.split(",")]
+def _variants(text: str, to: str) -> list[Any]:
+    # Only TFLite has a form of its own for weights alone.
+    every = [bits for bits in _BITS if bits != "weights" or to == "tflite"]
+    asked = every if text == "all" else [part.strip() for part in text.split(",")]
     wrong = [bits for bits in asked if bits not in _BITS]
     if wrong:
         raise UsageError(

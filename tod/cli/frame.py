@@ -50,6 +50,11 @@ def cache_choice(cache_dir: Path | None, no_cache: bool) -> Path | bool:
     return cache_dir or not no_cache
 
 
+def listed_names(text: str | None) -> tuple[str, ...]:
+    """Turn the names of --inputs or --target into a tuple."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
 def engine_choice(engine: str | None, precision: str | None) -> Choice:
     """Turn --engine and --precision into the `engine` argument of `Model.load`.
 

@@ -13,7 +13,7 @@ from tod.report.tables import print_pairs, print_table, ratio
 
 if TYPE_CHECKING:
     from tod.format.artifact import Artifact
-    from tod.format.manifest import BackboneSpec, InputSpec, LossSpec, Manifest, OptimizerSpec
+    from tod.format.manifest import BackboneSpec, LossSpec, Manifest, OptimizerSpec, SampleSpec
 
 
 def info(
@@ -69,7 +69,7 @@ def _pairs(artifact: Artifact) -> list[tuple[str, str]]:
         ),
         *boundary_pairs(m),
         ("precision", _precision(m.backbone)),
-        ("input", _input(m.input)),
+        ("input", _input(m.samples)),
         ("loss", _loss(m.loss)),
         ("optimizer", f"{m.optimizer.name}, lr {m.optimizer.lr:g}, {hyper}{_more(m.optimizer)}"),
         ("schedule", str(m.optimizer.schedule)),
@@ -127,7 +127,13 @@ def _precision(backbone: BackboneSpec) -> str:
     )
 
 
-def _input(spec: InputSpec) -> str:
+def _input(spec: SampleSpec) -> str:
+    from tod.format.manifest import TensorSpec
+
+    if isinstance(spec, TensorSpec):
+        shape = " x ".join(map(str, spec.shape))
+        columns = f", of {', '.join(spec.inputs)}" if spec.inputs else ""
+        return f"{spec.dtype} {shape}{columns}"
     crop = f", centre of {spec.resize_px} px" if spec.crop == "center" else ", the whole picture"
     return f"{spec.size_px} px{crop}, {spec.interpolation}, {spec.colour}"
 

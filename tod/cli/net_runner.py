@@ -21,6 +21,7 @@ from tod.cli.frame import (
     engine_choice,
     guarded,
     hangup_is_ignored,
+    listed_names,
     stop_requests,
 )
 from tod.errors import ArtifactError, Interrupted, TodError, UsageError
@@ -46,6 +47,8 @@ class Job:
     model: options.Model
     data: options.Data
     splits: options.Splits = False
+    inputs: options.Inputs = None
+    target: options.Target = None
     verbose: options.Verbose = False
     threads: options.Threads = None
     inference: options.Inference = None
@@ -139,6 +142,7 @@ def run(
             require_signature=job.require_signature, continues=None if found is None else job.model,
             engine=engine_choice(job.engine, job.precision),
         )  # fmt: skip
+        session.choose_columns(listed_names(job.inputs), listed_names(job.target))
         output = output or checkpoints.default_output(found or job.model, session.manifest)
         _check_outputs(job, None if only_evaluate else output, session)
         if job.inference is not None:

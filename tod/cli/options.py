@@ -22,12 +22,30 @@ Model = Annotated[
     Path, typer.Option("-f", "--model", help="A .tod file: exported, checkpoint or trained.")
 ]
 Data = Annotated[
-    Path, typer.Option("-d", "--data", help="A prepared dataset, or a folder of class folders.")
-]
+    Path,
+    typer.Option(
+        "-d", "--data",
+        help="A prepared dataset, a folder of class folders, or samples (.csv, .npz, .npy).",
+    ),
+]  # fmt: skip
 Splits = Annotated[
     bool,
     typer.Option(
         "--splits", help="The data lies in ready-made splits (train/cat, test/cat ...): take them."
+    ),
+]
+Inputs = Annotated[
+    str | None,
+    typer.Option(
+        metavar="<names>",
+        help="Columns of a table, or the array, that are the samples; commas between.",
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        metavar="<names>",
+        help="The column of the classes, or those of the numbers; or the array of labels.",
     ),
 ]
 Resume = Annotated[

@@ -75,7 +75,7 @@ def predict(
     )  # fmt: skip
     if threshold and predictor.task == "regression":
         raise UsageError("--threshold: this model gives numbers, no probabilities")
-    found = list(collect(pictures, sys.stdin))
+    found = list(collect(pictures, sys.stdin, predictor.spec))
     given = [one for one in found if isinstance(one, Given)]
     others = [one for one in found if isinstance(one, NotGiven)]
     unreadable = [f"{one.name}: {one.reason}" for one in others if one.meant]

@@ -27,6 +27,7 @@ from tod.data.opening import finish
 from tod.data.opening import look_at as look_at_files
 from tod.data.own_splits import share_out
 from tod.data.picture_limits import MAX_FILE_BYTES
+from tod.data.rows import Columns
 from tod.data.samples import Sample
 from tod.data.scan import scan
 from tod.data.splits import FRACTIONS
@@ -76,7 +77,12 @@ class Doubt:
 
 
 def gather(
-    path: Path, *, seed: int, cache: str | Path | bool, splits: bool = False
+    path: Path,
+    *,
+    seed: int,
+    cache: str | Path | bool,
+    splits: bool = False,
+    columns: Columns | None = None,
 ) -> tuple[Dataset, DataError | None]:
     """Open the dataset as training does; if training refuses it, collect the pictures that it has.
 
@@ -87,7 +93,8 @@ def gather(
         DataError: there are no pictures to check.
     """
     try:
-        return Dataset.open(path, seed=seed, cache=cache, splits=splits), None
+        steps = Dataset.opening(path, seed=seed, cache=cache, splits=splits, columns=columns)
+        return finish(steps), None
     except DataError as error:
         if not path.is_dir() or (path / TARGETS_NAME).is_file():
             raise
@@ -110,8 +117,12 @@ def gather(
 
 
 def look_at(dataset: Dataset) -> Iterator[tuple[str, Look]]:
-    """Look at each different content once; yield its hash and its look."""
+    """Look at each different content once; yield its hash and its look. Of samples that are no
+    pictures there is nothing to see; what is wrong with them was found when they were read."""
     samples = list({sample.sha256: sample for sample in dataset.samples}.values())
+    if dataset.rows is not None:
+        yield from ((sample.sha256, Look()) for sample in samples)
+        return
     with ThreadPoolExecutor(available_cores()) as pool:
         try:
             # Work in blocks, because looks that wait to be used take memory.
@@ -142,18 +153,19 @@ def examine(
     """
     readable = tuple(s for s in dataset.samples if not looks[s.sha256].problem)
     seen = replace(dataset, samples=readable)
+    pictures = dataset.rows is None
     found = [
         *([] if refused is None else [_refused(refused)]),
-        *_empty_folders(dataset),
+        *(_empty_folders(dataset) if pictures else ()),
         *_empty_splits(dataset, seen),
         *_unreadable(dataset, looks),
         *_without_line(dataset),
         *_same_content(seen),
-        *_nearly_same(seen, looks),
+        *(_nearly_same(seen, looks) if pictures else ()),
         *_doubted(doubts),
         *([] if dataset.has_targets else _sizes_of_classes(seen)),
-        *_flat(seen, looks),
-        *_small(seen, looks, size_px),
+        *(_flat(seen, looks) if pictures else ()),
+        *(_small(seen, looks, size_px) if pictures else ()),
         *_left_out(dataset),
     ]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))

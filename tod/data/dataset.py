@@ -1,4 +1,4 @@
-"""Dataset: pictures with classes and splits, for all layouts on disk."""
+"""Dataset: pictures, or other samples, with classes and splits, for all layouts on disk."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from tod.data.file_hashes import FOLDER, Contents
 from tod.data.index import INDEX_NAME, JOURNAL_NAME
 from tod.data.opening import finish, from_index, from_targets, from_tree
+from tod.data.opening_rows import SUFFIXES, from_rows
+from tod.data.rows import Columns
 from tod.data.samples import LeftOut, Sample
 from tod.data.splits import FRACTIONS, Split
 from tod.data.targets import TARGETS_NAME
@@ -22,16 +27,18 @@ from tod.system.names import listed, natural_key
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures with classes and splits.
+    """Pictures, or other samples, with classes and splits.
 
     Attributes:
-        root: the folder.
+        root: the folder; or the file that holds all samples.
         classes: class names; a sample's label is an index into them.
         samples: all pictures, ordered by class and name.
         seed: the seed of the split.
         cropped: the pictures were cropped by `tod prepare-dataset` and are only resized.
         notices: messages for the user about files that were passed over.
-        left_out: files that give no sample, and why.
+        left_out: files, or parts of the file, that give no sample, and why.
+        rows: the samples of one file [N, ...]; None if each has a file of its own.
+        columns: which parts of that file they are.
     """
 
     root: Path
@@ -41,6 +48,8 @@ class Dataset:
     cropped: bool = False
     notices: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    rows: NDArray[Any] | None = None
+    columns: Columns | None = None
 
     @classmethod
     def open(
@@ -50,31 +59,38 @@ class Dataset:
         seed: int = 0,
         cache: str | os.PathLike[str] | bool = True,
         splits: bool = False,
+        inputs: Sequence[str] = (),
+        target: Sequence[str] = (),
+        numbers: bool = False,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Dataset:
-        """Open a prepared dataset (with dataset.json), a folder with targets.csv, or any tree of
-        class folders.
+        """Open a prepared dataset (with dataset.json), a folder with targets.csv, any tree of class
+        folders, or one file that holds samples (.csv, .npz, .npy).
 
-        In the last two cases every picture is decoded once, because its split follows from its
-        pixels.
+        In the second and third case every picture is decoded once, because its split follows from
+        its pixels.
 
         Args:
-            path: the folder. With targets.csv (a header `file,NAME,NAME...`, then a line for each
-                picture) the classes are the named columns, and a picture's targets are the numbers
-                in its line. Without it and dataset.json every folder in it that holds pictures is a
-                class, named by its path below the folder. With splits.csv in it
+            path: the folder or file. With targets.csv (a header `file,NAME,NAME...`, then a line
+                for each picture) the classes are the named columns, and a picture's targets are
+                the numbers in its line. Without it and dataset.json every folder in it that holds
+                pictures is a class, named by its path below the folder. With splits.csv in it
                 (`tod.data.own_splits`) the splits come from that file.
             seed: the seed of the split; a prepared dataset has its own.
             cache: the folder that keeps the hashes of unchanged files (`tod.data.file_hashes`): the
                 dataset's own for True, none for False.
             splits: take folders called train and test, or the like, at any level
                 (`tod.data.ready_made`) as the splits; the class folders are inside them.
+            inputs, target, numbers: which parts of a file are samples and labels, see
+                `tod.data.rows.Columns`; a table needs a target.
             progress: called with the pictures that were read and the pictures to read.
 
         Raises:
             DataError: no folder, no class, or a class with fewer than 5 different pictures.
         """
-        return finish(cls.opening(path, seed=seed, cache=cache, splits=splits), progress)
+        columns = Columns(tuple(inputs), tuple(target), numbers)
+        steps = cls.opening(path, seed=seed, cache=cache, splits=splits, columns=columns)
+        return finish(steps, progress)
 
     @classmethod
     def opening(
@@ -84,6 +100,7 @@ class Dataset:
         seed: int = 0,
         cache: str | os.PathLike[str] | bool = True,
         splits: bool = False,
+        columns: Columns | None = None,
     ) -> Generator[tuple[int, int], None, Dataset]:
         """Do `open` step by step, for callers that wait or stop in between.
 
@@ -92,6 +109,8 @@ class Dataset:
             work, stop iterating; its results so far are kept.
         """
         root = Path(path)
+        if root.suffix.lower() in SUFFIXES and root.is_file():
+            return cls(root, **vars((yield from from_rows(root, seed, columns or Columns()))))
         check_folder(root)
         if (root / INDEX_NAME).is_file():
             found = from_index(root)
@@ -117,6 +136,13 @@ class Dataset:
     def split(self, name: Split) -> tuple[Sample, ...]:
         """The samples of one split."""
         return tuple(sample for sample in self.samples if sample.split == name)
+
+    def source(self, sample: Sample) -> Path | NDArray[Any]:
+        """What one sample is read from: its file, or its numbers."""
+        if self.rows is None or sample.row is None:
+            return self.root / sample.path
+        numbers: NDArray[Any] = self.rows[sample.row]
+        return numbers
 
     def counts(self) -> dict[str, int]:
         """Number of pictures by split."""

@@ -7,13 +7,16 @@ import sys
 from collections.abc import Callable, Generator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
 
 from tod.data.file_hashes import Content, Contents
 from tod.data.index import INDEX_NAME, read_index
 from tod.data.left_out import summary
 from tod.data.own_splits import joined, read_own, share_out
 from tod.data.picture_kind import SUFFIXES
+from tod.data.rows import Columns
 from tod.data.samples import MIN_PICTURES, LeftOut, Sample, check_classes, check_splits
 from tod.data.scan import scan
 from tod.data.targets import (
@@ -41,6 +44,8 @@ class Found:
     cropped: bool = False
     notices: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    rows: NDArray[Any] | None = None
+    columns: Columns | None = None
 
 
 def finish(

@@ -12,6 +12,7 @@ from tod.errors import DataError
 from tod.system.names import listed
 
 MIN_PICTURES = 5
+_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Sample:
     `sha256` is the hash of the file. `pixels` is the hash of the upright sRGB pixels that the
     picture had before it was prepared (`tod.data.file_hashes.pixels_hash`); it identifies a picture
     in any file. `targets` holds one number for each class, if the labels are numbers or several
-    classes.
+    classes. `row` is the sample's place in a file that holds many; its `path` is only a name then.
     """
 
     path: str
@@ -30,6 +31,7 @@ class Sample:
     sha256: str
     pixels: str
     targets: tuple[float, ...] | None = None
+    row: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ def check_classes(
     labels: Sequence[int],
     contents: Sequence[str],
     left_out: Sequence[LeftOut] = (),
+    *,
+    what: str = "pictures",
 ) -> None:
     """Check that every class has enough different pictures, and that there are two classes.
 
@@ -61,37 +65,51 @@ def check_classes(
         labels: labels of the pictures, indices into the names.
         contents: pixel hashes of the pictures.
         left_out: files that gave no sample; the message counts them.
+        what: the samples are.
 
     Raises:
-        DataError: names every class that is too small.
+        DataError: names the classes that are too small.
     """
     distinct = Counter(label for label, _ in set(zip(labels, contents, strict=True)))
     few = {name: distinct[i] for i, name in enumerate(classes) if distinct[i] < MIN_PICTURES}
     if few:
-        raise too_small(where, few, left_out)
+        raise too_small(where, few, left_out, what=what)
     if len(classes) < 2:
         raise DataError(
             f"{where}: only the class {listed(classes)} was found, two are needed",
-            hint="give the folder that holds one folder per class",
+            hint="give the folder that holds one folder per class"
+            if what == "pictures"
+            else "choose another target, or give samples of more classes",
         )
 
 
-def too_small(where: Path, counts: Mapping[str, int], left_out: Sequence[LeftOut]) -> DataError:
+def too_small(
+    where: Path,
+    counts: Mapping[str, int],
+    left_out: Sequence[LeftOut],
+    *,
+    what: str = "pictures",
+) -> DataError:
     """Return the error for a dataset whose classes have too few pictures.
 
     Args:
         where: the folder.
         counts: number of different pictures by class name.
         left_out: files that gave no sample; the message counts them.
+        what: the samples are.
     """
-    small = ", ".join(f"{name} ({count})" for name, count in counts.items())
+    some = [f"{name} ({count})" for name, count in list(counts.items())[:_SHOWN]]
+    more = len(counts) - len(some)
+    small = ", ".join(some) + (f" and {more} more" if more else "")
     why = reasons_of(left_out, list(counts))
     return DataError(
-        f"{where}: a class needs at least {MIN_PICTURES} different pictures to be split; "
+        f"{where}: a class needs at least {MIN_PICTURES} different {what} to be split; "
         f"too small: {small}{f'; {why}' if why else ''}",
         hint="repair what was left out, or add pictures to these classes"
         if why
-        else "add pictures to these classes or remove their folders",
+        else "add pictures to these classes or remove their folders"
+        if what == "pictures"
+        else "add samples of these; for numbers to learn, export the model with --loss mse",
     )
 
 

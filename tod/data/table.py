@@ -58,12 +58,13 @@ class Table:
         return number
 
 
-def read_table(path: Path, data: bytes) -> Table:
+def read_table(path: Path, data: bytes, *, names: int = 1) -> Table:
     """Read a table.
 
     Args:
         path: for error messages.
         data: UTF-8, or UTF-16 with its mark; separated by commas, semicolons or tabs.
+        names: the number of columns at the left that hold names.
 
     Raises:
         DataError: it is not readable.
@@ -91,11 +92,11 @@ def read_table(path: Path, data: bytes) -> Table:
     if not found:
         return Table((), (), False)
     header, rows = found[0].cells, found[1:]
-    return Table(header, tuple(rows), _has_decimal_commas(rows, separator))
+    return Table(header, tuple(rows), _has_decimal_commas(rows, separator, names))
 
 
-def _has_decimal_commas(rows: Sequence[Row], separator: str) -> bool:
-    numbers = [c for row in rows for c in row.cells[1:] if re.fullmatch(r"[-+]?[0-9.,]+", c)]
+def _has_decimal_commas(rows: Sequence[Row], separator: str, names: int) -> bool:
+    numbers = [c for row in rows for c in row.cells[names:] if re.fullmatch(r"[-+]?[0-9.,]+", c)]
     if any("." in number for number in numbers):
         return False
     behind = [number.partition(",")[2] for number in numbers if "," in number]

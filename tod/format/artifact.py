@@ -285,7 +285,7 @@ def _check_graph(manifest: Manifest, name: str, info: graph.GraphInfo, where: st
     changing = [tensor.name for tensor in manifest.tensors]
     model = [tensor.name for tensor in manifest.model]
     wanted_in, wanted_out = {
-        "features.onnx": (["pixels"], ["features"]),
+        "features.onnx": ([manifest.samples.name], ["features"]),
         "train.onnx": (
             [*manifest.train_inputs(), *changing],
             ["loss", "logits", *(f"next.{tensor}" for tensor in changing)],

@@ -187,7 +187,7 @@ def join_inference(
     *,
     activation: str | None = "Softmax",
 ) -> bytes:
-    """Make one ordinary ONNX file: `pixels` uint8 [N, S, S, 3] -> `probabilities` float32 [N, C].
+    """Make one ordinary ONNX file: what `features` takes -> `probabilities` float32 [N, C].
 
     The nodes of `predict` follow those of `features`, joined at the tensor `features`; the
     parameters become constants. The names cannot clash, because export gives them different

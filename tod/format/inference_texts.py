@@ -9,30 +9,42 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import msgspec
 
-from tod.format.manifest import InputSpec, Task
+from tod.format.manifest import InputSpec, SampleSpec, Task, TensorSpec
 
 TEXTS = "tod.json"
 _MAX_BYTES = 1 << 20
 
 
-def inference_texts(classes: Sequence[str], spec: InputSpec, task: Task) -> dict[str, str]:
+def inference_texts(classes: Sequence[str], spec: SampleSpec, task: Task) -> dict[str, str]:
     """Give the texts of a model.
 
     Args:
         classes: the class names, or the names of the quantities.
-        spec: how a picture is brought to the network's size.
+        spec: what a sample is.
         task: what the answers are.
     """
     return {
         "classes": json.dumps(list(classes), ensure_ascii=False),
-        "input": json.dumps(asdict(spec)),
+        "tensor" if isinstance(spec, TensorSpec) else "input": json.dumps(asdict(spec)),
         "task": task,
     }
+
+
+def sample_of_texts(texts: Mapping[str, str]) -> SampleSpec:
+    """What a sample is, from a model's texts.
+
+    Raises:
+        KeyError: they do not say it.
+        ValueError: it cannot be read.
+    """
+    if "tensor" in texts:
+        return msgspec.json.decode(texts["tensor"], type=TensorSpec)
+    return msgspec.json.decode(texts["input"], type=InputSpec)
 
 
 def texts_of_tflite(data: bytes) -> dict[str, str]:

@@ -10,13 +10,14 @@ if the labels are numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
 from tod.format.schedule import Schedule
 
-SCHEMA = 1
+# Schema 2 is that of models whose samples are no pictures; older programs refuse it.
+SCHEMAS = (1, 2)
 GRAPHS = ("features.onnx", "train.onnx", "predict.onnx")
 CLASSES_AXIS = "classes"
 MAX_TENSORS = 20_000
@@ -36,11 +37,13 @@ Rate = Annotated[float, msgspec.Meta(ge=0)]
 # A learning rate divided by 2^64 changes nothing any more.
 Halvings = Annotated[int, msgspec.Meta(ge=0, le=64)]
 Side = Annotated[int, msgspec.Meta(ge=1, le=4096)]  # of a picture, px
+Axis = Annotated[int, msgspec.Meta(ge=1, le=1 << 28)]  # of a tensor
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How a picture becomes the array that `features.onnx` takes: uint8 [N, size_px, size_px, 3].
+    """How a picture becomes the array that `features.onnx` takes: `pixels`, uint8 [N, size_px,
+    size_px, 3].
 
     With the crop "center" the shorter side is resized to `resize_px`, then the centre `size_px` x
     `size_px` is cut out; with "none" the whole picture is resized to `size_px` x `size_px`. Pixels
@@ -55,6 +58,45 @@ class InputSpec:
     colour: Literal["rgb", "bgr"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return (self.size_px, self.size_px, 3)
+
+    @property
+    def dtype(self) -> Literal["uint8"]:
+        return "uint8"
+
+    @property
+    def name(self) -> str:
+        """The name of the graph's input."""
+        return "pixels"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A sample that is no picture: `features.onnx` takes `inputs`, [N, *shape].
+
+    The graph itself does the rest, (x - mean) / std: one number for all, or one for each index of
+    the first axis of a sample. `inputs` and `target` are the columns of a table, or the arrays of a
+    file, from which samples and labels were read; none as long as they are not chosen.
+    """
+
+    shape: Annotated[tuple[Axis, ...], msgspec.Meta(min_length=1, max_length=8)]
+    dtype: Literal["float32", "uint8"] = "float32"
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    inputs: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the graph's input."""
+        return "inputs"
+
+
+SampleSpec: TypeAlias = InputSpec | TensorSpec
 
 
 @dataclass(frozen=True)
@@ -242,7 +284,7 @@ class Manifest:
     backbone: BackboneSpec
     head: str
     trainable: str
-    input: InputSpec
+    input: InputSpec | None
     loss: LossSpec
     optimizer: OptimizerSpec
     batch_size: int
@@ -258,7 +300,15 @@ class Manifest:
     class_names: tuple[str, ...] | None = None
     base: str | None = None
     run: Run | None = None
+    tensor: TensorSpec | None = None
     history: tuple[HistoryEntry, ...] = field(default=())
+
+    @property
+    def samples(self) -> SampleSpec:
+        """What one sample is: a picture (`input`) or not (`tensor`)."""
+        spec = self.tensor or self.input
+        assert spec is not None  # see `tod.format.manifest_checks`
+        return spec
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
@@ -298,5 +348,9 @@ def with_classes(manifest: Manifest, names: tuple[str, ...]) -> Manifest:
 
 
 def encode(manifest: Manifest) -> bytes:
-    """Write the manifest as indented JSON; equal manifests give equal bytes."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+    """Write the manifest as indented JSON; equal manifests give equal bytes. A model of pictures
+    has no entry `tensor`, as in files from before there were others."""
+    record = msgspec.to_builtins(manifest)
+    if manifest.tensor is None:
+        record.pop("tensor", None)
+    return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from tod.errors import ArtifactError
-from tod.format.manifest import CLASSES_AXIS, GRAPHS, SCHEMA, Manifest
+from tod.format.manifest import CLASSES_AXIS, GRAPHS, SCHEMAS, Manifest, TensorSpec
 from tod.system.text import record_problems
 
 # 20 times the manifest of 365 classes; enough for a run every night for ten years, or 50,000
@@ -39,9 +39,9 @@ def decode(data: bytes, *, where: str) -> Manifest:
         header = msgspec.json.decode(data, type=_Header)
         if header.format != "tod":
             raise ArtifactError(f"{where}: the manifest does not declare the format 'tod'")
-        if header.schema != SCHEMA:
+        if header.schema not in SCHEMAS:
             raise ArtifactError(
-                f"{where}: it has schema {header.schema}, this program reads {SCHEMA}",
+                f"{where}: it has schema {header.schema}, this program reads 1 to {SCHEMAS[-1]}",
                 hint="upgrade tod on this machine, or export again with this version",
             )
         manifest = msgspec.json.decode(data, type=Manifest)
@@ -101,8 +101,7 @@ def _contradictions(manifest: Manifest) -> list[str]:
     least = 2 if manifest.loss.task == "single-label" else 1
     if manifest.class_count is not None and manifest.class_count < least:
         found.append(f"{manifest.class_count} classes; at least {least} are needed")
-    if manifest.input.size_px > manifest.input.resize_px:
-        found.append(f"input {manifest.input.size_px} px of {manifest.input.resize_px} px")
+    found += _sample_problems(manifest)
     weights = manifest.loss.class_weights
     if isinstance(weights, tuple) and len(weights) != manifest.class_count:
         found.append(f"{len(weights)} class weights for {manifest.class_count} classes")
@@ -114,6 +113,33 @@ def _contradictions(manifest: Manifest) -> list[str]:
         found.append(f"its base {manifest.base!r} is not a file name")
     if manifest.kind == "checkpoint" and (manifest.run is None or manifest.class_names is None):
         found.append("a checkpoint without its run or its classes")
+    return found
+
+
+def _sample_problems(manifest: Manifest) -> list[str]:
+    """Find contradictions in what a sample is."""
+    if (manifest.input is None) == (manifest.tensor is None):
+        return ["its samples are neither pictures nor tensors, or both"]
+    if (spec := manifest.input) is not None:
+        found = [f"input {spec.size_px} px of {spec.resize_px} px"]
+        return found if spec.size_px > spec.resize_px else []
+    assert manifest.tensor is not None
+    return tensor_problems(manifest.tensor)
+
+
+def tensor_problems(spec: TensorSpec) -> list[str]:
+    """Say why a sample of this kind cannot be; empty if it can."""
+    found = []
+    if math.prod(spec.shape) > 1 << 28:
+        found.append(f"a sample has {math.prod(spec.shape):,} numbers")
+    for name, values in (("mean", spec.mean), ("std", spec.std)):
+        if len(values) not in (1, spec.shape[0]):
+            found.append(f"{name} has {len(values)} numbers, wanted 1 or {spec.shape[0]}")
+    if not all(0 < value < math.inf for value in spec.std):
+        found.append("std is not above 0")
+    for names in (spec.inputs, spec.target):
+        if len(set(names)) != len(names):
+            found.append("two columns have the same name")
     return found
 
 
@@ -133,6 +159,8 @@ def _size_problems(manifest: Manifest) -> list[str]:
             total_bytes += count * (8 if tensor.dtype == "int64" else 4)
     if total_bytes > _MAX_STATE_BYTES:
         found.append(f"its tensors have {total_bytes:,} bytes")
+    if (manifest.schema == 2) != (manifest.tensor is not None):
+        found.append(f"schema {manifest.schema} does not fit its samples")
     inputs = {"features": manifest.backbone.feature_shape} | {
         n.name: n.shape for n in manifest.noise
     }

@@ -83,7 +83,9 @@ def look(
     """
     chosen = split_seed(seed, model)
     folder = choose_folder(data, model.artifact.path, model.cache)
-    raw, refused = gather(data, seed=chosen, cache=folder or False, splits=splits)
+    raw, refused = gather(
+        data, seed=chosen, cache=folder or False, splits=splits, columns=model.columns
+    )
     if refused is not None:
         raise refused
     # A model that was opened with open classes may have been trained, or bound, since.
@@ -99,7 +101,7 @@ def look(
     said = model.predict_features(features)
     classes, task = model.classes or (), model.manifest.loss.task
     doubts = _doubts(model, dataset) if trained else []
-    findings = examine(raw, looks, size_px=model.manifest.input.size_px, doubts=doubts)
+    findings = examine(raw, looks, size_px=_side_px(model), doubts=doubts)
     wrong = shots.worst(task, samples, classes, said)
     unsure = shots.doubtful(task, samples, classes, said)
     small = _Thumbnails(model, raw)
@@ -113,6 +115,11 @@ def look(
         before=None if before is None else _before(before, model, raw, course, key),
         course=course, facts=_facts(model, raw, samples, course),
     )  # fmt: skip
+
+
+def _side_px(model: Model) -> int | None:
+    spec = model.manifest.input
+    return None if spec is None else spec.size_px
 
 
 def _looks(dataset: Dataset, work: Work) -> dict[str, Look]:
@@ -206,6 +213,8 @@ class _Thumbnails:
 
     def _make(self, sample: Sample) -> bytes | None:
         root, spec = self._dataset.root, self._model.manifest.input
+        if spec is None or sample.row is not None:
+            return None  # it is no picture
         try:
             data, _ = read_regular(root / sample.path, limit_bytes=MAX_FILE_BYTES)
             return thumbnail(data, spec, SIDE_PX, cropped=self._dataset.cropped)
@@ -262,7 +271,7 @@ def _answer_time(model: Model, raw: Dataset, samples: list[Sample]) -> Iterable[
     for sample in samples[: _TIMED + 1]:
         start = time.perf_counter()
         with suppress(PictureError):
-            model.predict([raw.root / sample.path])
+            model.predict([raw.source(sample)])
             times.append(time.perf_counter() - start)
     if len(times) > 1:
         yield "one answer", f"{1e3 * median(times[1:]):.1f} ms from file to answer, on this machine"

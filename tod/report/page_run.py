@@ -138,7 +138,10 @@ def _model(m: Manifest) -> Iterable[tuple[str, object]]:
     yield "head", m.head
     yield "trainable", m.trainable
     yield "quantities" if m.loss.task == "regression" else "classes", str(m.class_count)
-    yield "input", f"{m.input.size_px} px, {m.input.interpolation}, crop {m.input.crop}"
+    if m.input is not None:
+        yield "input", f"{m.input.size_px} px, {m.input.interpolation}, crop {m.input.crop}"
+    else:
+        yield "input", f"{m.samples.dtype} {' x '.join(map(str, m.samples.shape))}"
     yield "loss", m.loss.name.replace("_", " ")
     yield "optimizer", f"{m.optimizer.name}, {hyper}" if hyper else m.optimizer.name
 

@@ -22,7 +22,7 @@ def choose_folder(
     """Choose the folder that keeps a dataset's features.
 
     Args:
-        dataset: the folder of the dataset.
+        dataset: the folder of the dataset, or its file.
         model: the .tod file.
         wanted: a folder, which is made if missing; True for `.tod-cache` in the dataset, or beside
             the model if the dataset is read-only; False for none.
@@ -46,7 +46,8 @@ def choose_folder(
                 hint="name another with --cache-dir, or use --no-cache",
             )
         return folder
-    for place in (dataset, model.parent) if wanted else ():
+    beside = dataset.parent if dataset.is_file() else dataset
+    for place in (beside, model.parent) if wanted else ():
         folder = Path(os.path.abspath(place)) / FOLDER
         if _writable(folder if folder.is_dir() else folder.parent):
             return folder

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from tod.data.dataset import Dataset
 from tod.data.splits import Split
-from tod.runtime.model import Model, labelled_for
+from tod.runtime.matching import labelled_for
+from tod.runtime.model import Model
 from tod.runtime.predictor import Predictor, answers
 from tod.runtime.scoring import Evaluation, nothing_to_score, score
 
@@ -74,9 +75,10 @@ def score_file(
     matched = labelled_for(task, dataset).matched(predictor.classes)
     samples = matched.split(_SPLIT)
     files = [str(matched.root / sample.path) for sample in samples]
+    sources = [matched.source(sample) for sample in samples]
     found: list[NDArray[np.float32]] = []
     seen, unreadable = [], {}
-    every = answers(predictor, files, cropped=matched.cropped)
+    every = answers(predictor, sources, cropped=matched.cropped)
     for done, (sample, file, answer) in enumerate(zip(samples, files, every, strict=True), 1):
         if answer.values is None:
             unreadable[file] = answer.problem

@@ -6,6 +6,7 @@ tests.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -17,9 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from tod.data.image import decodable
+from tod.data.tensors import random_samples
 from tod.errors import TodError
 from tod.format.artifact import Artifact
 from tod.format.manifest import Manifest
@@ -94,7 +94,7 @@ def needed_mb(manifest: Manifest, graph_bytes: int, threads: int) -> float:
     part, taken as 16 times the pixels in float32. EfficientNet-Lite0 and B0 with two threads took
     201 and 249 MB (docs/performance.md); this estimate says 255 and 260.
     """
-    picture_mb = manifest.input.size_px**2 * 3 * 4 * 16 / 1e6
+    picture_mb = math.prod(manifest.samples.shape) * 4 * 16 / 1e6
     each_thread = _DECODE_MB + BATCH * picture_mb
     return _BARE_MB + 2 * graph_bytes / 1e6 + manifest.step_bytes / 1e6 + threads * each_thread
 
@@ -230,9 +230,7 @@ def _engines(artifact: Artifact | None, cores: int) -> Iterator[Finding]:
         here = ", ".join(name for name, there in available().items() if there)
         yield Finding("engines", f"{here} (--engine)")
         return
-    spec = artifact.manifest.input
-    random = np.random.default_rng(0)
-    pixels = random.integers(0, 256, (BATCH, spec.size_px, spec.size_px, 3), np.uint8)
+    pixels = random_samples(artifact.manifest.samples, BATCH)
     graph = Graph(artifact.graphs["features.onnx"], "features.onnx")
     for trial in try_all(graph, pixels, cores=cores, seconds=_TRIAL_SECONDS):
         name = f"engine {trial.name}"

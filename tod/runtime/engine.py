@@ -69,11 +69,19 @@ class Engine:
         """What computes `features.onnx`: name, version and settings."""
         return self._frozen.library if self._frozen else f"onnxruntime {runtime_version()}"
 
-    def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The frozen part, [N, S, S, 3] -> [N, ...]. May be called from several threads at once."""
-        outputs = self.run("features.onnx", {"pixels": pixels})
+    def features(self, samples: NDArray[Any]) -> NDArray[np.float32]:
+        """The frozen part: pixels [N, S, S, 3], or other samples, -> [N, ...]. May be called from
+        several threads at once."""
+        (name,) = self.input_names("features.onnx")
+        outputs = self.run("features.onnx", {name: samples})
         features: NDArray[np.float32] = outputs["features"]
         return features
+
+    def input_names(self, graph: str) -> list[str]:
+        """The names of a graph's inputs."""
+        if graph == "features.onnx" and self._frozen is not None:
+            return [detail.name for detail in self._frozen.inputs]
+        return [value.name for value in self._session(graph)[0].get_inputs()]
 
     def step(
         self, tensors: Arrays, inputs: Arrays

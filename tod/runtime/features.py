@@ -8,11 +8,12 @@ Axes: N pictures, C classes.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from itertools import compress, islice
@@ -24,17 +25,27 @@ from numpy.typing import NDArray
 
 from tod.data.dataset import Dataset
 from tod.data.file_hashes import FOLDER, Contents
-from tod.data.image import decoder_version, load
-from tod.data.pictures import Pictures, batches
+from tod.data.image import decoder_version
+from tod.data.pictures import Pictures, array_of, batches
 from tod.data.samples import Sample
 from tod.errors import ArtifactError, DataError, PictureError
-from tod.format.manifest import InputSpec, Manifest
+from tod.format.manifest import InputSpec, Manifest, SampleSpec, TensorSpec
 from tod.runtime.engine import Engine
 from tod.runtime.feature_cache import FeatureCache
 from tod.system.machine import instructions, processor
 
 # The fastest size per picture, with a third of the memory of size 8 (docs/performance.md).
 BATCH = 2
+# Small samples come many at a time, or calls would take longer than arithmetic.
+_BATCH_BYTES, _MOST_ROWS = 1 << 18, 256
+
+
+def batch_for(spec: SampleSpec) -> int:
+    """How many samples pass through the frozen part at a time."""
+    if isinstance(spec, InputSpec):
+        return BATCH
+    each_bytes = math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
+    return max(BATCH, min(_MOST_ROWS, _BATCH_BYTES // each_bytes))
 
 
 class Features:
@@ -133,7 +144,8 @@ class FeatureStore:
         # Repeat, because an unreadable picture may have a copy with the same content.
         while missing := self._missing(dataset, shelf, samples):
             total = done + len(missing)
-            batches = (missing[i : i + BATCH] for i in range(0, len(missing), BATCH))
+            count = batch_for(self._manifest.samples)
+            batches = (missing[i : i + count] for i in range(0, len(missing), count))
             with ThreadPoolExecutor(self._workers) as pool:
                 look_at = partial(self._look_at, dataset, shelf)
                 start = partial(pool.submit, look_at)
@@ -143,8 +155,8 @@ class FeatureStore:
                     while running:
                         _keep(shelf, running.popleft())
                         running.extend(map(start, islice(batches, 1)))
-                        done = min(done + BATCH, total)
-                        if failed < (failed := len(self.unreadable)):
+                        done = min(done + count, total)
+                        if failed < (failed := len(self.unreadable)) and dataset.rows is None:
                             _check_there(dataset.root)
                         yield done, total
                 finally:
@@ -189,7 +201,7 @@ class FeatureStore:
         if (folder, cropped) not in self._caches:
             origin = {
                 "graph": self._manifest.members["features.onnx"].sha256,
-                "input": asdict(self._manifest.input),
+                "input": _as_origin(self._manifest.samples),
                 "cropped": cropped,
                 "shape": shape,
                 "runtime": self._engine.frozen_library,
@@ -212,7 +224,9 @@ class FeatureStore:
         }
         missing = []
         for sample in by_content.values():
-            if sample.sha256 in shelf.cache and _unchanged(shelf, sample):
+            if sample.sha256 in shelf.cache and (
+                sample.row is not None or _unchanged(shelf, sample)
+            ):
                 shelf.readable.add(sample.sha256)
             else:
                 missing.append(sample)
@@ -220,15 +234,15 @@ class FeatureStore:
 
     def _look_at(self, dataset: Dataset, shelf: _Shelf, samples: Sequence[Sample]) -> _Batch:
         """Read some pictures and compute the rows that are not in the cache."""
-        spec = self._manifest.input
-        pixels = np.empty((len(samples), spec.size_px, spec.size_px, 3), np.uint8)
+        spec = self._manifest.samples
+        arrays = np.empty((len(samples), *spec.shape), spec.dtype)
         readable: list[str] = []
         computed: list[Sample] = []
         for sample in samples:
             try:
-                data = _read(shelf.contents, sample)
+                data = _read(shelf.contents, dataset, sample)
                 if sample.sha256 not in shelf.cache:
-                    pixels[len(computed)] = load(data, spec, cropped=dataset.cropped)
+                    arrays[len(computed)] = array_of(data, spec, cropped=dataset.cropped)
                     computed.append(sample)
                 else:
                     readable.append(sample.sha256)
@@ -236,7 +250,7 @@ class FeatureStore:
                 self.unreadable[dataset.root / sample.path] = error.problem
         if not computed:
             return _Batch(readable, [], None)
-        rows = self._engine.features(pixels[: len(computed)])
+        rows = self._engine.features(arrays[: len(computed)])
         wanted = (len(computed), *self._manifest.backbone.feature_shape)
         if rows.shape != wanted:
             raise ArtifactError(
@@ -283,7 +297,14 @@ def _unchanged(shelf: _Shelf, sample: Sample) -> bool:
         return False
 
 
-def _read(contents: Contents, sample: Sample) -> bytes:
+def _as_origin(spec: SampleSpec) -> dict[str, Any]:
+    """What the arrays depend on; not the names of columns, which are chosen later."""
+    return asdict(replace(spec, inputs=(), target=()) if isinstance(spec, TensorSpec) else spec)
+
+
+def _read(contents: Contents, dataset: Dataset, sample: Sample) -> bytes | NDArray[Any]:
+    if isinstance(numbers := dataset.source(sample), np.ndarray):
+        return numbers
     try:
         data, sha256 = contents.read(sample.path)
     except OSError as error:
@@ -293,11 +314,13 @@ def _read(contents: Contents, sample: Sample) -> bytes:
     return data
 
 
-def picture_features(engine: Engine, spec: InputSpec, pictures: Pictures) -> NDArray[np.float32]:
+def picture_features(engine: Engine, spec: SampleSpec, pictures: Pictures) -> NDArray[np.float32]:
     """Compute features [N, ...] of pictures without caching them.
 
     Raises:
         UsageError: an input is not a picture, or there are no pictures.
         PictureError: a picture cannot be read; it names the file and the reason.
     """
-    return np.concatenate([engine.features(part) for part in batches(pictures, spec, BATCH)])
+    return np.concatenate(
+        [engine.features(part) for part in batches(pictures, spec, batch_for(spec))]
+    )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tod.data.dataset import Dataset
 from tod.data.opening import finish
 from tod.data.pictures import Pictures
+from tod.data.rows import Columns
 from tod.data.splits import Split
 from tod.data.trained_on import Trained, without_trained
 from tod.errors import ArtifactError, DataError, TrainingError, UsageError
@@ -26,7 +27,8 @@ from tod.format.arrays import Arrays
 from tod.format.artifact import Artifact
 from tod.format.graph import join_inference
 from tod.format.inference_texts import inference_texts
-from tod.format.manifest import Manifest, Task
+from tod.format.manifest import Manifest
+from tod.runtime import matching
 from tod.runtime.cache_folder import choose_folder
 from tod.runtime.delegates.runner import Graph
 from tod.runtime.delegates.table import DEFAULT, Choice, open_runner
@@ -163,6 +165,20 @@ class Model:
         made = new_tensors(self.manifest, self.artifact.state, seed=seed)
         self._parameters = {tensor.name: made[tensor.name] for tensor in self.manifest.model}
 
+    @property
+    def columns(self) -> Columns:
+        """Which parts of a file this model's samples and labels are, as far as it is chosen."""
+        return matching.columns_of(self.manifest)
+
+    def choose_columns(self, inputs: Sequence[str] = (), target: Sequence[str] = ()) -> None:
+        """Say which parts of a file are samples and labels, see `tod.data.rows.Columns`. What is
+        empty stays as it is.
+
+        Raises:
+            UsageError: the model takes pictures.
+        """
+        self.manifest = matching.with_columns(self.manifest, Columns(tuple(inputs), tuple(target)))
+
     def _check_bound(self) -> None:
         if self.manifest.class_names is None:
             raise UsageError(
@@ -208,7 +224,10 @@ class Model:
             seed: for the head that is made for open classes; default 0. With a seed, a head that
                 was made here and not used since is made again.
         """
-        dataset = labelled_for(self.manifest.loss.task, dataset)
+        dataset = matching.labelled_for(self.manifest.loss.task, dataset)
+        matching.check_samples(self.manifest, dataset)
+        if dataset.columns is not None:
+            self.choose_columns(dataset.columns.inputs, dataset.columns.target)
         names = self.manifest.class_names
         if names is None or (self._head_is_new and seed is not None):
             self.bind(names or dataset.classes, seed=seed or 0)
@@ -230,7 +249,7 @@ class Model:
             PictureError: a picture cannot be read; it names the picture.
         """
         self._check_bound()  # before any picture is read
-        return self.predict_features(picture_features(self.engine, self.manifest.input, pictures))
+        return self.predict_features(picture_features(self.engine, self.manifest.samples, pictures))
 
     def predict_features(
         self, features: NDArray[np.float32] | Features
@@ -283,7 +302,7 @@ class Model:
             self.artifact.graphs["features.onnx"],
             self.artifact.graphs["predict.onnx"],
             self.parameters,
-            inference_texts(self.classes or (), self.manifest.input, self.manifest.loss.task),
+            inference_texts(self.classes or (), self.manifest.samples, self.manifest.loss.task),
             activation=last[self.manifest.loss.task],
         )
 
@@ -309,24 +328,6 @@ class Model:
                 hint="train it again with a smaller learning rate",
             )
         return logits
-
-
-def labelled_for(task: Task, dataset: Dataset) -> Dataset:
-    """Return the dataset with the kind of labels that a task takes.
-
-    Raises:
-        DataError: it has the other kind.
-    """
-    if task == "multi-label":
-        return dataset.with_targets()
-    if dataset.has_targets != (task == "regression"):
-        found = "numbers (targets.csv)" if dataset.has_targets else "classes"
-        raise DataError(
-            f"{dataset.root}: its labels are {found}; this model was made for {task}",
-            hint="export with --loss mse for numbers, bce for several classes per picture, "
-            "cross-entropy for one",
-        )
-    return dataset
 
 
 def open_dataset(
@@ -361,7 +362,9 @@ def opening_dataset(
         )
     folder = choose_folder(Path(data), models[0].artifact.path, models[0].cache)
     chosen = split_seed(seed, *models)
-    dataset = yield from Dataset.opening(data, seed=chosen, cache=folder or False, splits=splits)
+    dataset = yield from Dataset.opening(
+        data, seed=chosen, cache=folder or False, splits=splits, columns=models[0].columns
+    )
     return without_trained(dataset, [(str(m.artifact.path), m.trained_on) for m in models])
 
 

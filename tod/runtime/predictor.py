@@ -14,18 +14,20 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tod.data.pictures import Picture, pixels_of
+from tod.data.pictures import Picture, array_of
 from tod.errors import ArtifactError, PictureError
-from tod.format.manifest import InputSpec, Task
+from tod.format.inference_texts import sample_of_texts
+from tod.format.manifest import SampleSpec, Task
 from tod.runtime.delegates.runner import Runner
 from tod.runtime.delegates.table import DEFAULT, Choice, open_runner
 from tod.runtime.engine import Observer
-from tod.runtime.features import BATCH
+from tod.runtime.features import batch_for
 from tod.runtime.model import Model
 from tod.runtime.read_model import is_tod, read_model
 from tod.system.machine import available_cores
@@ -38,15 +40,15 @@ class Predictor:
     Attributes:
         classes: the class names, or the names of the quantities.
         task: what the answers are: probabilities of one class, of several, or quantities.
-        spec: how a picture is brought to the network's size.
-        run: pixels uint8 [N, S, S, 3] -> answers [N, C]; may run in several threads at once.
+        spec: what a sample is.
+        run: samples [N, *spec.shape] -> answers [N, C]; may run in several threads at once.
         workers: how many threads.
     """
 
     classes: tuple[str, ...]
     task: Task
-    spec: InputSpec
-    run: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    spec: SampleSpec
+    run: Callable[[NDArray[Any]], NDArray[np.float32]]
     workers: int
 
 
@@ -94,10 +96,10 @@ def open_predictor(
         model.parameters  # noqa: B018 - open classes are an error before any picture is read
         for name in ("features.onnx", "predict.onnx"):
             model.engine.load(name)  # or the first pictures would seem slow
-        spec, task = model.manifest.input, model.manifest.loss.task
+        spec, task = model.manifest.samples, model.manifest.loss.task
 
-        def answer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-            return model.predict_features(model.engine.features(pixels))
+        def answer(samples: NDArray[Any]) -> NDArray[np.float32]:
+            return model.predict_features(model.engine.features(samples))
 
         return Predictor(model.classes or (), task, spec, answer, workers)
     graph = read_model(path, require_signature=require_signature)
@@ -112,10 +114,10 @@ def answers(
 
     Args:
         predictor: the model.
-        pictures: paths, or pixels uint8 [H, W, 3]; taken as they are needed.
+        pictures: paths, or arrays (`tod.data.pictures.Picture`); taken as they are needed.
         cropped: they are files of a prepared dataset, which are only resized.
     """
-    batches = iter(partial(_take, iter(pictures)), [])
+    batches = iter(partial(_take, iter(pictures), batch_for(predictor.spec)), [])
     with ThreadPoolExecutor(predictor.workers) as pool:
         answer = partial(_answer, predictor, cropped)
         start = partial(pool.submit, answer)
@@ -130,17 +132,17 @@ def answers(
             pool.shutdown(cancel_futures=True)
 
 
-def _take(pictures: Iterator[Picture]) -> list[Picture]:
-    return list(islice(pictures, BATCH))
+def _take(pictures: Iterator[Picture], count: int) -> list[Picture]:
+    return list(islice(pictures, count))
 
 
 def _answer(predictor: Predictor, cropped: bool, batch: list[Picture]) -> list[Answer]:
     start = time.perf_counter()
-    read: dict[int, NDArray[np.uint8]] = {}
+    read: dict[int, NDArray[Any]] = {}
     problems: dict[int, str] = {}
     for index, picture in enumerate(batch):
         try:
-            read[index] = pixels_of(picture, predictor.spec, cropped=cropped)
+            read[index] = array_of(picture, predictor.spec, cropped=cropped)
         except PictureError as error:
             problems[index] = error.problem
     values = dict(zip(read, predictor.run(np.stack([*read.values()])), strict=True)) if read else {}
@@ -151,17 +153,17 @@ def _answer(predictor: Predictor, cropped: bool, batch: list[Picture]) -> list[A
 def _of_runner(runner: Runner, texts: Mapping[str, str], path: Path, workers: int) -> Predictor:
     try:
         classes = tuple(json.loads(texts["classes"]))
-        spec = msgspec.json.decode(texts["input"], type=InputSpec)
+        spec = sample_of_texts(texts)
     except (KeyError, ValueError, TypeError) as error:
         raise ArtifactError(
-            f"{path}: its metadata do not say which pictures it takes and what its answers are",
+            f"{path}: its metadata do not say which samples it takes and what its answers are",
             hint="give the .tod file, or a file that net_runner -i or tod convert made of it",
         ) from error
     (inputs,), (outputs,) = runner.inputs, runner.outputs
     several = inputs.shape[0] == -1
 
-    def answer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        parts = [pixels] if several else np.split(pixels, len(pixels))
+    def answer(samples: NDArray[Any]) -> NDArray[np.float32]:
+        parts = [samples] if several else np.split(samples, len(samples))
         return np.concatenate([runner.run({inputs.name: part})[outputs.name] for part in parts])
 
     task: Task = msgspec.convert(texts.get("task", "single-label"), Task)

@@ -144,7 +144,7 @@ class TrainSession(Model):
             The loss before the step.
         """
         rate = self.manifest.optimizer.lr if lr is None else lr
-        features = picture_features(self.engine, self.manifest.input, pictures)
+        features = picture_features(self.engine, self.manifest.samples, pictures)
         steps = int(self.state.tensors["optimizer.step"])
         whole = self.manifest.loss.task == "single-label"
         labels = np.asarray(labels, np.int64 if whole else np.float32)

@@ -94,9 +94,9 @@ def rewrite(path, change):
         (lambda m: m.update({"manifest.json": b"[" * 100000}), "manifest is not valid"),
         (
             lambda m: m.update(
-                {"manifest.json": m["manifest.json"].replace(b'"schema": 1', b'"schema": 2')}
+                {"manifest.json": m["manifest.json"].replace(b'"schema": 1', b'"schema": 3')}
             ),
-            "schema 2, this program reads 1",
+            "schema 3, this program reads 1 to 2",
         ),
         (
             lambda m: m.update(

@@ -71,3 +71,43 @@ def test_too_many_tensors(good):
     assert manifest_checks.problems(many)
     with pytest.raises(ArtifactError, match="tensors"):
         manifest_checks.decode(manifest.encode(many), where="x")
+
+
+TENSOR = {"shape": [3], "dtype": "float32", "mean": [0.0], "std": [1.0], "inputs": [], "target": []}
+
+
+def of_tensors(good, **changes):
+    made = json.loads(manifest.encode(good))
+    return {**made, "schema": 2, "input": None, "tensor": {**TENSOR, **changes}}
+
+
+def decoded(made):
+    return manifest_checks.decode(json.dumps(made).encode(), where="x")
+
+
+def test_samples_that_are_no_pictures(good):
+    found = decoded(of_tensors(good, inputs=["a", "b", "c"]))
+    assert found.samples.shape == (3,)
+    assert manifest_checks.decode(manifest.encode(found), where="x") == found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shape": []}, {"shape": [0]}, {"shape": [-1]}, {"shape": [1] * 9},
+        {"shape": [1 << 20, 1 << 20]}, {"dtype": "int64"}, {"mean": [0.0, 1.0]}, {"mean": []},
+        {"std": [0.0]}, {"std": [-1.0]}, {"inputs": ["a", "a"]}, {"target": ["\x1b"]},
+    ],
+)  # fmt: skip
+def test_samples_without_a_meaning_are_refused(good, changes):
+    with pytest.raises(ArtifactError, match=r"^x: the manifest"):
+        decoded(of_tensors(good, **changes))
+
+
+@pytest.mark.parametrize("change", [{"tensor": None}, {"schema": 1}, {"input": "both"}])
+def test_samples_are_of_one_kind(good, change):
+    made = of_tensors(good) | change
+    if change.get("input"):
+        made["input"] = json.loads(manifest.encode(good))["input"]
+    with pytest.raises(ArtifactError, match="contradicts itself"):
+        decoded(made)
