@@ -23,7 +23,9 @@ from model.convert.static_graph import StaticGraph
 from model.convert.torch_source import LINES, Scope, is_known
 from tod.errors import UsageError
 
-_HEAD = '''"""{network}, written by `tod convert --to torch` from a .tod file; needs torch alone.
+MARK = "written by `tod convert --to torch`"
+"""In the first line of every source that is made here."""
+_HEAD = '''"""{network}, {mark} from a .tod file; needs torch alone.
 
     network = Network()
     network.load_state_dict(torch.load({weights}, weights_only=True))
@@ -125,6 +127,7 @@ def convert(graph: StaticGraph, parameters: Mapping[str, Any], about: About) -> 
     lines, logits, end = _lines(graph, names)
     source = _HEAD.format(
         network=_in_docstring(about.network),
+        mark=MARK,
         weights=_in_docstring(repr(f"{about.file}.pt")),
         taken=graph.input,
         kind=_kind(graph),

@@ -97,6 +97,20 @@ def test_what_is_wrong_is_said_before_the_work(call, tmp_path, arguments, code, 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_source_of_the_user_stays(call, tmp_path):
+    own = tmp_path / "my_net.py"
+    own.write_text("def build(classes): ...\n")
+    asked = ("tod", "convert", BOUND, "--to", "torch", "-o", "my_net.pt")
+    done = call(*asked, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "my_net.py: this file is there already, and TOD did not make it" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["my_net.py"]
+    own.unlink()
+    for _ in range(2):  # its own source it may replace
+        assert call(*asked, cwd=tmp_path).returncode == 0
+    assert b"class Network" in own.read_bytes()
+
+
 def test_open_classes_and_foreign_files_are_refused(call, tmp_path):
     done = call("tod", "convert", FILES / "tiny.tod", "--to", "onnx", "-o", "m.onnx", cwd=tmp_path)
     assert done.returncode == 2

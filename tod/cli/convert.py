@@ -112,7 +112,10 @@ def convert(
     names = write_names(output, variants)
     wanted = [outputs.Output("-o", path, _SUFFIXES[to.value]) for path in names.values()]
     if to is Format.torch:
-        wanted.append(outputs.Output("-o", output.with_suffix(".py"), ".py"))
+        from model.convert.to_torch import MARK
+
+        # Whoever names the weights my_net.pt may well have a my_net.py.
+        wanted.append(outputs.Output("-o", output.with_suffix(".py"), ".py", mark=MARK.encode()))
     outputs.check(wanted, {"the model": file})
     model = Model.load(file, cache=False, require_signature=require_signature)
     model.parameters  # noqa: B018 - open classes are refused before any picture is read

@@ -16,6 +16,8 @@ from tod.errors import ArtifactError, DataError, UsageError
 from tod.system.files import try_writing
 
 _LOG_BEGINS = b'{"record"'
+# How much of a file is looked at, to see whether TOD made it.
+_START_BYTES = 1 << 12
 # Suffixes of other results, which a log must not have.
 _NOT_LOGS = (".tod", ".onnx")
 
@@ -30,6 +32,8 @@ class Output:
         suffix: required end of its name.
         is_log: it is written line by line, and may be a pipe or a device.
         least_bytes: the least size of the file.
+        mark: what the start of such a file holds if TOD made it; one without it, such as a source
+            that the user wrote, is not replaced. Empty: any file is.
     """
 
     option: str
@@ -37,6 +41,7 @@ class Output:
     suffix: str = ".tod"
     is_log: bool = False
     least_bytes: int = 0
+    mark: bytes = b""
 
 
 def log(path: Path | None) -> Output:
@@ -186,6 +191,13 @@ def _check_existing(
             )
         open(path, "ab").close()
         return
+    if output.mark:
+        with open(path, "rb") as file:
+            if output.mark not in file.read(_START_BYTES):
+                raise UsageError(
+                    f"{output.option} {path}: this file is there already, and TOD did not make it",
+                    hint=f"give another name with {output.option}, or move that file away",
+                )
     # In a sticky folder such as /tmp, only its owner may replace a file.
     sticky = folder.st_mode & stat.S_ISVTX and hasattr(os, "geteuid")
     if sticky and os.geteuid() not in (0, found.st_uid, folder.st_uid):

@@ -69,6 +69,15 @@ def test_a_name_of_the_wrong_kind(here, output, text):
     assert everything(here) == before
 
 
+def test_a_file_with_a_mark_is_replaced_only_if_it_has_it(here):
+    Path("net.py").write_text("def build(classes): ...\n")
+    output = Output("-o", Path("net.py"), ".py", mark=b"made by TOD")
+    with pytest.raises(UsageError, match=r"^-o net\.py: .* TOD did not make it"):
+        outputs.check([output], {})
+    Path("net.py").write_text('"""A network, made by TOD."""\n')
+    outputs.check([output], {})
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [
