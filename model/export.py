@@ -24,7 +24,7 @@ from model.step.losses import Loss, SoftmaxCrossEntropy
 from model.step.optimizers import Optimizer
 from model.train_wrap import TrainWrap
 from model.transfer_net import TransferNet
-from tod.errors import TrainingError, UsageError
+from tod.errors import ArtifactError, TrainingError, UsageError
 from tod.format import arrays, graph, manifest
 from tod.format import artifact as artifacts
 from tod.format.arrays import Arrays
@@ -162,12 +162,14 @@ def export_network(
         progress: called with a short text before each long part.
 
     Raises:
-        UsageError: settings without a meaning, or a network that cannot be lowered.
+        UsageError: settings without a meaning, a network that cannot be lowered, or a trained model
+            at `path`.
         DataError: too few pictures to calibrate on.
         TrainingError: torch and onnxruntime disagree, or quantization changes the features too
             much; nothing is written.
         ArtifactError: the file cannot be written.
     """
+    refuse_trained(path)
     count = len(class_names) if class_names is not None else class_count
     _check_settings(settings, count)
     progress("tracing the network")
@@ -212,6 +214,24 @@ def export_network(
     written = artifacts.write(artifacts.Artifact(path, described, graphs, state, tests))
     artifacts.read(path)
     return Exported(path, written, differences, path.stat().st_size, reduced)
+
+
+def refuse_trained(path: Path) -> None:
+    """Refuse to export over a trained model: an export can be made again, a training hardly.
+
+    Raises:
+        UsageError: the file was trained.
+    """
+    try:
+        found = artifacts.read_manifest(path)
+    except ArtifactError:
+        return  # no file, or none that could be used
+    if found.history or found.kind == "checkpoint":
+        what = "a checkpoint" if found.kind == "checkpoint" else "a trained model"
+        raise UsageError(
+            f"{path}: {what} is there, which the export would replace for good",
+            hint="give another name with -o, or move that file away",
+        )
 
 
 def _check_settings(settings: Settings, count: int | None) -> None:

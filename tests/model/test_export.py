@@ -286,3 +286,25 @@ def test_class_names_may_be_any_text(tmp_path, lowered):
     lowered("tiny")
     made = export_backbone(tmp_path / "x.tod", tiny_backbone(), optimizer=TINY, class_names=names)
     assert artifact.read(made.path).manifest.class_names == names
+
+
+def test_a_trained_model_is_not_replaced(tmp_path, call, pictures, tiny):
+    done = call("net_runner", "-f", tiny, "-d", pictures, "-c", 2, "-s", 1, "-q", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    kept = {file: file.read_bytes() for file in tiny.parent.glob("tiny_trained*.tod")}
+    assert len(kept) == 3
+    for file in kept:
+        done = call("tod", "export", "-o", file, cwd=tmp_path)
+        assert done.returncode == 2
+        what = "a trained model" if file.stem == "tiny_trained" else "a checkpoint"
+        assert f"{file}: {what} is there, which the export would replace" in done.stderr
+        assert "hint: give another name with -o" in done.stderr
+    with pytest.raises(UsageError, match="a trained model is there"):
+        export_backbone(tiny.with_name("tiny_trained.tod"), tiny_backbone(), optimizer=TINY)
+    assert {file: file.read_bytes() for file in kept} == kept
+
+
+def test_an_export_is_made_again(tiny, lowered):
+    lowered("tiny")
+    export_backbone(tiny, tiny_backbone(), optimizer=TINY)
+    assert artifact.read(tiny).manifest.history == ()

@@ -117,7 +117,7 @@ def export(
     from tod.report.progress import progress_bar
 
     own_model()
-    from model.export import export_network
+    from model.export import export_network, refuse_trained
 
     def say(text: str) -> None:
         if not quiet:
@@ -134,6 +134,7 @@ def export(
     outputs.check(
         [outputs.Output("-o", output)], {"the network": None if own is None else Path(own)}
     )
+    refuse_trained(output)
     pictures = _calibration_pictures(quantize, calibrate, force)
     if own is not None or network is not None:
         backbone_options = {"--backbone": backbone, "--weights": weights, "--features": features,
