@@ -16,7 +16,7 @@ fail() { # CODE PROBLEM [HINT]
 find_tod() { # REPOSITORY: also the environment that its make demo makes
   command -v tod >/dev/null 2>&1 || PATH=$PATH:$1/.venv/bin
   command -v tod >/dev/null 2>&1 ||
-    fail 5 'there is no tod on the PATH' "install it in $1: pip install '.[workstation]'"
+    fail 5 'there is no tod on the PATH' "install it in $1: pip install -c constraints.txt '.[workstation]'"
 }
 
 quote() { # WORD... -> the same words for another shell, each with a blank behind it

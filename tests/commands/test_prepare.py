@@ -312,7 +312,7 @@ def test_digits_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(DeviceError, match="'sklearn', which is not installed") as caught:
         sources.digits()
-    assert "pip install '.[demo]'" in caught.value.hint
+    assert "pip install -c constraints.txt '.[demo]'" in caught.value.hint
 
 
 @pytest.fixture

@@ -414,7 +414,7 @@ def test_without_the_library_its_extra_is_named(tiny, key, public, monkeypatch):
     ):
         with pytest.raises(DeviceError, match="needs the package 'cryptography'") as missing:
             call()
-        assert missing.value.hint.endswith("pip install '.[sign]'")
+        assert missing.value.hint.endswith("pip install -c constraints.txt '.[sign]'")
     assert 'sign = ["cryptography' in (ROOT / "pyproject.toml").read_text()
 
 

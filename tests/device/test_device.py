@@ -86,11 +86,11 @@ def test_what_needs_the_workstation_says_so(tmp_path):
     assert done.returncode == 5
     assert done.stderr.splitlines() == [
         "error: this command needs the package 'torch', which is not installed here",
-        "hint: in the folder with TOD's source: pip install '.[workstation]'",
+        "hint: in the folder with TOD's source: pip install -c constraints.txt '.[workstation]'",
     ]
     done = device("tod", "prepare-dataset", "digits", tmp_path / "out")
     assert done.returncode == 5
-    assert "pip install '.[demo]'" in done.stderr
+    assert "pip install -c constraints.txt '.[demo]'" in done.stderr
 
 
 def test_pictures_can_be_prepared_on_a_device(pictures, tmp_path):

@@ -145,7 +145,7 @@ def test_a_missing_package_is_named_with_its_extra(call, tmp_path, monkeypatch):
     done = call("tod", "convert", BOUND, "--to", "tflite", cwd=tmp_path)
     assert done.returncode == 5
     assert "needs the package 'ai_edge_litert'" in done.stderr
-    assert "pip install '.[convert]'" in done.stderr
+    assert "pip install -c constraints.txt '.[convert]'" in done.stderr
 
 
 @pytest.mark.parametrize(("bits", "name"), [("none", "bound"), ("int8", "bound_int8")])

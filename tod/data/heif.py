@@ -1,4 +1,4 @@
-"""Read HEIC, the picture format of newer phones, if `tod[heif]` is installed. The only user of
+"""Read HEIC, the picture format of newer phones, if the extra `heif` is installed. The only user of
 pillow-heif, which is no part of TOD: its wheels hold libheif (LGPL-3) and x265 (GPL-2)."""
 
 from __future__ import annotations

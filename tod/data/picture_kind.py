@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tod.system.file_kind import of_bytes
+from tod.system.machine import install
 
 HEAD_BYTES = 512  # the functions here need this much of a file
 
 LFS_POINTER = "a git-lfs pointer instead of the picture; run 'git lfs pull'"
-HEIC = "HEIC, which is not read here; pip install 'tod[heif]', or convert it to JPEG (heif-convert)"
+HEIC = f"HEIC, which is not read here; {install('heif')}, or convert it to JPEG (heif-convert)"
 RAW = "a camera's raw picture, which is not read; export it as JPEG or PNG"
 EMPTY = "an empty file"
 

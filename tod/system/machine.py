@@ -215,9 +215,16 @@ def require(module: str, extra: str) -> None:
     if importlib.util.find_spec(module) is None:
         raise DeviceError(
             f"this command needs the package '{module}', which is not installed here",
-            # Not `pip install tod[...]`: in the package index that name belongs to another project.
-            hint=f"in the folder with TOD's source: pip install '.[{extra}]'",
+            hint=install(extra),
         )
+
+
+def install(extra: str) -> str:
+    """How to get an optional extra, in words.
+
+    Not `pip install tod[...]`: in the package index that name belongs to another project.
+    """
+    return f"in the folder with TOD's source: pip install -c constraints.txt '.[{extra}]'"
 
 
 def _read(file: Path) -> str:

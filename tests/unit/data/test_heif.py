@@ -1,4 +1,4 @@
-"""HEIC: read where `tod[heif]` is installed; elsewhere it is said what to do."""
+"""HEIC: read where the extra `heif` is installed; elsewhere it is said what to do."""
 
 import io
 
@@ -58,7 +58,8 @@ def test_a_heic_picture_is_read_upright():
 
 def test_without_the_library_it_is_said_what_to_do(not_installed):
     data = heic(Image.new("RGB", (64, 48)))
-    with pytest.raises(PictureError, match=r"HEIC.*pip install 'tod\[heif\]'.*convert"):
+    how = r"HEIC.*pip install -c constraints\.txt '\.\[heif\]'.*convert"
+    with pytest.raises(PictureError, match=how):
         decode(data)
 
 

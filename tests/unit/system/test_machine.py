@@ -2,6 +2,7 @@
 
 import os
 import platform
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -247,3 +248,11 @@ def test_peak_memory_grows_with_what_is_held(tmp_path):
         # Without /proc the system call is asked: the same number.
         other = machine.peak_memory_mb(tmp_path / "nothing")
         assert other == pytest.approx(machine.peak_memory_mb(), rel=0.05)
+
+
+def test_no_hint_leads_to_another_project_of_the_same_name():
+    """`tod` is taken in the package index: what is installed comes from this source."""
+    root = Path(__file__).resolve().parents[3]
+    texts = [*root.glob("tod/**/*.py"), *root.glob("docs/*.md"), root / "README.md"]
+    assert [file.name for file in texts if "install 'tod[" in file.read_text()] == []
+    assert machine.install("heif").endswith("pip install -c constraints.txt '.[heif]'")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tod.errors import ArtifactError, DeviceError, first_line
 from tod.format.arrays import Arrays
 from tod.runtime.delegates.runner import Detail
+from tod.system.machine import install
 from tod.system.streams import silenced
 
 
@@ -70,7 +71,7 @@ class LiteRtRunner:
             raise DeviceError(
                 f"{self._name} is a TFLite file; ai-edge-litert, which runs it, cannot be loaded: "
                 f"{error}",
-                hint="pip install 'tod[tflite]'",
+                hint=install("tflite"),
             ) from error
         try:
             with silenced():  # it announces its delegate

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tod.errors import DeviceError, first_line
 from tod.format.arrays import Arrays
 from tod.runtime.delegates.runner import Detail
+from tod.system.machine import install
 
 
 class OpenVinoRunner:
@@ -34,7 +35,7 @@ class OpenVinoRunner:
             import openvino
         except ImportError as error:
             raise DeviceError(
-                f"openvino cannot be loaded: {error}", hint="pip install 'tod[openvino]'"
+                f"openvino cannot be loaded: {error}", hint=install("openvino")
             ) from error
         self._name = name
         self.library = f"openvino {openvino.__version__}{' bf16' if bf16 else ''}"

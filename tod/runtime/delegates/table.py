@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from tod.errors import DeviceError, UsageError
 from tod.runtime.delegates.runner import Graph, Runner
 from tod.runtime.engine import CPU, providers
+from tod.system.machine import install
 
 CPU_NAME = "cpu"
 LITERT = "litert"
@@ -59,11 +60,11 @@ class Delegate:
 DELEGATES: dict[str, Delegate] = {
     CPU_NAME: Delegate("all", "float32, int8", "pip install onnxruntime", CPU),
     OPENVINO: Delegate(
-        "Intel x86-64, Arm64", "float32, bf16", "pip install 'tod[openvino]'", module="openvino"
+        "Intel x86-64, Arm64", "float32, bf16", install(OPENVINO), module="openvino"
     ),
     LITERT: Delegate(
         "Linux, macOS, Windows; .tflite files", "float32, float16, int8",
-        "pip install 'tod[tflite]'", module="ai_edge_litert",
+        install("tflite"), module="ai_edge_litert",
     ),
     "xnnpack": Delegate(
         "Arm, x86-64", "float32", "build onnxruntime with --use_xnnpack; Android's package has it",
