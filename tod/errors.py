@@ -14,7 +14,7 @@ TodError
 └── Interrupted   130    Ctrl-C, SIGTERM or SIGHUP
 
 Exit code 0 is success; 1 is an error in TOD itself (please report it); 7 is that of scripts/ for a
-device that cannot be reached.
+device that cannot be reached. TodWarning is no error: it ends nothing.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ class TodError(Exception):
 
     def __str__(self) -> str:
         return f"{self.problem}\nhint: {self.hint}" if self.hint else self.problem
+
+
+class TodWarning(UserWarning):
+    """What a user should know, and what ends nothing."""
 
 
 def first_line(error: Exception) -> str:

@@ -73,6 +73,18 @@ def test_the_onnx_file_answers_as_the_tod_file(predict, pictures, trained, engin
             assert one["probabilities"] == pytest.approx(wanted[name]["probabilities"], abs=1e-5)
 
 
+def test_an_engine_of_a_list_that_is_not_here_is_named_once(call, tmp_path, pictures, trained):
+    line = "notice: the engine qnn is passed over: it is not installed here\n"
+    models = (trained, trained.with_suffix(".onnx"))
+    options = ("--engine", "qnn,cpu", "-q")
+    done = call("tod", "predict", "-f", trained, pictures, *options, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, line)
+    done = call("tod", "compare", *models, "-d", pictures, *options, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, line)
+    done = call("tod", "eval", "-f", trained, "-d", pictures, *options, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, line)
+
+
 @pytest.mark.parametrize(("name", "off"), [("bound.tflite", 1e-5), ("bound_int8.tflite", 0.05)])
 def test_a_tflite_file_answers_as_the_tod_file(predict, pictures, name, off):
     wanted, _ = predict(pictures, "--top", 3, model=FILES / "bound.tod")

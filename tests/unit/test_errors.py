@@ -12,7 +12,8 @@ from tod.cli.frame import EPILOG, KEY_VARIABLE, guarded
 
 
 def classes():
-    return [c for c in vars(errors).values() if isinstance(c, type)]
+    found = [c for c in vars(errors).values() if isinstance(c, type)]
+    return [c for c in found if issubclass(c, errors.TodError)]
 
 
 @pytest.mark.parametrize("error", classes(), ids=lambda c: c.__name__)

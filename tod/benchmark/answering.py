@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tod.benchmark.timing import Timing, measure
 from tod.data.tensors import random_samples
+from tod.errors import TodWarning
 from tod.runtime.delegates.table import Choice
 from tod.runtime.predictor import open_predictor
 from tod.system import machine
@@ -42,6 +44,7 @@ def time_answers(
         require_signature: see `open_predictor`.
         seconds: for how long.
     """
+    warnings.simplefilter("ignore", TodWarning)  # the program that shows this loads the model, too
     start = time.perf_counter()
     predictor = open_predictor(path, threads=1, engine=engine, require_signature=require_signature)
     sample = random_samples(predictor.spec, 1)

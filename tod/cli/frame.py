@@ -11,9 +11,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tod.errors import ArtifactError, Interrupted, SettingError, TodError, UsageError
+from tod.errors import (
+    ArtifactError,
+    Interrupted,
+    SettingError,
+    TodError,
+    TodWarning,
+    UsageError,
+)
 from tod.system import streams
 from tod.system.text import shown
 
@@ -60,15 +67,13 @@ def engine_choice(engine: str | None, precision: str | None) -> Choice:
 
     Raises:
         UsageError: no engine has this name.
-        DeviceError: the engine is not installed.
+        DeviceError: none of the engines is installed.
     """
-    from tod.runtime.delegates.table import DEFAULT, Choice, check
+    from tod.runtime.delegates.table import DEFAULT, Choice, installed, names_in
 
     if engine is None and precision in (None, "float32"):
         return DEFAULT
-    names = tuple(name.strip() for name in (engine or "").split(",") if name.strip())
-    check(names)
-    return Choice(names, bf16=precision == "bf16")
+    return Choice(installed(names_in(engine or "")), bf16=precision == "bf16")
 
 
 def hangup_is_ignored() -> bool:
@@ -119,6 +124,8 @@ def guarded(command: Callable[[], None]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # paths that are not UTF-8
     # Hide Pillow's remarks on odd pictures; TOD names the unreadable ones itself.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    warnings.simplefilter("default", TodWarning)
+    warnings.showwarning = _notice_of(warnings.showwarning)
     try:
         if os.environ.get(KEY_VARIABLE) == "":
             raise UsageError(
@@ -157,6 +164,19 @@ def guarded(command: Callable[[], None]) -> None:
         sys.exit(1)
     finally:
         streams.give_up_broken()
+
+
+def _notice_of(show: Callable[..., None]) -> Callable[..., None]:
+    """Show our own warnings as every notice, and those of others as `show` does."""
+
+    def shown_as(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if not issubclass(category, TodWarning):
+            show(message, category, *rest, **more)
+            return
+        with suppress(OSError):
+            print(f"notice: {shown(str(message))}", file=sys.stderr, flush=True)
+
+    return shown_as
 
 
 def _of_system(error: OSError) -> tuple[str, str]:

@@ -91,7 +91,7 @@ Engine = Annotated[
         "--engine",
         metavar="<name>",
         help="Who computes the frozen part: cpu, openvino ... (tod doctor lists them). Of several, "
-        "with commas between, the first that works.",
+        "with commas between, the first that is here and can load it.",
     ),
 ]
 Precision = Annotated[

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tod.errors import UsageError
 from tod.runtime.delegates.runner import Detail, Runner
-from tod.runtime.delegates.table import Choice, open_runner
+from tod.runtime.delegates.table import Choice, names_in, open_runner
 from tod.runtime.read_model import read_model
 from tod.system.machine import available_cores
 
@@ -31,8 +31,9 @@ class Interpreter:
         model_content: its bytes instead, of .onnx or .tflite.
         experimental_delegates: TFLite's name for `delegates`.
         num_threads: for one run; by default, and with -1, one for each core.
-        delegates: names of `tod.runtime.delegates.table`, in the order in which they are tried; or
-            what `ai_edge_litert.interpreter.load_delegate` gives.
+        delegates: names of `tod.runtime.delegates.table`, in the order in which they are tried,
+            also as one text with commas between; or what
+            `ai_edge_litert.interpreter.load_delegate` gives.
         require_signature: a file with a public key; a .tod file that its holder has not signed is
             refused.
 
@@ -46,10 +47,10 @@ class Interpreter:
         self,
         model_path: str | os.PathLike[str] | None = None,
         model_content: bytes | None = None,
-        experimental_delegates: Sequence[object] | None = None,
+        experimental_delegates: str | Sequence[object] | None = None,
         num_threads: int | None = None,
         *,
-        delegates: Sequence[object] = (),
+        delegates: str | Sequence[object] = (),
         require_signature: str | Path | None = None,
     ) -> None:
         if (model_path is None) == (model_content is None):
@@ -58,7 +59,7 @@ class Interpreter:
             raise UsageError(f"num_threads is {num_threads}, at least 1 is wanted, or -1 for all")
         threads = available_cores() if num_threads in (None, -1) else num_threads
         graph = read_model(model_path, model_content, require_signature=require_signature)
-        wanted = [*delegates, *(experimental_delegates or ())]
+        wanted = [*_each(delegates), *_each(experimental_delegates or ())]
         names = tuple(name for name in wanted if isinstance(name, str))
         others = [other for other in wanted if not isinstance(other, str)]
         self._runner: Runner = open_runner(
@@ -271,6 +272,10 @@ def quantize(values: NDArray[np.float32], detail: Detail) -> NDArray[Any]:
     number = np.copysign(np.floor(np.abs(steps) + 0.5), steps) + zeros
     limits = np.iinfo(detail.dtype)
     return np.clip(number, limits.min, limits.max).astype(detail.dtype)
+
+
+def _each(delegates: str | Sequence[object]) -> Sequence[object]:
+    return names_in(delegates) if isinstance(delegates, str) else delegates
 
 
 def _closed(shape: Sequence[int]) -> tuple[int, ...]:

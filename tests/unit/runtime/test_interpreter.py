@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 
 import tod
 from tests.conftest import FILES
-from tod.errors import ArtifactError, DeviceError, UsageError
+from tod.errors import ArtifactError, DeviceError, TodWarning, UsageError
 from tod.runtime.delegates import table
 from tod.runtime.delegates.runner import Detail, Graph
 from tod.runtime.interpreter import quantize
@@ -209,6 +209,38 @@ def test_delegates_that_are_not_here():
     assert "onnxruntime-qnn" in caught.value.hint
     with pytest.raises(UsageError, match="does not read an ONNX or ORT file"):
         tod.Interpreter(BOUND, delegates=["litert"])
+    with pytest.raises(DeviceError, match="qnn or cuda is not installed here"):
+        tod.Interpreter(BOUND, delegates=["qnn", "cuda"])
+
+
+@pytest.mark.parametrize("names", ["qnn, cpu", ["QNN", "CPU"], ["qnn", "litert", "cpu"]])
+def test_of_a_list_the_first_that_is_here(names, wanted):
+    """That litert reads no .tod file is no reason to warn: each kind of file has its engine."""
+    with pytest.warns(TodWarning) as told:
+        interpreter = tod.Interpreter(BOUND, delegates=names)
+    assert [str(one.message) for one in told] == [
+        "the engine qnn is passed over: it is not installed here"
+    ]
+    found = interpreter.get_signature_runner()(pixels=PIXELS)["probabilities"]
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_a_name_that_is_nearly_right():
+    with pytest.raises(UsageError, match="'opnvino' is none of") as caught:
+        tod.Interpreter(BOUND, delegates="opnvino")
+    assert caught.value.hint.startswith("did you mean openvino? here are: cpu")
+
+
+def test_nothing_takes_over_in_the_middle_of_the_work(monkeypatch):
+    """The rows of two engines would be mixed in one store."""
+    interpreter = tod.Interpreter(BOUND, delegates="openvino,cpu")
+
+    def fail(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(type(interpreter._runner._compiled), "create_infer_request", fail)
+    with pytest.raises(DeviceError, match="failed in OpenVINO: out of memory"):
+        interpreter.get_signature_runner()(pixels=PIXELS)
 
 
 def test_another_delegate_takes_over_only_when_it_is_named(monkeypatch, wanted):
@@ -220,7 +252,8 @@ def test_another_delegate_takes_over_only_when_it_is_named(monkeypatch, wanted):
     monkeypatch.setattr(openvino, "OpenVinoRunner", fail)
     with pytest.raises(DeviceError, match="the driver is gone"):
         tod.Interpreter(BOUND, delegates=["openvino"])
-    interpreter = tod.Interpreter(BOUND, delegates=["openvino", "cpu"])
+    with pytest.warns(TodWarning, match="openvino is passed over: the driver is gone"):
+        interpreter = tod.Interpreter(BOUND, delegates=["openvino", "cpu"])
     found = interpreter.get_signature_runner()(pixels=PIXELS)["probabilities"]
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
@@ -235,10 +268,13 @@ def test_a_provider_that_onnxruntime_drops_is_an_error(monkeypatch, onnx):
 
 
 def test_bf16_where_the_processor_has_none(monkeypatch):
-    monkeypatch.setattr("tod.runtime.delegates.onnx.instructions", tuple)
+    monkeypatch.setattr(table, "instructions", tuple)
     graph = Graph(tod.TrainSession.load(BOUND).inference_graph(), "bound.onnx")
-    with pytest.raises(DeviceError, match="only on Arm processors that have it"):
-        table.open_runner(graph, table.Choice(bf16=True), threads=1)
+    for here, hint in ((True, ", or try --engine openvino"), (False, "")):
+        monkeypatch.setattr(table, "available", lambda here=here: {"openvino": here})
+        with pytest.raises(DeviceError, match="only on Arm processors that have it") as caught:
+            table.open_runner(graph, table.Choice(bf16=True), threads=1)
+        assert caught.value.hint == f"leave --precision away{hint}"
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])

@@ -11,7 +11,6 @@ from tod.errors import DeviceError, first_line
 from tod.format.arrays import Arrays
 from tod.runtime.delegates.runner import Detail
 from tod.runtime.engine import CPU, open_session, runtime_version
-from tod.system.machine import instructions
 
 # onnxruntime's words for the types of tensors.
 _DTYPES = {
@@ -38,11 +37,6 @@ class OnnxRunner:
     def __init__(
         self, data: bytes, name: str, threads: int, provider: str, *, bf16: bool = False
     ) -> None:
-        if bf16 and (provider != CPU or "bf16" not in instructions()):
-            raise DeviceError(
-                "onnxruntime computes in bf16 only on Arm processors that have it",
-                hint="leave --precision away, or try --engine openvino",
-            )
         self._name = name
         self._session = open_session(data, name, threads, provider=provider, bf16=bf16)
         self.library = f"onnxruntime {runtime_version()}"

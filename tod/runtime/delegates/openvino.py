@@ -61,9 +61,9 @@ class OpenVinoRunner:
         self._local = threading.local()
 
     def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
-        if not hasattr(self._local, "request"):
-            self._local.request = self._compiled.create_infer_request()
         try:
+            if not hasattr(self._local, "request"):
+                self._local.request = self._compiled.create_infer_request()
             found = self._local.request.infer(feeds)
         except (RuntimeError, TypeError, ValueError) as error:
             raise DeviceError(f"{self._name} failed in OpenVINO: {first_line(error)}") from error

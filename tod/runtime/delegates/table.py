@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
+import warnings
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from tod.errors import DeviceError, UsageError
+from tod.errors import DeviceError, TodWarning, UsageError
 from tod.runtime.delegates.runner import Graph, Runner
 from tod.runtime.engine import CPU, providers
-from tod.system.machine import install
+from tod.system.machine import install, instructions
 
 CPU_NAME = "cpu"
 LITERT = "litert"
@@ -24,8 +25,9 @@ class Choice:
 
     Attributes:
         names: of delegates, in the order in which they are tried; empty for the one that fits the
-            file. A later one takes over where an earlier one cannot load the graph: only who names
-            it gets it.
+            file. A later one takes over where an earlier one is not installed or cannot load the
+            graph: only who names it gets it. Nothing takes over in the middle of the work, because
+            the features of two delegates are not the same.
         bf16: compute in bf16 instead of float32: faster, with about three digits.
     """
 
@@ -112,22 +114,36 @@ def available() -> dict[str, bool]:
     }
 
 
-def check(names: Iterable[str]) -> None:
-    """Refuse delegates that do not exist, or are not installed.
+def names_in(text: str) -> tuple[str, ...]:
+    """The names of delegates in a text with commas between."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def installed(names: Iterable[str]) -> tuple[str, ...]:
+    """Those that are installed here, in their order; a warning tells of each of the others.
 
     Raises:
         UsageError: no delegate has this name.
-        DeviceError: it is not installed; what is here, and how to get it.
+        DeviceError: not one is installed; what is here, and how to get it.
     """
-    here = available()
-    for name in names:
+    wanted, here = tuple(name.lower() for name in names), available()
+    for name in wanted:
         if name not in DELEGATES:
-            raise UsageError(f"engine {name!r} is none of {', '.join(DELEGATES)}", hint=_here(here))
-        if not here[name]:
-            raise DeviceError(
-                f"the engine {name} is not installed here", hint=f"{DELEGATES[name].install}; "
-                f"{_here(here)}",
-            )  # fmt: skip
+            near = difflib.get_close_matches(name, DELEGATES, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UsageError(
+                f"engine {name!r} is none of {', '.join(DELEGATES)}", hint=hint + _here(here)
+            )
+    found = tuple(name for name in wanted if here[name])
+    if wanted and not found:
+        how = "; ".join(f"{name}: {DELEGATES[name].install}" for name in wanted)
+        raise DeviceError(
+            f"the engine {' or '.join(wanted)} is not installed here", hint=f"{how}; {_here(here)}"
+        )
+    for name in wanted:
+        if name not in found:
+            _passed_over(name, "it is not installed here")
+    return found
 
 
 def open_runner(
@@ -138,7 +154,7 @@ def open_runner(
     parallel: int = 1,
     others: Iterable[object] = (),
 ) -> Runner:
-    """A graph in the first delegate that can load it.
+    """A graph in the first delegate that can load it; a warning tells of those before it.
 
     Args:
         graph: an ONNX file or a TFLite one.
@@ -152,20 +168,21 @@ def open_runner(
         DeviceError: none of them can load it.
     """
     is_tflite = graph.data[4:8] == _TFLITE_MAGIC
-    names = choice.names or (LITERT if is_tflite else CPU_NAME,)
-    check(names)
-    for name in names:
-        if (name == LITERT) != is_tflite:
-            kind = "a TFLite" if is_tflite else "an ONNX or ORT"
-            raise UsageError(
-                f"{graph.name}: the engine {name} does not read {kind} file",
-                hint="leave it away, or convert the model: tod convert --to "
-                f"{'onnx' if is_tflite else 'tflite'}",
-            )
-    *first, last = names
+    names = installed(choice.names) or (LITERT if is_tflite else CPU_NAME,)
+    reading = [name for name in names if (name == LITERT) == is_tflite]
+    if not reading:
+        kind = "a TFLite" if is_tflite else "an ONNX or ORT"
+        raise UsageError(
+            f"{graph.name}: the engine {', '.join(names)} does not read {kind} file",
+            hint="leave it away, or convert the model: tod convert --to "
+            f"{'onnx' if is_tflite else 'tflite'}",
+        )
+    *first, last = reading
     for name in first:
-        with suppress(DeviceError):
+        try:
             return _open(graph, name, choice.bf16, threads, parallel, others)
+        except DeviceError as error:
+            _passed_over(name, error.problem)
     return _open(graph, last, choice.bf16, threads, parallel, others)
 
 
@@ -185,8 +202,18 @@ def _open(
         return OpenVinoRunner(graph.data, graph.name, threads, parallel=parallel, bf16=bf16)
     from tod.runtime.delegates.onnx import OnnxRunner
 
+    if bf16 and (name != CPU_NAME or "bf16" not in instructions()):
+        other = ", or try --engine openvino" if available()[OPENVINO] else ""
+        raise DeviceError(
+            "onnxruntime computes in bf16 only on Arm processors that have it",
+            hint=f"leave --precision away{other}",
+        )
     return OnnxRunner(graph.data, graph.name, threads, DELEGATES[name].provider, bf16=bf16)
 
 
 def _here(here: dict[str, bool]) -> str:
     return f"here are: {', '.join(name for name, there in here.items() if there)}"
+
+
+def _passed_over(name: str, reason: str) -> None:
+    warnings.warn(f"the engine {name} is passed over: {reason}", TodWarning, stacklevel=2)
