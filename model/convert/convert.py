@@ -122,7 +122,9 @@ def convert(model: Model, asked: Asked, reports: Reports | None = None) -> Conve
             "was written",
             hint="train it again with a smaller learning rate",
         )
-    before = work.measure(len(data), original, original)
+    # Of the file that the user gave: the ONNX form of it exists only here.
+    size_bytes = model.artifact.path.stat().st_size
+    before = work.measure(size_bytes, original, original)
     made = tuple(work.variant(bits, original, before) for bits in asked.variants)
     metric = "R2" if manifest.loss.task == "regression" else "accuracy"
     return Conversion(before, made, sample.source, metric, work.network)
@@ -202,7 +204,8 @@ class _Work:
         files, kept = {
             "onnx": self._onnx, "ort": self._ort, "tflite": self._tflite, "torch": self._torch,
         }[self.asked.format](bits)  # fmt: skip
-        self.reports.say(f"comparing {bits} with the original on {self.sample.source}")
+        words = "float32" if bits == "none" else bits
+        self.reports.say(f"comparing {words} with the original on {self.sample.source}")
         whole = b"\0".join(files.values()) if len(files) > 1 else next(iter(files.values()))
         run = runners.open_file(self.asked.format, whole)
         after = comparison.answers(run, self.sample.pixels, self.reports.pictures)
@@ -307,7 +310,8 @@ class _Work:
 
     def _search(self, format_: Format, data: bytes, bits: Bits) -> Search:
         pictures = self._pictures
-        self.reports.say(f"quantizing ({bits}), with {pictures.calibrating} pictures")
+        looking = f", looking at {pictures.calibrating} pictures" if bits == "int8" else ""
+        self.reports.say(f"quantizing ({bits}){looking}")
         run = runners.open_file(format_, data)
         held_out = pictures.pixels[pictures.calibrating :]
         before = comparison.answers(run, held_out).rows

@@ -259,8 +259,14 @@ def test_an_option_has_one_meaning_in_every_command():
             if long in options and (name, long) != ("benchmark", "--threads")  # a list of numbers
         }
         assert len(texts) == 1, f"{long}: {texts}"
+    assert "60; of net_runner 0" in commands["train"]["--cycles"].help
     without_json = {name for name, options in commands.items() if "--json" not in options}
     assert without_json == set()
+    shapes = {name: options["--json"].help for name, options in commands.items()}
+    lines = {name for name, text in shapes.items() if text == "JSON lines on stdout."}
+    assert lines == {"train", "eval", "predict", "promote", "rollback"}
+    arrays = {name for name, text in shapes.items() if text == "One JSON array on stdout."}
+    assert arrays == {"compare", "verify", "cache info"}
     long_work = {"train", "eval", "check", "compare", "report", "benchmark", "promote", "package"}
     for name in (*long_work, "prepare-dataset", "export"):
         assert "--quiet" in commands[name], name

@@ -24,6 +24,9 @@ def test_a_report_and_a_file(call, tmp_path):
     for column in ("bytes", "largest diff", "mean diff", "same answer", "median ms", "p90 ms"):
         assert column in done.stdout
     assert "notice: comparing on pictures made by rule" in done.stderr
+    assert "comparing float32 with the original on 96 pictures made by rule" in done.stderr
+    assert f"{BOUND.stat().st_size:,}" in done.stdout  # of the file that was given
+    assert f"{(tmp_path / 'm.tflite').stat().st_size:,}" in done.stdout
     assert "Traceback" not in done.stderr
 
 

@@ -521,6 +521,7 @@ def test_the_command_says_what_it_costs(tmp_path, call, colours):
     done = call("tod", "export", "net.py", "-o", "net.tod", *quantize, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [text for text in COSTS if text not in done.stdout] == []
+    assert "agreed with torch while in float32" in done.stdout
     parity = artifact.read(tmp_path / "net.tod").manifest.backbone.parity
     assert parity.cosine >= precision.TARGET
     assert parity.data_sha256 == colours.digest()

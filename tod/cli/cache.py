@@ -30,7 +30,7 @@ _Folder = Annotated[
 @app.command("info", epilog=EPILOG)
 def cache_info(
     folder: _Folder,
-    as_json: options.AsJson = False,
+    as_json: options.AsArray = False,
 ) -> None:
     """Which features are kept, and what room they take.
 

@@ -41,7 +41,7 @@ def check(
     cache_dir: options.CacheDir = None,
     no_cache: options.NoCache = False,
     require_signature: options.RequireSignature = None,
-    as_json: options.AsJson = False,
+    as_json: options.AsOneJson = False,
     quiet: options.Quiet = False,
 ) -> None:
     """What is wrong with pictures and labels, before training shows it; the worst first.

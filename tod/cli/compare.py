@@ -39,7 +39,7 @@ def compare(
     cache_dir: options.CacheDir = None,
     no_cache: options.NoCache = False,
     require_signature: options.RequireSignature = None,
-    as_json: options.AsJson = False,
+    as_json: options.AsArray = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Accuracy, agreement, size and speed of several models on the same validation pictures.

@@ -16,7 +16,7 @@ def doctor(
         Path | None, typer.Argument(help="The .tod file that is to be trained here.")
     ] = None,
     require_signature: options.RequireSignature = None,
-    as_json: options.AsJson = False,
+    as_json: options.AsOneJson = False,
 ) -> None:
     """Can this machine train, and what is in the way? One line for each thing, the verdict last.
 

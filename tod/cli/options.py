@@ -121,6 +121,7 @@ ReportFile = Annotated[
     ),
 ]  # fmt: skip
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")]
+AsArray = Annotated[bool, typer.Option("--json", help="One JSON array on stdout.")]
 AsOneJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Quiet = Annotated[
     bool,

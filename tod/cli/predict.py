@@ -47,7 +47,8 @@ def predict(
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Class, probability and milliseconds of each picture.
+    """Class, probability and milliseconds of each picture: from the file to the answer, the mean
+    of the few that are computed together. The first ones are slower; tod compare measures speed.
 
     Example: tod predict -f transfer_learning_trained.tod photo.jpg
 

@@ -80,7 +80,7 @@ def rollback(
     _show(promotion.rollback(served, to=to, require_signature=require_signature), as_json)
 
 
-def history(served: Served, as_json: options.AsJson = False) -> None:
+def history(served: Served, as_json: options.AsOneJson = False) -> None:
     """Which generations a served model had, which are kept, and which serves now.
 
     Example: tod history served.tod

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def verify(
     file: Annotated[Path, typer.Argument(help="A .tod file.")],
     require_signature: options.RequireSignature = None,
-    as_json: options.AsJson = False,
+    as_json: options.AsArray = False,
 ) -> None:
     """Check hashes, structure and operators, and run the file's test vectors on this machine.
 

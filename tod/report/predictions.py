@@ -24,7 +24,7 @@ class Prediction:
 
     Attributes:
         label: the class; "unknown" if its probability is below the threshold; empty for numbers.
-        time_ms: milliseconds from the file to the answer.
+        time_ms: see `Answer`.
     """
 
     picture: str

@@ -58,7 +58,8 @@ class Answer:
 
     Attributes:
         values: probabilities [C] or quantities [C]; None if the picture cannot be read.
-        time_ms: milliseconds from the file to the answer, on one core.
+        time_ms: milliseconds from the file to the answer, on one core: the mean of its batch. The
+            first batch of each thread also warms up.
         problem: why the picture cannot be read.
     """
 

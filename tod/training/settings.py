@@ -31,8 +31,9 @@ class Settings:
     panel: ClassVar = "Training"
 
     cycles: int | None = setting(
-        "Training cycles in total; 0 only evaluates.", "-c", "-e", default=60, least=0
-    )
+        "Training cycles in total; 0 only evaluates.", "-c", "-e", default=60,
+        default_from="60; of net_runner 0", least=0,
+    )  # fmt: skip
     save_every: int | None = setting(
         "Save a checkpoint beside the output every N cycles, 0 for none.", "-s",
         default=0, least=0,
