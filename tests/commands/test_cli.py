@@ -244,6 +244,24 @@ def leaves(command, name=""):
         yield name, {p.opts[-1]: p for p in command.params if p.opts and p.opts[-1][:2] == "--"}
 
 
+def test_help_of_every_command_fits_a_terminal(call, tmp_path, monkeypatch):
+    """80 columns cut no word, so that what it says can be typed."""
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("", *(name for name, _ in leaves(typer.main.get_command(app)))):
+        shown = call("tod", *name.split(), "--help", cwd=tmp_path).stdout
+        assert "…" not in shown, name
+        assert "--debug" in shown, name
+
+
+def test_a_wrong_choice_is_told_in_our_words(call, tmp_path):
+    done = call("tod", "convert", "x.tod", "--to", "web", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: Invalid value for '--to': 'web' is not one of 'onnx', 'ort', 'tflite', 'torch'.\n"
+        "hint: tod convert --help lists what there is\n"
+    )
+
+
 def test_an_option_has_one_meaning_in_every_command():
     commands = dict(leaves(typer.main.get_command(app)))
     short = {"--model": "-f", "--data": "-d", "--output": "-o", "--quiet": "-q", "--threads": "-t"}

@@ -55,6 +55,7 @@ def test_without_a_stream_it_trains_as_with_it(tiny, pictures, redirections, how
         assert "accuracy" in out
     if how == "log":
         kinds = [json.loads(line)["record"] for line in log.read_text().splitlines()]
+        kinds = [kind for kind in kinds if kind != "pictures_read"]  # of a slow machine
         assert kinds[0] == "started"
         assert kinds[-1] == "saved"
 
@@ -98,7 +99,7 @@ def test_mistakes_and_answers_keep_their_codes(tiny, program, redirections):
         (">/dev/full 2>/dev/full", ["info"], 4),
         ("2>/dev/full", ["info"], 0),
         ("</dev/null 2>&0", ["info"], 0),
-        ("</dev/null 2>&0", ["nothing"], 4),
+        ("</dev/null 2>&0", ["nothing"], 2),
     ],
 )
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -216,10 +216,10 @@ def test_the_format_page_has_the_limits_of_the_code():
 
 
 def test_exit_codes_of_the_readme_are_those_of_the_help():
-    from tod.cli.frame import EPILOG
+    from tod.cli.frame import EXIT_CODES
 
     said = re.sub(r"\s+", " ", README)
-    assert EPILOG.removeprefix("Exit codes: ") in said
+    assert EXIT_CODES.removeprefix("Exit codes: ") in said
 
 
 def test_benchmarks_named_in_the_figures_exist():

@@ -49,7 +49,7 @@ def test_a_full_disk_behind_stdout_is_no_fault_of_tod():
 def test_an_empty_variable_is_no_missing_one(monkeypatch, capsys):
     monkeypatch.setenv(KEY_VARIABLE, "")
     with pytest.raises(SystemExit) as stopped:
-        guarded(lambda: None)
+        guarded(lambda **_: None)
     assert stopped.value.code == 2
     assert "TOD_REQUIRE_SIGNATURE is empty" in capsys.readouterr().err
 

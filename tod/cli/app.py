@@ -38,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     help="Fine-tune a vision model on the device that will use it.",
-    epilog=f"{EPILOG} --debug shows the traceback of an error.",
+    epilog=EPILOG,
 )
 
 

@@ -43,11 +43,14 @@ class Format(str, Enum):
 
 def convert(
     file: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained .tod file.")],
-    to: Annotated[Format, typer.Option("--to", help="The format to make.")],
+    to: Annotated[
+        Format,
+        typer.Option("--to", metavar="<name>", help="The format: onnx, ort, tflite or torch."),
+    ],
     quantize: Annotated[
         str,
         typer.Option(
-            metavar="BITS",
+            metavar="<bits>",
             help="none, dynamic, weights (TFLite), int8, fp16; several with commas, or all.",
         ),
     ] = "none",
@@ -71,8 +74,9 @@ def convert(
         typer.Option(
             help="Write nothing that is worse by more: in accuracy on -d, else in the share of "
             "pictures with the same answer.",
-            min=0.0,
-            max=1.0,
+            min=0,
+            max=1,
+            metavar="<share>",
         ),
     ] = 0.02,
     splits: options.Splits = False,

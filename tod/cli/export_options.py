@@ -94,7 +94,8 @@ Weights = Annotated[
 Features = Annotated[
     FeatureKind | None,
     typer.Option(
-        help="Input of the head: pooled features or the ImageNet logits (default: pooled).",
+        metavar="<name>",
+        help="Input of the head: pooled features (default), or logits, those of ImageNet.",
         rich_help_panel=_NETWORK,
     ),
 ]
@@ -138,13 +139,15 @@ Trainable = Annotated[
 BatchNorm = Annotated[
     BatchNormKind,
     typer.Option(
-        help="train: BatchNorm that trains brings its statistics up to date as well.",
+        metavar="<name>",
+        help="keep, or train: BatchNorm that trains brings its statistics up to date as well.",
         rich_help_panel=_TRAINING,
     ),
 ]
 Loss = Annotated[
     LossKind,
     typer.Option(
+        metavar="<name>",
         help=f"{'; '.join(f'{loss.value}: {loss.answers}' for loss in LossKind)}.",
         rich_help_panel=_TRAINING,
     ),
@@ -171,7 +174,9 @@ Accumulate = Annotated[
 Recipe = Annotated[
     RecipeName | None,
     typer.Option(
-        help="mindspore: the settings of MindSpore Lite's example.", rich_help_panel=_TRAINING
+        metavar="<name>",
+        help="mindspore: the settings of MindSpore Lite's example.",
+        rich_help_panel=_TRAINING,
     ),
 ]
 Seed = Annotated[
@@ -179,7 +184,11 @@ Seed = Annotated[
 ]
 Optimizer = Annotated[
     OptimizerName | None,
-    typer.Option(help="The update rule (default: sgd).", rich_help_panel=_OPTIMIZER),
+    typer.Option(
+        metavar="<name>",
+        help=f"The update rule: {', '.join(o.value for o in OptimizerName)} (default: sgd).",
+        rich_help_panel=_OPTIMIZER,
+    ),
 ]
 Lr = Annotated[
     float | None,
@@ -231,6 +240,7 @@ ClipNorm = Annotated[
 Quantize = Annotated[
     PrecisionName | None,
     typer.Option(
+        metavar="<name>",
         help="int8: integers, about a quarter of the size; fp16: weights of half the size.",
         rich_help_panel=_SMALLER,
     ),

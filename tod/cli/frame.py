@@ -27,11 +27,12 @@ from tod.system.text import shown
 if TYPE_CHECKING:
     from tod.runtime.delegates.table import Choice
 
-EPILOG = (
+EXIT_CODES = (
     "Exit codes: 0 done, 2 usage, 3 data, 4 artifact, 5 this device cannot run it, "
     "6 training failed, 8 not now (conditions), 9 not promoted (not better), "
     "10 not converted (worse), 130 interrupted."
 )
+EPILOG = f"{EXIT_CODES} --debug, with any command, shows the traceback of an error."
 KEY_VARIABLE = "TOD_REQUIRE_SIGNATURE"
 _INSISTING = (signal.SIGINT, signal.SIGTERM)
 _NO_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE, errno.EBADF)
@@ -115,8 +116,13 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def guarded(command: Callable[[], None]) -> None:
-    """Run a command line; every error gives one message and an exit code, never a traceback."""
+def guarded(command: Callable[..., int | None]) -> None:
+    """Run a command line; every error gives one message and an exit code, never a traceback.
+
+    Args:
+        command: an app of typer. It is asked not to show errors itself: that would be in another
+            form than ours, and with words of the library that checks values.
+    """
     streams.open_streams()
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
@@ -132,12 +138,10 @@ def guarded(command: Callable[[], None]) -> None:
                 f"{KEY_VARIABLE} is empty, which would require no signature",
                 hint="let it name a public key, or unset it",
             )
-        try:
-            command()
-        except SystemExit as ended:  # typer ends in this way; output may not be flushed yet
-            if ended.code:
-                raise
-        sys.stdout.flush()
+        code = command(standalone_mode=False)
+        sys.stdout.flush()  # or what cannot be written would be found after this program's end
+        if code:
+            sys.exit(code)
     except TodError as error:
         if debug:
             raise
@@ -148,6 +152,9 @@ def guarded(command: Callable[[], None]) -> None:
         _print_error("interrupted", "")
         sys.exit(Interrupted.exit_code)
     except Exception as error:
+        if hasattr(error, "format_message"):  # of typer, whose classes have moved between versions
+            _print_wrong_call(error)
+            sys.exit(UsageError.exit_code)
         if debug:
             raise
         if isinstance(error, OSError) and error.filename is None and error.errno in _NO_OUTPUT:
@@ -177,6 +184,16 @@ def _notice_of(show: Callable[..., None]) -> Callable[..., None]:
             print(f"notice: {shown(str(message))}", file=sys.stderr, flush=True)
 
     return shown_as
+
+
+def _print_wrong_call(error: Any) -> None:
+    """Show what typer says of a command line."""
+    if context := getattr(error, "ctx", None):
+        hint = f"{context.command_path} --help lists what there is"
+    else:
+        hint = ""
+    if text := error.format_message():  # empty where the help was shown instead
+        _print_error(text.replace(": Value error, ", ": "), hint)
 
 
 def _of_system(error: OSError) -> tuple[str, str]:

@@ -29,10 +29,14 @@ def predict(
         Path,
         typer.Option("-f", "--model", help="A trained .tod file, or .onnx, .ort, .tflite."),
     ],
-    top: Annotated[int, typer.Option(help="Classes to show for each picture.", min=1)] = 1,
+    top: Annotated[
+        int, typer.Option(metavar="<int>", help="Classes to show for each picture.", min=1)
+    ] = 1,
     threshold: Annotated[
         float,
-        typer.Option(help='Call a picture "unknown" below this probability.', min=0, max=1),
+        typer.Option(
+            help='Call a picture "unknown" below this probability.', min=0, max=1, metavar="<share>"
+        ),
     ] = 0,
     sort_into: Annotated[
         Path | None,
@@ -47,8 +51,10 @@ def predict(
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Class, probability and milliseconds of each picture: from the file to the answer, the mean
-    of the few that are computed together. The first ones are slower; tod compare measures speed.
+    """Class, probability and milliseconds of each picture.
+
+    The milliseconds are those from file to answer, the mean of the few pictures that are computed
+    together. The first ones are slower; tod compare measures speed.
 
     Example: tod predict -f transfer_learning_trained.tod photo.jpg
 
