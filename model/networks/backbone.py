@@ -15,6 +15,7 @@ from torch import nn
 
 from tod.errors import DataError, UsageError, first_line
 from tod.format.manifest import InputSpec, Weights
+from tod.system import file_kind
 
 Features = Literal["pooled", "logits"]
 TORCHVISION = "torchvision:"
@@ -69,8 +70,11 @@ def load_file(net: nn.Module, path: Path) -> Weights:
             f"--weights {path}: cannot be read: {error.strerror or first_line(error)}"
         ) from error
     except Exception as error:  # torch.load raises whatever unpickling raises
+        kind = file_kind.look(path)
+        # What unpickling says of a file that is none would be a riddle.
+        what = first_line(error) if kind is None or "torch" in kind.name else f"it is {kind.name}"
         raise DataError(
-            f"--weights {path}: not a readable file of weights: {first_line(error)}",
+            f"--weights {path}: not a readable file of weights: {what}",
             hint="give a file that torch.save wrote from a state dict",
         ) from error
     try:

@@ -140,7 +140,7 @@ def test_predict(trained, pictures, tmp_path):
 def test_predict_with_open_classes(tiny, pictures):
     done = run("tod", "predict", "-f", tiny, pictures / "red" / "1.png")
     assert done.returncode == 2
-    assert "classes of this model are still open" in done.stderr
+    assert "it is not trained yet" in done.stderr
 
 
 def test_compare(tiny, trained, pictures):

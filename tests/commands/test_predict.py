@@ -184,6 +184,8 @@ def test_files_beside_pictures_are_a_notice(predict, pictures, tmp_path):
     ("arguments", "code", "words"),
     [
         (["empty"], 3, "there is no file in this folder"),
+        (["texts"], 3, "error: no picture was found"),
+        (["-"], 3, "error: no picture was found"),
         (["-", "-"], 2, "stands there twice"),
         (["x.png", "--csv"], 2, "exclude each other"),
         (["x.png", "--engine", "gpu"], 2, "is none of cpu"),
@@ -191,8 +193,11 @@ def test_files_beside_pictures_are_a_notice(predict, pictures, tmp_path):
         (["x.png", "--sort-into", "file"], 3, "file"),
     ],
 )
-def test_mistakes(predict, tmp_path, arguments, code, words):
-    (tmp_path / "empty").mkdir()
+def test_mistakes(predict, tmp_path, monkeypatch, arguments, code, words):
+    for name in ("empty", "texts"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("no picture")
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
     (tmp_path / "file").write_text("")
     _, done = predict(*arguments)
     assert done.returncode == code
@@ -208,3 +213,12 @@ def test_a_foreign_onnx_file_does_not_say_what_it_takes(predict, trained, tmp_pa
     _, done = predict(pictures / "red" / "1.png", model=tmp_path / "foreign.onnx")
     assert done.returncode == 4
     assert "metadata" in done.stderr
+
+
+def test_a_folder_in_the_place_of_the_model(predict, trained):
+    _, done = predict("x.png", model=trained.parent)
+    assert done.returncode == 4
+    assert f"{trained.parent}: it is a folder" in done.stderr
+    assert trained.name in done.stderr  # the model in it
+    with pytest.raises(tod.TodError, match="it is a folder"):
+        tod.Interpreter(trained.parent)

@@ -106,13 +106,16 @@ def test_a_run_that_goes_on_has_all_its_cycles(tiny, pictures, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "wanted"),
     [
-        (["none.tod"], 4, "none.tod"),
-        (["empty.jsonl", "-f", "tiny.tod"], 2, "is no log of a run"),
+        (["none.tod"], 4, "none.tod: no such file\nhint: give the log of a training"),
+        (["none.jsonl"], 4, "none.jsonl: no such file\nhint: give the log of a training"),
+        (["empty.jsonl"], 4, "empty.jsonl: it holds no record of a run\nhint: give the log"),
+        (["tiny.tod", "-f", "tiny.tod"], 2, "is no log of a run"),
         (["started.jsonl"], 2, "has saved no trained model yet"),
         (["gone.jsonl"], 2, "gone.tod, is not there"),
         (["tiny.tod", "-o", "page.txt"], 2, "has to end in .html"),
         (["tiny.tod", "-o", "no/where.html"], 4, "the folder does not exist"),
         (["tiny.tod", "--before", "none.tod"], 4, "none.tod"),
+        (["tiny.tod", "--before", "empty.jsonl"], 4, "not a readable .tod file"),
     ],
 )
 def test_what_goes_wrong_is_said(tiny, pictures, arguments, code, wanted):
@@ -124,6 +127,7 @@ def test_what_goes_wrong_is_said(tiny, pictures, arguments, code, wanted):
     assert done.returncode == code, done.stderr
     assert wanted in done.stderr
     assert "Traceback" not in done.stderr
+    assert "pictures:" not in done.stderr  # before any is looked at
     assert not list(tiny.parent.glob("*.html"))
 
 

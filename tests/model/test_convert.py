@@ -372,7 +372,7 @@ def test_torch_has_no_fewer_bits(bound):
 
 def test_open_classes_are_refused():
     model = Model.load(FILES / "tiny.tod", cache=False)
-    with pytest.raises(UsageError, match="still open"):
+    with pytest.raises(UsageError, match="not trained yet"):
         convert(model, Asked("onnx", ["none"], 0.02))
 
 

@@ -117,7 +117,7 @@ def test_a_source_of_the_user_stays(call, tmp_path):
 def test_open_classes_and_foreign_files_are_refused(call, tmp_path):
     done = call("tod", "convert", FILES / "tiny.tod", "--to", "onnx", "-o", "m.onnx", cwd=tmp_path)
     assert done.returncode == 2
-    assert "the classes of this model are still open" in done.stderr
+    assert "it is not trained yet" in done.stderr
     (tmp_path / "no.tod").write_bytes(b"no")
     done = call("tod", "convert", "no.tod", "--to", "onnx", cwd=tmp_path)
     assert done.returncode == 4

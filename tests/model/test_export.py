@@ -194,6 +194,12 @@ def test_a_page_of_html_in_the_place_of_the_weights(tmp_path, monkeypatch):
         load_backbone("efficientnet-b0")
 
 
+def test_a_text_in_the_place_of_the_weights(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(DataError, match=r"notes\.txt: not a readable file .*: it is a text file"):
+        load_backbone("efficientnet-b0", weights=str(tmp_path / "notes.txt"))
+
+
 def test_every_backbone_has_its_size():
     sizes = {name: efficientnet.input_spec(name).size_px for name in efficientnet.NAMES}
     assert list(sizes.values()) == [224, 224, 240, 260, 300, 380, 456, 528, 600]

@@ -20,6 +20,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests.conftest import ROOT
 from tod.data.dataset import Dataset
 from tod.errors import ArtifactError, DataError
 from tod.format import artifact
@@ -138,9 +139,12 @@ def test_commands_say_it(call, tiny, pictures, tmp_path):
     weights, zipped = tmp_path / "w.pt", tmp_path / "x.zip"
     torch_file(weights)
     archive(zipped)
+    tflite = ROOT / "tests" / "files" / "bound.tflite"
     for command, code, text in [
         (("net_runner", "-f", weights, "-d", pictures), 4, "tod export --weights FILE"),
         (("net_runner", "-f", tiny, "-d", zipped), 3, "unpack it, then give the folder"),
+        (("tod", "eval", "-f", tflite, "-d", pictures), 4, "tod compare take it as it is"),
+        (("tod", "report", tflite, "-d", pictures), 4, "tod compare take it as it is"),
         (("tod", "check", zipped), 3, "unpack it, then give the folder"),
         (("tod", "prepare-dataset", zipped, tmp_path / "out"), 3, "unpack it, then give"),
         (("tod", "export", weights), 2, f"--weights {weights} for a backbone by name"),

@@ -11,7 +11,8 @@ import typer
 
 from tod.cli import options
 from tod.cli.frame import engine_choice
-from tod.errors import PictureError, UsageError
+from tod.errors import DataError, PictureError, UsageError
+from tod.system.text import shown
 
 # A bar that is gone in a moment only flickers.
 _BAR_FROM = 50
@@ -86,9 +87,10 @@ def predict(
     given = [one for one in found if isinstance(one, Given)]
     others = [one for one in found if isinstance(one, NotGiven)]
     unreadable = [f"{one.name}: {one.reason}" for one in others if one.meant]
+    total = len(given) + len(unreadable)
     for other in others:
         if not other.meant:
-            print(f"notice: {other.name}: {other.reason}", file=sys.stderr)
+            print(f"notice: {shown(f'{other.name}: {other.reason}')}", file=sys.stderr)
     with ExitStack() as stack:
         hidden = quiet or verbose or len(given) < _BAR_FROM or (lines and sys.stdout.isatty())
         bar = progress_bar(stack, "pictures", quiet=hidden)
@@ -103,7 +105,14 @@ def predict(
                 if sort_into is not None and isinstance(one.picture, str):
                     copy_to_class(Path(one.name), prediction.label, sort_into)
             bar(done, len(given))
+    if len(unreadable) > 1:
+        for text in unreadable:
+            print(f"notice: {shown(text)}", file=sys.stderr)
+        raise PictureError(
+            f"{len(unreadable)} of {total} pictures cannot be read",
+            hint="the notices above name them",
+        )
     if unreadable:
-        raise PictureError("; ".join(unreadable))
+        raise PictureError(unreadable[0])
     if not given:
-        raise UsageError("no picture was found", hint="give files, or a folder that holds some")
+        raise DataError("no picture was found", hint="give files, or a folder that holds some")

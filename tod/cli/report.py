@@ -13,7 +13,7 @@ import typer
 from tod.cli import options
 from tod.cli.frame import cache_choice, stop_requests
 from tod.errors import ArtifactError, UsageError
-from tod.system import outputs
+from tod.system import file_kind, outputs
 
 if TYPE_CHECKING:
     from tod.report.contents import Contents
@@ -63,9 +63,11 @@ def report(
     with stop_requests() as should_stop:
         import msgspec
 
+        from tod.format.artifact import read_manifest
         from tod.report.course import is_log, read_log
         from tod.runtime.model import Model
 
+        _check_kind(run)
         course = read_log(run) if is_log(run) else None
         if course is None and model is not None:
             raise UsageError(
@@ -80,6 +82,8 @@ def report(
             {"the log or model": run, "-f": chosen, "--before": before},
         )
         cache = cache_choice(cache_dir, no_cache)
+        if before is not None:
+            read_manifest(before)  # now, not after all pictures were looked at
         loaded = Model.load(
             chosen, threads=threads, cache=cache, require_signature=require_signature
         )
@@ -147,6 +151,22 @@ def write(
     if not quiet:
         print(f"wrote the report: {output} ({len(written) / 1e3:,.0f} kB)", file=sys.stderr)
     return found, len(written)
+
+
+def _check_kind(run: Path) -> None:
+    """Refuse what is neither a log nor a model; a foreign model is told by who reads it.
+
+    Raises:
+        ArtifactError: there is no such file, or it is a text.
+    """
+    from tod.report.course import is_log
+
+    is_text = file_kind.look(run) in (file_kind.TEXT, file_kind.EMPTY) and not is_log(run)
+    if is_text or not run.exists():
+        raise ArtifactError(
+            f"{run}: {'it holds no record of a run' if is_text else 'no such file'}",
+            hint="give the log of a training, which net_runner --log FILE writes, or a .tod file",
+        )
 
 
 def _saved(run: Path, course: Course) -> Path:

@@ -95,6 +95,13 @@ def scan(root: Path, *, splits: bool = False, lenient: bool = False) -> Scan:
     found = Scan(classes, tuple(left_out), tuple(notices), lost=lost)
     if not lenient:
         _check_read(root, lost)
+    if not classes and outside:
+        lie = "1 picture lies" if len(outside) == 1 else f"{len(outside)} pictures lie"
+        raise DataError(
+            f"{root}: no class folder in it; {lie} in the folder itself",
+            hint="move them into class folders, such as "
+            f"{root / 'cat' / outside[0]}: one folder for each class",
+        )
     if not classes:
         raise DataError(
             f"{root}: no class folder with pictures in it",

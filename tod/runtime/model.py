@@ -182,7 +182,7 @@ class Model:
     def _check_bound(self) -> None:
         if self.manifest.class_names is None:
             raise UsageError(
-                "the classes of this model are still open",
+                f"{self.artifact.path}: it is not trained yet: its classes are open",
                 hint="train it first: tod train; in Python, session.bind([...]) chooses them",
             )
 

@@ -57,9 +57,10 @@ def read_model(
 
 
 def is_tod(file: Path) -> bool:
-    """Whether it is to be read as a .tod file, however damaged."""
+    """Whether it is to be read as a .tod file, however damaged; a folder is, because the reader of
+    those says which models are in it."""
     if not file.is_file():
-        return file.suffix == ".tod"
+        return file.suffix == ".tod" or file.is_dir()
     kind = file_kind.look(file)
     return kind is file_kind.TOD or (kind is None and file.suffix not in _SUFFIXES)
 

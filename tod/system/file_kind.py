@@ -16,6 +16,7 @@ from tod.system.files import read_start
 
 START_BYTES = 1024
 _EXPORT = "TOD trains what 'tod export' makes: give it the network itself, see tod export --help"
+_ANSWERS = f"tod predict and tod compare take it as it is. {_EXPORT}"
 _WEIGHTS = (
     "these are weights, not a model that trains: tod export --weights FILE makes one, "
     "or tod export my_net.py of a network of your own"
@@ -54,7 +55,7 @@ def _archive(name: str) -> Kind:
 
 FOLDER = Kind("a folder", "give the .tod file in it")
 TOD = Kind("a .tod file", "", f"a model is given with -f; for the data, {CLASSES}")
-_EMPTY = Kind("an empty file", "copy or download it again")
+EMPTY = Kind("an empty file", "copy or download it again")
 TEXT = Kind("a text file")
 _TOD_BEGINS = rb"PK\x03\x04.{26}manifest\.json"
 # Patterns of a file's beginning; the first match decides.
@@ -100,14 +101,14 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (rb"\x7fELF", Kind("a program")),
     (rb"\x93NUMPY", Kind("a NumPy array")),
     (rb"\x89HDF\r\n\x1a\n", _model("an HDF5 file, as Keras writes")),
-    (rb".{4}TFL3", _model("a TFLite model")),
-    (rb".{4}ORTM", _model("an ORT model, onnxruntime's own format")),
+    (rb".{4}TFL3", _model("a TFLite model", _ANSWERS)),
+    (rb".{4}ORTM", _model("an ORT model, onnxruntime's own format", _ANSWERS)),
     (rb".{4}MSL[0-9]", _model("a MindSpore Lite model")),
     (rb'.{5}\0{3}\{"', _model("a safetensors file", _WEIGHTS)),
     (rb"\x80[\x02-\x05][\x8a\x95]", _model("a pickle, as torch.save formerly wrote", _WEIGHTS)),
     # ir_version, then a producer's name or version, a domain, a model's version or a graph.
     (rb"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]",
-     _model("an ONNX model, which holds no training step")),
+     _model("an ONNX model, which holds no training step", _ANSWERS)),
 )  # fmt: skip
 
 
@@ -126,7 +127,7 @@ def of_bytes(start: bytes) -> Kind | None:
     """Return the kind of a file with these first 1024 bytes (or all, if it is shorter); None if
     unknown, and for a .tod file, even if it is damaged."""
     if not start:
-        return _EMPTY
+        return EMPTY
     for pattern, kind in _STARTS:
         if re.match(pattern, start, re.DOTALL):
             return kind

@@ -280,3 +280,11 @@ def test_cases_from_the_field(test_data, name):
         assert all("HEIC" in reason for reason in found.values())
     if name.startswith("nas"):
         assert all("made by another program" in reason for reason in found.values())
+
+
+def test_pictures_without_a_class_are_counted_not_listed(tree):
+    for file in [*tree.glob("*/*.png")]:
+        file.rename(tree / f"{file.parent.name}{file.name}")
+    with pytest.raises(DataError, match=r"no class folder in it; 30 pictures lie in") as found:
+        opened(tree)
+    assert found.value.hint.startswith(f"move them into class folders, such as {tree}/cat/")

@@ -171,7 +171,7 @@ def test_a_shape_that_the_model_does_not_have(shape):
     [
         (lambda p: p / "none.tod", ArtifactError, "none.tod"),
         (lambda p: p / "none.onnx", ArtifactError, "No such file"),
-        (lambda p: FILES / "tiny.tod", UsageError, "classes of this model are still open"),
+        (lambda p: FILES / "tiny.tod", UsageError, "it is not trained yet"),
         (
             lambda p: _written(p / "x.tflite", b"\x1c\0\0\0TFL3" + bytes(40)),
             ArtifactError,

@@ -44,7 +44,7 @@ def test_a_checkpoint_is_used_with_its_present_parameters(tiny, pictures):
 
 
 def test_open_classes_are_an_error_before_any_picture_is_read(tiny):
-    with pytest.raises(UsageError, match="still open"):
+    with pytest.raises(UsageError, match="not trained yet"):
         Model.load(tiny).predict(["missing.jpg"])
     model = Model.load(tiny)
     model.bind(["a", "b"], seed=3)

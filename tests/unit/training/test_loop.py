@@ -461,7 +461,7 @@ def test_session_by_hand(tiny, pictures):
 
 
 def test_open_classes_are_an_error_that_helps(tiny):
-    with pytest.raises(UsageError, match="classes of this model are still open") as caught:
+    with pytest.raises(UsageError, match="it is not trained yet") as caught:
         tod.TrainSession.load(tiny).predict(np.zeros((1, 16, 16, 3), np.uint8))
     assert "session.bind" in caught.value.hint
 
