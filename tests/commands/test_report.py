@@ -4,6 +4,9 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from PIL import Image
 from tests.conftest import FILES, make_pictures, run
 from tests.support.hostile_names import NAMES
 from tests.support.pages import harmless
+from tests.support.waiting import wait_until
 from tod.system.text import shown
 
 
@@ -282,3 +286,47 @@ def test_the_page_of_an_evaluation_is_of_the_pictures_that_were_scored(tiny, pic
     total = sum(int(n) for n in re.findall(r"^(?:blue|green|red) +(\d+)", done.stdout, re.M))
     wanted = f"{100 * accuracy(done.stdout):.1f} % right answers on {total} "
     assert wanted in harmless(page.read_text()).text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
+def test_an_interrupted_run_has_its_page(tiny, pictures, number, quiet):
+    command = [Path(sys.executable).with_name("net_runner"), "-f", tiny, "-d", pictures]
+    page, log = tiny.with_name("page.html"), tiny.with_name("run.jsonl")
+    options = ["-c", 100000, "--eval-every", 50, "--target-accuracy", 1, "--seed", 3, *quiet]
+    process = subprocess.Popen(
+        [*map(str, [*command, *options, "--report", page, "--log", log])],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_until(lambda: log.is_file() and '"cycle":100,' in log.read_text())
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    (saved,) = tiny.parent.glob("tiny_trained_*.tod")
+    assert f"error: stopped after cycle {saved.stem.rpartition('_')[2]} of 100000" in errors
+    assert "the report shows what was done until the interruption" in errors
+    assert "Traceback" not in errors
+    shown = harmless(page.read_text()).text
+    assert saved.name in shown
+    assert "The run was interrupted after cycle" in shown
+    assert "never trained" not in shown
+    done = run("net_runner", "-f", saved, "-d", pictures, "--json")
+    score = json.loads(done.stdout.splitlines()[-1])
+    wanted = f"{100 * score['accuracy']:.1f} % right answers on {score['total']} validation"
+    assert wanted in shown
+
+
+def test_a_run_that_ends_before_its_first_cycle_has_none(tiny, tmp_path):
+    tree = make_pictures(tmp_path / "big", per_class=20, side_px=500)
+    page = tiny.with_name("page.html")
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("net_runner"), "-f", tiny, "-d", tree, "-c", "5",
+         "--report", page, "--no-cache", "-t", "1"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "no cycle was run" in errors
+    assert not page.exists()

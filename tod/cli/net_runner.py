@@ -174,22 +174,25 @@ def run(
                     should_stop=lambda: should_stop() or show.error is not None,
                     conditions=conditions, **asdict(settings),
                 )  # fmt: skip
-            score = _follow(records, show, should_stop, session, job.inference)
+            score, interrupted = None, None
+            try:
+                score = _follow(records, show, should_stop, session, job.inference)
+            except Interrupted as error:
+                if job.report is None or course.stopped is None:
+                    raise  # no report is wanted, or no cycle was run
+                interrupted = error
         if by_class and score is not None and not (job.as_json or job.quiet):
             from tod.report.scores import print_scores
 
             one_class = session.manifest.loss.task == "single-label"
             print_scores(score.scores, score.confusion, one_class=one_class)
         if job.report is not None:
-            from tod.cli.report import write
-
-            write(
-                session, job.data, job.report, name=str(job.model if only_evaluate else output),
-                seed=settings.seed if only_evaluate else None, splits=job.splits,
-                before=None if only_evaluate else job.model,
-                course=None if only_evaluate else course, quiet=job.quiet,
-                should_stop=should_stop, key=job.require_signature,
+            _write_report(
+                job, job.report, session, settings.seed, None if only_evaluate else course,
+                show.saved or str(job.model), should_stop,
             )  # fmt: skip
+        if interrupted is not None:
+            raise interrupted
 
 
 def _earlier(job: Job, *, continues: bool) -> Course:
@@ -215,6 +218,43 @@ def _check_outputs(job: Job, output: Path | None, session: TrainSession) -> None
         ],
         {"-f": job.model, "the checkpoint": read.path, "its base": read.source},
     )
+
+
+def _write_report(
+    job: Job,
+    page: Path,
+    session: TrainSession,
+    seed: int | None,
+    course: Course | None,
+    shown: str,
+    should_stop: Callable[[], bool],
+) -> None:
+    """Write the page of --report.
+
+    Args:
+        job, session: what was done.
+        page: the file.
+        seed: that was given for the split, for an evaluation.
+        course: of the training; None: it was an evaluation.
+        shown: the model's file, as the page names it.
+        should_stop: a request to stop. One that has ended the training does not end this, too: the
+            next one ends the program at once.
+    """
+    from tod.cli.report import write
+
+    interrupted = course is not None and course.stopped is not None and (
+        course.stopped.reason == "interrupted"
+    )  # fmt: skip
+    if interrupted:
+        seed = session.run.split_seed
+        print("the report shows what was done until the interruption", file=sys.stderr)
+    elif course is not None:
+        seed = None
+    write(
+        session, job.data, page, name=shown, seed=seed, splits=job.splits,
+        before=None if course is None else job.model, course=course, quiet=job.quiet,
+        should_stop=(lambda: False) if interrupted else should_stop, key=job.require_signature,
+    )  # fmt: skip
 
 
 def _unused(settings: Settings, **flags: bool) -> list[str]:
@@ -273,8 +313,13 @@ class _Careful:
         self._start = time.monotonic()
         self._outlives = hangup_is_ignored() and streams.on_terminal()
         self.error: OSError | None = None
+        self.saved: str | None = None  # the file of the newest checkpoint or model
 
     def __call__(self, record: Any) -> None:
+        from tod.training.records import Saved
+
+        if isinstance(record, Saved) and record.kind != "inference model":
+            self.saved = record.path
         if self._course is not None:
             self._course.add(record, time.monotonic() - self._start)
         try:

@@ -90,6 +90,7 @@ def look(
         raise refused
     # A model that was opened with open classes may have been trained, or bound, since.
     trained = bool(model.manifest.history) or model.artifact.manifest.class_names is not None
+    trained = trained or (course is not None and bool(course.cycles))  # a run that did not end
     dataset = model.match(raw)
     looks = _looks(raw, work)
     for done, total in model.store.filling(dataset, dataset.samples):

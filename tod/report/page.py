@@ -72,6 +72,9 @@ def _summary(contents: Contents) -> Markup:
     if before is not None and before.evaluation is not None:
         was = f", {shown(before.evaluation.accuracy)} before"
     new = "" if contents.trained else " The model was never trained: its head is random."
+    stopped = None if contents.course is None else contents.course.stopped
+    if stopped is not None and stopped.reason == "interrupted":
+        new += f" The run was interrupted after cycle {stopped.cycle}: this is what it had learned."
     on = f" on {found.pictures} validation pictures of "
     return tag("p", score, on, name(contents.data), f"{was}.{new}", class_="soft")
 
