@@ -150,7 +150,8 @@ def _print(paths: Sequence[Path], results: Sequence[Evaluation]) -> None:
         rows.append([name, *map(percent, shares), _points(shares)])
     total = [r.accuracy for r in results]
     rows.append([f"all {results[0].pictures} pictures", *map(percent, total), _points(total)])
-    columns = [f"validation {results[0].metric}", *(path.name for path in paths), "change"]
+    change = "change" if len(paths) == 2 else "last - first"
+    columns = [f"validation {results[0].metric}", *(path.name for path in paths), change]
     print_table("", columns, rows)
 
 

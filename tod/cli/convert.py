@@ -190,7 +190,7 @@ def _print(file: Path, found: Any, names: dict[Any, Path]) -> None:
         "file", "bytes", "largest diff", "mean diff", "cosine", "same answer", found.metric,
         "median ms", "p90 ms",
     )  # fmt: skip
-    print_table(f"on {found.source}, one thread:", columns, rows)
+    print_table(f"on {found.source}, one thread:", columns, rows, dense=True)
     for variant in found.variants:
         if variant.float_layers:
             print(f"in float in {variant.bits} ({len(variant.float_layers)} layers):")
