@@ -23,6 +23,7 @@ from tod.errors import DeviceError, first_line
 from tod.format.manifest import InputSpec, SampleSpec
 
 _DENSE = ("Gemm", "MatMul")
+_INNER = "features/inner"  # what `features` is called while the answers have its name
 
 
 def dynamic(data: bytes, search: Search) -> tuple[bytes, tuple[str, ...]]:
@@ -122,28 +123,28 @@ def _as_features(whole: onnx.ModelProto) -> onnx.ModelProto:
     knows an output by."""
     model = onnx.ModelProto()
     model.CopyFrom(whole)
-    taken = "features/inner"
-    for node in model.graph.node:
-        node.input[:] = [taken if name == "features" else name for name in node.input]
-        node.output[:] = [taken if name == "features" else name for name in node.output]
-    last = model.graph.node[-1].input[0]
-    for node in model.graph.node:
-        node.input[:] = ["features" if name == last else name for name in node.input]
-        node.output[:] = ["features" if name == last else name for name in node.output]
+    _rename(model, {"features": _INNER, model.graph.node[-1].input[0]: "features"})
     del model.graph.node[-1]
     model.graph.output[0].name = "features"
     return model
 
 
 def _with_end(model: onnx.ModelProto, whole: onnx.ModelProto) -> bytes:
-    """Put the last activation back, and what the file says about itself."""
-    end = model.graph.node.add()
-    end.CopyFrom(whole.graph.node[-1])
-    end.input[0] = "features"
+    """Put back the last activation, the names, and what the file says about itself."""
+    last = whole.graph.node[-1]
+    _rename(model, {"features": last.input[0], _INNER: "features"})
+    model.graph.node.add().CopyFrom(last)
     model.graph.output[0].CopyFrom(whole.graph.output[0])
     del model.metadata_props[:]
     model.metadata_props.extend(whole.metadata_props)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
+    """Give values other names, all at once."""
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ Axes: N pictures, B batch, S side in pixels, C classes.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import onnx
@@ -268,13 +269,24 @@ def _fold_constants(model: ir.Model) -> ir.Model:
 
 
 def tidy(
-    model: onnx.ModelProto, inputs: list[str], outputs: list[str], prefix: str
+    model: onnx.ModelProto,
+    inputs: list[str],
+    outputs: list[str],
+    prefix: str,
+    *,
+    kept: Collection[str] = (),
 ) -> onnx.ModelProto:
     """Give every value the name that the format needs, and remove everything that is not
     arithmetic.
 
     The exporter writes stack traces with this machine's paths into each node, and names that
     depend on its version. Inner names get a prefix, so that two graphs can be joined.
+
+    Args:
+        model: the graph; changed.
+        inputs, outputs: their names.
+        prefix: of inner names.
+        kept: inner names that stay: `tod compare --layers` finds a value of another graph by them.
     """
     graph = model.graph
     wanted = dict(zip([value.name for value in graph.input], inputs, strict=True))
@@ -282,9 +294,10 @@ def tidy(
     # graphs here have neither; the strict check below would find it.
     wanted |= dict(zip([value.name for value in graph.output], outputs, strict=True))
     inner = [n for node in graph.node for n in node.output] + [t.name for t in graph.initializer]
+    new = (made for n in count(len(wanted)) if (made := f"{prefix}/{n}") not in kept)
     for name in inner:
         if name and name not in wanted:
-            wanted[name] = f"{prefix}/{len(wanted)}"
+            wanted[name] = name if name in kept else next(new)
     for index, node in enumerate(graph.node):
         node.name = f"{prefix}/{index}.{node.op_type}"
         node.input[:] = [wanted.get(name, name) for name in node.input]

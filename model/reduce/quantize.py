@@ -146,7 +146,7 @@ def int8(
         splice(quantized, pixels)
     _keep_in_float(quantized, float_layers)
     _drop_zero_points(quantized)
-    return lowering.tidy(quantized, [model.graph.input[0].name], ["features"], "features")
+    return _tidy(quantized, model)
 
 
 def _full_range(model: onnx.ModelProto, chosen: Collection[str]) -> dict[str, list[dict[str, Any]]]:
@@ -220,4 +220,11 @@ def float16(model: onnx.ModelProto) -> onnx.ModelProto:
         target = name.removesuffix("/half")
         casts.append(onnx.helper.make_node("Cast", [name], [target], to=onnx.TensorProto.FLOAT))
     keep(half.graph.node, [*casts, *half.graph.node])
-    return lowering.tidy(half, [half.graph.input[0].name], ["features"], "features")
+    return _tidy(half, model)
+
+
+def _tidy(reduced: onnx.ModelProto, model: onnx.ModelProto) -> onnx.ModelProto:
+    """A value that the graph had in float32 keeps its name; only what was added gets a new one."""
+    kept = {name for node in model.graph.node for name in node.output}
+    kept |= {tensor.name for tensor in model.graph.initializer}
+    return lowering.tidy(reduced, [model.graph.input[0].name], ["features"], "features", kept=kept)

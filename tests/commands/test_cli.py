@@ -3,13 +3,14 @@
 import json
 import os
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import typer
 
-from tests.conftest import run
+from tests.conftest import FILES, run
 from tod.cli.app import app
 from tod.data.dataset import Dataset
 from tod.format import arrays, artifact
@@ -178,6 +179,36 @@ def test_compare_a_model_with_its_onnx_file(tiny, trained, pictures, tmp_path):
     shown = run("tod", "compare", onnx, trained, "-d", pictures, "-q").stdout
     assert "agreement" in shown
     assert "peak MB" in shown
+
+
+def test_compare_layers(tiny, pictures, tmp_path):
+    """The layer whose weights are others is at the top, of a table and of the whole list."""
+    again, noisy = tmp_path / "again.tflite", FILES / "bound_int8.tflite"
+    again.write_bytes((FILES / "bound.tflite").read_bytes())
+    (pictures_too := tmp_path / "pictures").mkdir()
+    shutil.copytree(pictures, pictures_too, dirs_exist_ok=True)
+    lost = next(iter(Dataset.open(pictures_too).split("validation"))).path
+    command = ["tod", "compare", FILES / "bound.tod", again, noisy, "-d", pictures_too, "--layers"]
+    assert run(*command).returncode == 0
+    (pictures_too / lost).write_bytes(b"rotten")
+    done = run(*command, "--json", "-q")
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(done.stdout)
+    assert (first["model"], second["model"]) == (str(again), str(noisy))
+    assert first["pictures"] == second["pictures"]
+    assert first["layers"][0]["growth"] < 1e-5 < second["layers"][0]["growth"]
+    growths = [one["growth"] for one in second["layers"]]
+    assert growths == sorted(growths, reverse=True)
+    assert set(second["layers"][0]) == {
+        "layer", "operators", "value", "error", "cosine", "before", "growth"
+    }  # fmt: skip
+    shown = run(*command, "-q").stdout
+    assert f"bound_int8.tflite beside bound.tod, {second['pictures']} pictures: the " in shown
+    top = next(line for line in shown.split("bound_int8.tflite")[1].splitlines() if "│" in line)
+    assert second["layers"][0]["layer"] in top
+    done = run("tod", "compare", tiny, FILES / "deep.tod", "-d", pictures, "--layers", "-q")
+    assert done.returncode == 2
+    assert "none of its layers is known by name in" in done.stderr
 
 
 def test_compare_on_pictures_that_were_prepared_for_another_size(trained, pictures, tmp_path):

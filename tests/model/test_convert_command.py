@@ -75,6 +75,9 @@ def test_the_onnx_file_runs_where_only_onnxruntime_is(call, tmp_path, pictures):
     model = Model.load(BOUND, cache=False)
     file = next((pictures / "red").iterdir())
     pixels = load(file.read_bytes(), model.manifest.input)[None]
+    done = call("tod", "compare", BOUND, "m.ort", "-d", pictures, "--layers", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "an ORT file does not show the values between its layers" in done.stderr
     session = onnxruntime.InferenceSession(tmp_path / "m.ort")
     (found,) = session.run(["probabilities"], {"pixels": pixels})
     np.testing.assert_allclose(found, model.predict([file]), atol=1e-6)
@@ -166,3 +169,24 @@ def test_an_ort_file_is_used_as_the_others(call, tmp_path, pictures):
         assert done.returncode == 0, done.stderr
         answers.append([json.loads(line)["probabilities"] for line in done.stdout.splitlines()])
     np.testing.assert_allclose(*answers, atol=1e-6)
+
+
+def test_layers_of_every_variant_are_known(call, tmp_path, pictures):
+    """By the names of the original: where a layer is a part of another one, that one has it."""
+    files = []
+    for bits in ("int8", "fp16", "dynamic"):
+        files.append(tmp_path / f"{bits}.onnx")
+        done = call(
+            "tod", "convert", BOUND, "--to", "onnx", "--quantize", bits, "--max-drop", 1,
+            "--calibrate", pictures, "-q", "-o", files[-1], cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    compare = ["tod", "compare", BOUND, *files, "-d", pictures, "--layers", "--json", "-q"]
+    done = call(*compare, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for row in json.loads(done.stdout):
+        values = {one["value"] for one in row["layers"]}
+        assert {"features/9", "features/10", "features", "logits", "probabilities"} <= values
+        layers = {one["layer"] for one in row["layers"]}
+        assert {"features/6.Conv", "predict/1.Gemm"} <= layers
+        assert all(one["cosine"] > 0.9 for one in row["layers"])

@@ -34,9 +34,12 @@ from tod.data.dataset import Dataset
 from tod.errors import DataError, TrainingError, UsageError
 from tod.format import arrays, artifact, graph, manifest, manifest_checks
 from tod.format.manifest import Weights
+from tod.runtime.delegates.runner import Graph
 from tod.runtime.engine import Engine
+from tod.runtime.layer_errors import layer_errors
 
 SPEC = replace(TINY_SPEC, size_px=32, resize_px=32)
+SMOOTH = smooth_pictures(4, SPEC.size_px)
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
@@ -89,6 +92,10 @@ def cosine(before, after, pictures):
     return parity.cosines(*(parity.features(data, pictures) for data in graphs)).mean()
 
 
+def bytes_of(model):
+    return model.SerializeToString()
+
+
 @pytest.fixture(scope="module")
 def small():
     return graph_of(small_net())
@@ -100,6 +107,28 @@ def small_int8(small):
 
 
 # What the graph is
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_values_keep_their_names_so_that_a_damaged_layer_is_found(small, small_int8, layer):
+    before = Graph(small.SerializeToString(), "float32")
+    convs = [node for node in small.graph.node if node.op_type == "Conv"]
+    names = {one.layer for one in layer_errors(before, Graph(bytes_of(small_int8), "int8"), SMOOTH)}
+    assert {conv.name for conv in convs} <= names
+    damaged = onnx.ModelProto()
+    damaged.CopyFrom(small_int8)
+    makers = {node.output[0]: node for node in damaged.graph.node}
+    node = [node for node in damaged.graph.node if node.op_type == "Conv"][layer]
+    scale = next(t for t in damaged.graph.initializer if t.name == makers[node.input[1]].input[1])
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) / 3, scale.name))
+    found = layer_errors(before, Graph(bytes_of(damaged), "damaged"), SMOOTH)
+    assert found[0].layer == convs[layer].name
+    assert found[0].operators[-2:] == ("Conv", "Clip")
+    half = layer_errors(before, Graph(bytes_of(quantize.float16(small)), "float16"), SMOOTH)
+    assert {one.value for one in half} == {
+        one.value for one in layer_errors(before, before, SMOOTH)
+    }
+    assert max(one.error for one in half) < 1e-3
 
 
 def test_activations_are_uint8_and_weights_int8_by_channel(small_int8):

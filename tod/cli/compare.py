@@ -39,6 +39,12 @@ def compare(
     cache_dir: options.CacheDir = None,
     no_cache: options.NoCache = False,
     require_signature: options.RequireSignature = None,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers", help="Which layers lose it: each one beside the reference's, worst first."
+        ),
+    ] = False,
     as_json: options.AsArray = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -47,6 +53,8 @@ def compare(
     Example: tod compare transfer_learning.tod transfer_learning_trained.tod -d dataset
 
     Example: tod compare my_trained.tod my_trained.onnx my_trained.tflite -d dataset
+
+    Example: tod compare my_trained.tod my_trained_int8.tflite -d dataset --layers
     """
     import msgspec
 
@@ -62,6 +70,14 @@ def compare(
             "wanted two models or more", hint="tod compare BEFORE.tod AFTER.tod -d DATA"
         )
     cache, chosen = cache_choice(cache_dir, no_cache), engine_choice(engine, precision)
+    if layers:
+        from tod.cli.compare_layers import compare_layers
+
+        compare_layers(
+            models, data, splits=splits, seed=seed, cache=cache, engine=chosen,
+            threads=threads or 1, key=require_signature, as_json=as_json, quiet=quiet,
+        )  # fmt: skip
+        return
     with stop_requests() as should_stop:
         # First, while this process is small: a new one begins with its memory.
         costs = [_cost(path, chosen, require_signature, should_stop) for path in models]

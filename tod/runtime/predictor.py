@@ -133,6 +133,23 @@ def answers(
             pool.shutdown(cancel_futures=True)
 
 
+def input_spec(texts: Mapping[str, str], path: Path) -> SampleSpec:
+    """Which samples a model takes, by the texts in its file.
+
+    Raises:
+        ArtifactError: they do not say it, or not what its answers are.
+    """
+    try:
+        if not isinstance(json.loads(texts["classes"]), list):
+            raise TypeError
+        return sample_of_texts(texts)
+    except (KeyError, ValueError, TypeError) as error:
+        raise ArtifactError(
+            f"{path}: its metadata do not say which samples it takes and what its answers are",
+            hint="give the .tod file, or a file that net_runner -i or tod convert made of it",
+        ) from error
+
+
 def _take(pictures: Iterator[Picture], count: int) -> list[Picture]:
     return list(islice(pictures, count))
 
@@ -152,14 +169,8 @@ def _answer(predictor: Predictor, cropped: bool, batch: list[Picture]) -> list[A
 
 
 def _of_runner(runner: Runner, texts: Mapping[str, str], path: Path, workers: int) -> Predictor:
-    try:
-        classes = tuple(json.loads(texts["classes"]))
-        spec = sample_of_texts(texts)
-    except (KeyError, ValueError, TypeError) as error:
-        raise ArtifactError(
-            f"{path}: its metadata do not say which samples it takes and what its answers are",
-            hint="give the .tod file, or a file that net_runner -i or tod convert made of it",
-        ) from error
+    spec = input_spec(texts, path)
+    classes = tuple(json.loads(texts["classes"]))
     (inputs,), (outputs,) = runner.inputs, runner.outputs
     several = inputs.shape[0] == -1
 

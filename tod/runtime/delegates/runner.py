@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from tod.format.arrays import Arrays
 
+_TFLITE_MAGIC = b"TFL3"
+
 
 @dataclass(frozen=True)
 class Detail:
@@ -45,6 +47,10 @@ class Graph:
     data: bytes
     name: str
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_tflite(self) -> bool:
+        return self.data[4:8] == _TFLITE_MAGIC
 
 
 class Runner(Protocol):

@@ -16,7 +16,6 @@ from tod.system.machine import install, instructions
 CPU_NAME = "cpu"
 LITERT = "litert"
 OPENVINO = "openvino"
-_TFLITE_MAGIC = b"TFL3"
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def open_runner(
         UsageError: a delegate for another kind of file, or none that exists.
         DeviceError: none of them can load it.
     """
-    is_tflite = graph.data[4:8] == _TFLITE_MAGIC
+    is_tflite = graph.is_tflite
     names = installed(choice.names) or (LITERT if is_tflite else CPU_NAME,)
     reading = [name for name in names if (name == LITERT) == is_tflite]
     if not reading:
