@@ -35,6 +35,7 @@ from tod.errors import DataError, TrainingError, UsageError
 from tod.format import arrays, artifact, graph, manifest, manifest_checks
 from tod.format.manifest import Weights
 from tod.runtime.delegates.runner import Graph
+from tod.runtime.delegates.table import Choice, open_runner
 from tod.runtime.engine import Engine
 from tod.runtime.layer_errors import layer_errors
 
@@ -266,6 +267,19 @@ def test_other_beginnings_keep_their_normalisation():
     made = quantized(model)
     assert "Cast" in {node.op_type for node in made.graph.node}
     assert cosine(model, made, smooth_pictures(8, 32)) > 0.98
+
+
+@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, **IMAGENET)], ids=["even", "imagenet"])
+def test_openvino_computes_the_same_integers(spec):
+    """With the number of pictures left open it drops the bias of the first convolution."""
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    model = quantized(graph_of(small_net(), spec), spec)
+    assert {"Range", "Gather"} <= {node.op_type for node in model.graph.node}
+    graph = Graph(model.SerializeToString(), "int8")
+    pictures = {"pixels": smooth_pictures(8, spec.size_px)}
+    wanted = open_runner(graph, threads=1).run(pictures)["features"]
+    found = open_runner(graph, Choice(("openvino",)), threads=1).run(pictures)["features"]
+    assert parity.cosines(wanted, found).min() > 0.9999
 
 
 # What stays in float

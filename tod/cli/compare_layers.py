@@ -71,7 +71,7 @@ def compare_layers(
             try:
                 pixels.append(array_of(source, spec, cropped=cropped))
             except PictureError as error:
-                print(f"notice: {source} does not count: {error.problem}", file=sys.stderr)
+                print(f"notice: {source!s} does not count: {error.problem}", file=sys.stderr)
         if not pixels:
             raise nothing_to_score("validation")
         bar = progress_bar(stack, "pictures", quiet=quiet)
