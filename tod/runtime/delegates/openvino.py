@@ -44,7 +44,8 @@ class OpenVinoRunner:
                 f"openvino cannot be loaded: {error}", hint=install("openvino")
             ) from error
         self._name = name
-        self.library = f"openvino {openvino.__version__}{' bf16' if bf16 else ''}"
+        # Rows of features that were computed with the number left open may be wrong.
+        self.library = f"openvino {openvino.__version__} closed{' bf16' if bf16 else ''}"
         self._settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "INFERENCE_NUM_THREADS": threads * parallel,
