@@ -2,14 +2,16 @@
 
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from benchmarks import bare_work, processes, torch_job, whole_job
+from benchmarks import bare_work, conversion, processes, torch_job, whole_job
 from benchmarks.data import prepared
-from tests.conftest import ROOT, make_pictures, run
+from tests.conftest import FILES, ROOT, make_pictures, run
 from tests.support.tiny_models import tiny_backbone
 from tod.data.dataset import Dataset
 from tod.format import artifact
@@ -72,6 +74,24 @@ def test_no_two_pictures_of_a_large_set_are_equal(test_data):
     assert len(samples) == len(contents) == 1010
     assert read == [s.sha256 for s in samples]
     assert not folder.exists()
+
+
+def test_conversions_are_compared_on_pictures_that_nothing_was_trained_on(
+    test_data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(conversion, "PER_CLASS", 3)
+    assert len([*conversion.digits(tmp_path / "digits").glob("*/*.png")]) == 30
+    places = Dataset.open(conversion.places(tmp_path / "places"), splits=True)
+    assert len(places.split("validation")) == 1000
+    trained = {sample.sha256 for sample in places.split("train")}
+    assert not trained & {sample.sha256 for sample in places.split("validation")}
+    pictures = make_pictures(tmp_path / "pictures")
+    for name, letter in zip(("blue", "green", "red"), "abc", strict=True):
+        (pictures / name).rename(pictures / letter)
+    model = shutil.copy(FILES / "bound.tod", tmp_path)
+    table = conversion.converted(Path(model), "tflite", pictures)
+    for bits in ("float32", "dynamic", "int8", "fp16"):
+        assert f"as_tflite_{bits}.tflite" in table
 
 
 def test_peak_memory_and_seconds_are_those_of_the_child():
