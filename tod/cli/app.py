@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tod.cli import cache
+from tod.cli import cache, data
 from tod.cli.benchmark import benchmark
 from tod.cli.check import check
 from tod.cli.compare import compare
@@ -67,6 +67,7 @@ _add("predict", predict, _USE)
 _add("check", check, _USE)
 _add("doctor", doctor, _USE)
 app.add_typer(cache.app, name="cache", rich_help_panel=_USE)
+app.add_typer(data.app, name="data", rich_help_panel=_USE)
 _add("info", info, _MODELS)
 _add("verify", verify, _MODELS)
 _add("compare", compare, _MODELS)

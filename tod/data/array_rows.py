@@ -84,6 +84,8 @@ def with_answers(
         DataError: the answers are something else.
     """
     flat = answers.reshape(len(answers), -1)
+    if known and flat.shape[1] not in (1, len(known)):
+        raise DataError(f"{path}: {flat.shape[1]} numbers in a label, {len(known)} names for them")
     if columns.numbers:
         if flat.dtype.kind not in "fiub":
             raise DataError(f"{path}: its labels are {flat.dtype}, wanted numbers")
@@ -112,6 +114,10 @@ def with_answers(
             f"{path}: its labels are {answers.dtype}, wanted classes: whole numbers or texts",
             hint="numbers of any kind are learned by a model of --loss mse",
         )
+    if known and column.dtype.kind != "U":
+        if not 0 <= int(column.min()) <= int(column.max()) < len(known):
+            raise DataError(f"{path}: a label is not from 0 to {len(known) - 1}")
+        return Rows(values, names, known, columns, labels=column.astype(np.int64), own=own)
     found, places = np.unique(column, return_inverse=True)
     texts = [str(one) for one in found.tolist()]
     classes = tuple(sorted(texts, key=natural_key))

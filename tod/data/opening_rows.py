@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from tod.data import array_rows, table_rows
+from tod.data import array_rows, repository_rows, table_rows
 from tod.data.left_out import summary
 from tod.data.opening import Found, Step
 from tod.data.own_splits import share_out
@@ -17,6 +17,7 @@ from tod.errors import DataError
 _READERS: dict[str, Callable[[Path, Columns], Rows]] = {
     **dict.fromkeys((".csv", ".tsv"), table_rows.read_rows),
     **dict.fromkeys((".npy", ".npz"), array_rows.read_rows),
+    ".json": repository_rows.read_rows,
 }
 SUFFIXES = tuple(_READERS)
 

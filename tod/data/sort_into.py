@@ -29,7 +29,7 @@ def copy_to_class(picture: Path, class_name: str, folder: Path) -> Path:
     Raises:
         DataError: it cannot be copied.
     """
-    place = folder.joinpath(*map(_safe, class_name.split("/")))
+    place = class_folder(folder, class_name)
     try:
         place.mkdir(parents=True, exist_ok=True)
         for number in range(1, 10_000):
@@ -49,6 +49,11 @@ def copy_to_class(picture: Path, class_name: str, folder: Path) -> Path:
             hint="give another folder for --sort-into, or make room or get permission there",
         ) from error
     raise DataError(f"{place}: it holds too many files that are called {picture.name}")
+
+
+def class_folder(folder: Path, class_name: str) -> Path:
+    """The folder of a class: the parts of its name between "/", each made safe."""
+    return folder.joinpath(*map(_safe, class_name.split("/")))
 
 
 def _safe(part: str) -> str:

@@ -75,6 +75,22 @@ def from_pixels(pixels: NDArray[np.uint8], spec: TensorSpec) -> NDArray[Any]:
     return tensor_of(pixels.transpose(2, 0, 1) if first else pixels, spec)
 
 
+def as_pixels(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """A sample with the shape of a picture -> pixels uint8 [H, W, 3].
+
+    Raises:
+        PictureError: another shape, or numbers that are not whole and from 0 to 255.
+    """
+    shape = tuple(axis for axis in values.shape if axis != 1) or (1,)
+    if len(shape) == 3 and shape[0] == 3 and shape[2] != 3:
+        values = values.reshape(shape).transpose(1, 2, 0)
+        shape = values.shape
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] != 3):
+        raise PictureError(f"its shape is {list(values.shape)}")
+    whole = tensor_of(values.reshape(shape), TensorSpec(shape, "uint8"))
+    return np.repeat(whole[..., None], 3, axis=2) if whole.ndim == 2 else whole
+
+
 def _layout(shape: Sequence[int]) -> tuple[int, int, bool] | None:
     """Side, number of channels, and whether they come first."""
     for channels, first in ((1, True), (3, True), (1, False), (3, False)):
