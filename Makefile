@@ -1,5 +1,5 @@
 # make demo     the whole job on handwritten digits, or on yours: make demo DATA=~/pictures
-# make device-test-tools   sshd, adb, qemu, busybox and strace for the tests of devices; asks for root
+# make device-test-tools   sshd, adb, qemu, busybox, strace and mosquitto for tests; asks for root
 # make test     lint, types and tests, also with the oldest onnxruntime that a device may have
 # make test-real   the long forms of tests: whole networks, five seeds, real weights, int8, arm64
 # make soak     the long tests of docs/reliability.md's promises: half an hour, and a table
@@ -35,10 +35,10 @@ demo: $(VENV)/demo-ready
 
 # What stands for a board, a phone and another processor; without it those tests are skipped. On a
 # machine with systemd, Debian's package also starts its ssh server.
-DEVICE_TEST_TOOLS := openssh-server adb qemu-user-static busybox-static shellcheck strace
+DEVICE_TEST_TOOLS := openssh-server adb qemu-user-static busybox-static shellcheck strace mosquitto
 device-test-tools:
 	PATH="$$PATH:/usr/sbin"; for tool in sshd adb qemu-aarch64-static busybox shellcheck \
-	  strace; do \
+	  strace mosquitto; do \
 	  command -v $$tool >/dev/null || missing=yes; done; [ -z "$$missing" ] || { \
 	  $(SUDO) apt-get update --quiet && \
 	  $(SUDO) apt-get install --quiet --yes --no-install-recommends $(DEVICE_TEST_TOOLS); }

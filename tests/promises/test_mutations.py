@@ -44,7 +44,7 @@ COMMANDS = {
     "sign": "{bad} --key {folder}/key",
     "package": "{bad} {data} -o {folder}/package --target x86_64",
 }
-WITHOUT_A_MODEL = {"prepare-dataset", "export", "cache", "data"}
+WITHOUT_A_MODEL = {"prepare-dataset", "export", "cache", "data", "offload"}
 
 
 @pytest.fixture

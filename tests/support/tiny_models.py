@@ -19,7 +19,7 @@ from model.networks.backbone import Backbone
 from model.step.losses import BinaryCrossEntropy, MeanSquaredError
 from model.step.optimizers import SGD, Adam
 from tests.conftest import FILES, TINY_SPEC
-from tod.format.manifest import Weights
+from tod.format.manifest import TensorSpec, Weights
 
 
 class Contrast(nn.Module):
@@ -49,6 +49,14 @@ def contrast_backbone() -> Backbone:
     return backbone("contrast", Contrast(), nn.Conv2d(3, 8, 4, stride=4))
 
 
+def samples_backbone() -> Backbone:
+    """Samples that are no pictures: 4 x 4 bytes."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU())
+    weights = Weights("random numbers of a test", "", "")
+    return Backbone("samples", module.eval(), 8, TensorSpec((4, 4), "uint8", std=(255.0,)), weights)
+
+
 # File -> settings of export; the backbone is the tiny one where none is named.
 MODELS: dict[str, dict[str, Any]] = {
     "tiny": {"optimizer": SGD(0.1, dampening=0.01)},
@@ -65,6 +73,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "numbers_momentum": {"loss": MeanSquaredError(), "optimizer": SGD(0.1), "accumulate": 2},
     "numbers_adam": {"loss": MeanSquaredError(), "optimizer": Adam(0.01)},
     "several_classes": {"loss": BinaryCrossEntropy(), "optimizer": Adam(0.05)},
+    "samples": {"base": samples_backbone, "optimizer": Adam(0.01)},
     "contrast": {"base": contrast_backbone, "optimizer": SGD(0.1)},
 }  # fmt: skip
 

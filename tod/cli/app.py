@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tod.cli import cache, data
+from tod.cli import cache, data, offload
 from tod.cli.benchmark import benchmark
 from tod.cli.check import check
 from tod.cli.compare import compare
@@ -61,6 +61,7 @@ def _add(name: str, command: Callable[..., Any], panel: str) -> None:
 
 
 _USE, _MODELS, _SERVE, _WORKSTATION = "Train and use", "Models", "Serve", "Workstation"
+_SEVERAL = "Several machines"
 _add("train", train, _USE)
 _add("eval", evaluate, _USE)
 _add("predict", predict, _USE)
@@ -78,6 +79,7 @@ _add("sign", sign, _MODELS)
 _add("promote", promote, _SERVE)
 _add("rollback", rollback, _SERVE)
 _add("history", history, _SERVE)
+app.add_typer(offload.app, name="offload", rich_help_panel=_SEVERAL)
 _add("prepare-dataset", prepare_dataset, _WORKSTATION)
 _add("export", export, _WORKSTATION)
 _add("convert", convert, _WORKSTATION)

@@ -128,9 +128,12 @@ def read(
 
 def is_trained_from(found: Manifest, model: Manifest) -> bool:
     """Tell whether a manifest differs from a model's only in what training changes."""
+    tensor = found.tensor
+    if tensor is not None and model.tensor is not None:
+        tensor = replace(tensor, inputs=model.tensor.inputs, target=model.tensor.target)
     same = replace(
         found, kind=model.kind, base=model.base, run=model.run, history=model.history,
-        class_count=model.class_count, class_names=model.class_names,
+        class_count=model.class_count, class_names=model.class_names, tensor=tensor,
         members={**found.members, STATE: model.members[STATE]},
     )  # fmt: skip
     return same == model
@@ -204,6 +207,39 @@ def packed(artifact: Artifact, *, slim: bool = False) -> tuple[Manifest, bytes]:
     manifest_checks.decode(members[MANIFEST], where=str(artifact.path))
     names = _SLIM_MEMBERS if slim else _MEMBERS
     return manifest, container.pack([(name, members[name]) for name in names])
+
+
+def training_of(path: Path) -> tuple[bytes, bytes]:
+    """The two members of a whole file that training changes: manifest and state, as they are.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    _, members = _read_members(path)
+    return members[MANIFEST], members[STATE]
+
+
+def with_training(model: Path, manifest: bytes, state: bytes) -> bytes:
+    """A whole file: the graphs and vectors of a model, and what training made of the rest.
+
+    Args:
+        model: whole.
+        manifest, state: see `training_of`.
+
+    Raises:
+        ArtifactError: the model is damaged, or the two belong to another one.
+    """
+    known, members = _read_members(model)
+    found = manifest_checks.decode(manifest, where="the trained model")
+    if not is_trained_from(found, known):
+        raise ArtifactError(
+            f"what came is not {model} trained: more than its parameters differs",
+            hint="train the file that was sent out",
+        )
+    if found.members[STATE] != Member(len(state), _sha256(state)):
+        raise ArtifactError("the parameters that came are not those that its manifest describes")
+    made = {**members, MANIFEST: manifest, STATE: state}
+    return container.pack([(name, made[name]) for name in _MEMBERS])
 
 
 def write_bytes(path: Path, data: bytes) -> None:

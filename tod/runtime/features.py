@@ -169,6 +169,19 @@ class FeatureStore:
         shelf.cache.notices.clear()
         shelf.contents.notices.clear()
 
+    def give(self, dataset: Dataset, samples: Sequence[Sample]) -> None:
+        """Take features that were computed elsewhere, instead of those of samples: `dataset.rows`
+        holds them."""
+        shelf = self._shelf(dataset)
+        assert dataset.rows is not None  # they have no files
+        for sample in {one.sha256: one for one in samples}.values():
+            row = np.asarray(dataset.rows[sample.row], np.float32)
+            if not np.isfinite(row).all():
+                self.unreadable[Path(sample.path)] = "its features are not finite numbers"
+                continue
+            shelf.cache.add([sample.sha256], row[None])
+            shelf.readable.add(sample.sha256)
+
     def keeps(self, dataset: Dataset) -> bool:
         """Tell whether the dataset's features are kept for the next run."""
         return self._shelf(dataset).cache.on_disk
@@ -303,8 +316,9 @@ def _as_origin(spec: SampleSpec) -> dict[str, Any]:
 
 
 def _read(contents: Contents, dataset: Dataset, sample: Sample) -> bytes | NDArray[Any]:
-    if isinstance(numbers := dataset.source(sample), np.ndarray):
-        return numbers
+    if dataset.rows is not None:
+        found: bytes | NDArray[Any] = dataset.rows[sample.row]
+        return found
     try:
         data, sha256 = contents.read(sample.path)
     except OSError as error:

@@ -255,7 +255,7 @@ class Model:
         self, features: NDArray[np.float32] | Features
     ) -> NDArray[np.float32]:  # [N, C]
         """Predict as `predict` does, from features [N, ...]."""
-        return predictions(self.manifest.loss.task, self._logits(features))
+        return predictions(self.manifest.loss.task, self.logits(features))
 
     def evaluate(
         self,
@@ -292,7 +292,7 @@ class Model:
         if len(labels) == 0:
             raise nothing_to_score(split)
         task = self.manifest.loss.task
-        return score(task, self._logits(features), labels, split, self.classes or ())
+        return score(task, self.logits(features), labels, split, self.classes or ())
 
     def inference_graph(self) -> bytes:
         """One ordinary ONNX file: pixels in, answers out, classes in its metadata. Its output is
@@ -313,7 +313,8 @@ class Model:
         except OSError as error:
             raise ArtifactError(f"{path}: cannot be written: {error.strerror or error}") from error
 
-    def _logits(self, features: NDArray[np.float32] | Features) -> NDArray[np.float32]:
+    def logits(self, features: NDArray[np.float32] | Features) -> NDArray[np.float32]:  # [N, C]
+        """What the network computes from features [N, ...], before the last activation."""
         parameters = self.parameters
         row_bytes = 4 * int(np.prod(self.manifest.backbone.feature_shape))
         count = max(1, min(1024, _PREDICT_BYTES // row_bytes))

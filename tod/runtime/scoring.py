@@ -52,6 +52,18 @@ class Evaluation:
     confusion: Confusion = ()
 
 
+def mean_loss(task: Task, outputs: NDArray[np.float32], labels: Labels) -> float:
+    """The mean loss of outputs [N, C], as the training step has it without smoothing or weights."""
+    x = outputs.astype(np.float64)
+    if task == "regression":
+        return float(np.square(x - labels).mean())
+    if task == "multi-label":
+        return float((np.maximum(x, 0) - x * labels + np.log1p(np.exp(-np.abs(x)))).mean())
+    highest = x.max(axis=1, keepdims=True)
+    sums = np.log(np.exp(x - highest).sum(axis=1)) + highest[:, 0]
+    return float((sums - x[np.arange(len(x)), labels]).mean())
+
+
 def nothing_to_score(split: Split) -> DataError:
     """Return the error for a split without a picture that counts."""
     return DataError(
