@@ -131,7 +131,7 @@ def test_what_goes_wrong_is_said(tiny, pictures, arguments, code, wanted):
     assert done.returncode == code, done.stderr
     assert wanted in done.stderr
     assert "Traceback" not in done.stderr
-    assert "pictures:" not in done.stderr  # before any is looked at
+    assert "read:" not in done.stderr  # before any is looked at
     assert not list(tiny.parent.glob("*.html"))
 
 

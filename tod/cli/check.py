@@ -68,15 +68,16 @@ def check(
         chosen = split_seed(seed, *([] if session is None else [session]))
         folder = choose_folder(data, model or Path("none.tod"), cache)
         chosen_columns = _columns(session, inputs, target)
+        bar = partial(progress_bar, stack, quiet=quiet)
         dataset, refused = gather(
             data,
             seed=chosen,
             cache=folder or False,
             splits=splits,
             columns=chosen_columns,
+            progress=bar("read"),
         )
-        bar = partial(progress_bar, stack, quiet=quiet)
-        looks = _looks(dataset, bar("pictures"), should_stop)
+        looks = _looks(dataset, bar("looked at"), should_stop)
         doubts: list[Doubt] | None = None
         if session is not None and not refused:
             doubts = _doubts(session, dataset, bar("features"), should_stop)

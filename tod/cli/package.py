@@ -102,7 +102,8 @@ def package(
             raise UsageError("--python-version goes with --runtime system")
         kind = runtimes.BUNDLED if python_archive is None else runtimes.ARCHIVE
     out = out or Path(f"package-{target.value}")
-    outputs.check_folder(out.parent)
+    for folder in (out, out.parent):  # it is made beside its place, and moved there
+        outputs.check_folder(folder)
     recipe = runtimes.Recipe(TARGETS[target.value], kind, python_archive, python_version)
     made = packages.make(
         model, dataset, out, recipe,

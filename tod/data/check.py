@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -83,8 +83,12 @@ def gather(
     cache: str | Path | bool,
     splits: bool = False,
     columns: Columns | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Dataset, DataError | None]:
     """Open the dataset as training does; if training refuses it, collect the pictures that it has.
+
+    Args:
+        path, seed, cache, splits, progress: as for `Dataset.open`.
 
     Returns:
         The dataset, and why training refuses it; None if it does not.
@@ -94,7 +98,7 @@ def gather(
     """
     try:
         steps = Dataset.opening(path, seed=seed, cache=cache, splits=splits, columns=columns)
-        return finish(steps), None
+        return finish(steps, progress), None
     except DataError as error:
         if not path.is_dir() or (path / TARGETS_NAME).is_file():
             raise

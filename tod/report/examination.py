@@ -84,7 +84,12 @@ def look(
     chosen = split_seed(seed, model)
     folder = choose_folder(data, model.artifact.path, model.cache)
     raw, refused = gather(
-        data, seed=chosen, cache=folder or False, splits=splits, columns=model.columns
+        data,
+        seed=chosen,
+        cache=folder or False,
+        splits=splits,
+        columns=model.columns,
+        progress=work.bar("read"),
     )
     if refused is not None:
         raise refused
@@ -126,7 +131,7 @@ def _side_px(model: Model) -> int | None:
 def _looks(dataset: Dataset, work: Work) -> dict[str, Look]:
     total = len({sample.sha256 for sample in dataset.samples})
     looks: dict[str, Look] = {}
-    bar = work.bar("pictures")
+    bar = work.bar("looked at")
     for content, seen in look_at(dataset):
         looks[content] = seen
         bar(len(looks), total)

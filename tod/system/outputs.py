@@ -78,22 +78,25 @@ def check(outputs: Iterable[Output], inputs: Mapping[str, Path | None]) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be made or, if it exists, cannot be written to.
+    """Refuse a folder that cannot be made or, if it exists, cannot be written to. The folder that
+    holds it has to be there, as that of a file has: a slip in a path makes no tree of folders.
 
     Raises:
         DataError: it says why.
     """
     try:
         place = Path(os.path.realpath(folder))
-        while not place.exists() and place != place.parent:
+        if not place.exists():
             place = place.parent
+            if not place.exists():
+                raise FileNotFoundError(errno.ENOENT, f"the folder {place} does not exist")
         if not place.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, f"{place} is a file, no folder")
         try_writing(place / "tod")
     except OSError as error:
         raise DataError(
             f"{folder}: cannot be written: {error.strerror or error}",
-            hint="give another folder, or get permission to write there",
+            hint="give another place, or make the folder, or get permission to write there",
         ) from error
 
 
