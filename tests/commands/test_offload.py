@@ -1,5 +1,6 @@
 """`tod offload`: real processes over a real broker and over TCP, killed at any moment."""
 
+import hashlib
 import json
 import random
 import re
@@ -24,6 +25,7 @@ from tests.support.waiting import wait_until
 from tod.format import artifact as artifacts
 from tod.offload import frames
 from tod.offload.frames import NO_JOB, Frame, Kind
+from tod.offload.job import Budget, Offer, job_of, to_json
 
 needs_mosquitto = pytest.mark.skipif(
     shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin") is None,
@@ -243,6 +245,24 @@ def test_hostile_peers_get_nothing_in(place, peers, tcp):
     assert not list((place / "offload-spool").glob("*/*"))
     assert peers[0].text.count("\n") < 30  # a flood does not fill the log
     undisturbed(place, peers, tcp)
+
+
+@needs_mosquitto
+def test_a_name_that_leads_out_of_the_spool_is_not_heard(place, peers, broker):
+    """At a broker that lets anybody write anything."""
+    from paho.mqtt import publish
+
+    at = f"mqtt://127.0.0.1:{broker.port}"
+    peers.append(receive(place, at))
+    wait_until(lambda: "listening" in peers[0].text)
+    model = hashlib.sha256((place / "models" / "samples.tod").read_bytes()).hexdigest()
+    offer = Offer(1, model, "0" * 64, 100, 3, 48, "samples", Budget(10))
+    frame = frames.encode(Frame(Kind.OFFER, job_of(offer), 0, to_json(offer)))
+    for name in ("..", ".", "a b", "phone"):
+        publish.single(f"tod/bench/up/{name}", frame, qos=1, hostname="127.0.0.1", port=broker.port)
+    wait_until(lambda: "phone: job" in peers[0].text)
+    assert [path.name for path in (place / "offload-spool").iterdir()] == ["phone"]
+    assert not [path for path in place.iterdir() if path.name == job_of(offer).hex()]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ class Broker:
     def __init__(self, folder: Path, lines: str = "allow_anonymous true\n") -> None:
         self.port, self._folder = free_port(), folder
         folder.mkdir(exist_ok=True)
-        listen = f"listener {self.port} 127.0.0.1\npersistence false\n"
+        # Started by root, it would become a user who may not read the files of a test.
+        listen = f"user root\nlistener {self.port} 127.0.0.1\npersistence false\n"
         (folder / "mosquitto.conf").write_text(listen + lines)
         self.start()
 

@@ -84,6 +84,8 @@ class MqttLink:
 
     def _arrived(self, topic: str, payload: bytes) -> None:
         peer = topic.rpartition("/")[2] if self._sender is None else ""
+        if peer and not _NAME.fullmatch(peer):
+            return  # a name becomes a folder: "..", for one, is none
         try:
             self._waiting.put_nowait((peer, payload))
         except queue.Full:  # whoever floods us loses his own frames; asked for again, they come
