@@ -313,7 +313,8 @@ def test_an_option_has_one_meaning_in_every_command():
     assert without_json == set()
     shapes = {name: options["--json"].help for name, options in commands.items()}
     lines = {name for name, text in shapes.items() if text == "JSON lines on stdout."}
-    assert lines == {"train", "eval", "predict", "promote", "rollback"}
+    offload = {"offload send", "offload receive", "offload status"}
+    assert lines == {"train", "eval", "predict", "promote", "rollback"} | offload
     arrays = {name for name, text in shapes.items() if text == "One JSON array on stdout."}
     assert arrays == {"compare", "verify", "cache info"}
     long_work = {"train", "eval", "check", "compare", "report", "benchmark", "promote", "package"}

@@ -109,6 +109,7 @@ def data_convert(
     inputs: options.Inputs = None,
     target: options.Target = None,
     numbers: _Numbers = False,
+    as_json: options.AsOneJson = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Write the same samples in another form.
@@ -119,6 +120,8 @@ def data_convert(
 
     Example: tod data convert mnist.json -o digits
     """
+    import msgspec
+
     from tod.data import convert_data
     from tod.report.progress import progress_bar
     from tod.system import outputs
@@ -154,7 +157,11 @@ def data_convert(
             convert_data.write_folders(output, data)
     except OSError as error:
         raise DataError(f"{output}: cannot be written: {error.strerror or error}") from error
-    if not quiet:
+    if as_json:
+        told = {"path": str(output), "samples": len(data.labels), "classes": data.classes,
+                "left_out": data.left_out}  # fmt: skip
+        print(msgspec.json.encode(told).decode())
+    elif not quiet:
         print(f"{output}: {len(data.labels)} samples of {len(data.classes)} classes")
 
 

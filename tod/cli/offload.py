@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -209,6 +210,7 @@ def receive(
     ] = 24.0,
     threads: options.Threads = None,
     once: Annotated[bool, typer.Option("--once", help="End after one job was taken.")] = False,
+    as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Take jobs, train them, and give the models back. Ctrl-C ends it; it goes on when started
@@ -225,7 +227,10 @@ def receive(
         stack.callback(link.close)
 
         def say(text: str) -> None:
-            if not quiet:
+            if as_json:
+                now = time.strftime("%Y-%m-%dT%H:%M:%S")
+                print(json.dumps({"time": now, "text": text}), flush=True)
+            elif not quiet:
                 print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
         limits = Limits(

@@ -238,7 +238,7 @@ def test_nothing_takes_over_in_the_middle_of_the_work(monkeypatch):
     def fail(*_):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(type(interpreter._runner._compiled), "create_infer_request", fail)
+    monkeypatch.setattr(type(interpreter._runner), "_ready", fail)
     with pytest.raises(DeviceError, match="failed in OpenVINO: out of memory"):
         interpreter.get_signature_runner()(pixels=PIXELS)
 

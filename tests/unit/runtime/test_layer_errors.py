@@ -152,5 +152,5 @@ def test_a_file_that_says_nothing_of_its_pictures(tmp_path):
     model.ParseFromString(of("bound.tod").data)
     del model.metadata_props[:]
     file.write_bytes(model.SerializeToString())
-    with pytest.raises(ArtifactError, match="do not say which pictures it takes"):
+    with pytest.raises(ArtifactError, match="do not say which samples it takes"):
         open_graph(file)
