@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.step.optimizers import OPTIMIZERS, SGD, STEP, Adam, AdamW, RMSprop, clip
+from model.step.optimizers import OPTIMIZERS, SGD, STEP, Adam, AdamW, KerasAdam, RMSprop, clip
 from tod.cli.export_options import OptimizerName
 from tod.errors import UsageError
 
@@ -37,6 +37,8 @@ TABLE = [
     Adam(0.01, beta1=0.5, beta2=0.9, eps=1e-3),
     AdamW(0.01, weight_decay=0.0),
     RMSprop(0.001, momentum=0.5, alpha=0.9, weight_decay=0.1),
+    KerasAdam(0.01, eps=1e-2),
+    KerasAdam(0.01, weight_decay=0.1, decoupled=True),
 ]
 
 
@@ -113,7 +115,7 @@ def error_after(optimizer, steps):
 
 @pytest.mark.parametrize(
     "optimizer",
-    [SGD(0.1), SGD(0.1, nesterov=True), Adam(0.1), AdamW(0.1, weight_decay=0.0)],
+    [SGD(0.1), SGD(0.1, nesterov=True), Adam(0.1), KerasAdam(0.1), AdamW(0.1, weight_decay=0.0)],
     ids=str,
 )
 def test_reaches_the_minimum(optimizer):
@@ -168,3 +170,23 @@ def test_clipping_equals_torch(most):
     nn.utils.clip_grad_norm_(theirs, most)
     for parameter, found in zip(theirs, clip(gradients, most).values(), strict=True):
         assert torch.allclose(found, parameter.grad, rtol=1e-6)
+
+
+def test_keras_adam_is_the_formula_that_nntrainer_states():
+    """Against the formula itself, in float64: torch's twin knows no such epsilon."""
+    found, _ = ours(KerasAdam(0.01, eps=1e-2), 20)
+    inputs, targets, start = problem()
+    w, b = (start[name].double().requires_grad_() for name in ("w", "b"))
+    moments = {id(p): [torch.zeros_like(p), torch.zeros_like(p)] for p in (w, b)}
+    for t in range(1, 21):
+        loss = nn.functional.mse_loss(inputs.double() @ w + b, targets.double())
+        gradients = torch.autograd.grad(loss, (w, b))
+        with torch.no_grad():
+            for p, g in zip((w, b), gradients, strict=True):
+                m, v = moments[id(p)]
+                m.mul_(0.9).add_(0.1 * g)
+                v.mul_(0.999).add_(0.001 * g * g)
+                rate = 0.01 * math.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+                p -= rate * m / (v.sqrt() + 1e-2)
+    torch.testing.assert_close(found["w"].double(), w.detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found["b"].double(), b.detach(), rtol=1e-5, atol=1e-6)

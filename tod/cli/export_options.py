@@ -34,6 +34,7 @@ class OptimizerName(str, Enum):
     adam = "adam", 0.003
     adamw = "adamw", 0.003
     rmsprop = "rmsprop", 0.001
+    keras_adam = "keras-adam", 0.003
 
 
 class LossKind(str, Enum):

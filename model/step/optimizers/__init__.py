@@ -8,6 +8,7 @@ Slots are inputs and outputs of the train graph.
 from model.step.optimizers.adam import Adam as Adam
 from model.step.optimizers.adamw import AdamW as AdamW
 from model.step.optimizers.clipping import clip as clip
+from model.step.optimizers.keras_adam import KerasAdam as KerasAdam
 from model.step.optimizers.optimizer import STEP as STEP
 from model.step.optimizers.optimizer import Optimizer as Optimizer
 from model.step.optimizers.optimizer import Tensors as Tensors
@@ -19,4 +20,5 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     Adam.name: Adam,
     AdamW.name: AdamW,
     RMSprop.name: RMSprop,
+    KerasAdam.name: KerasAdam,
 }
