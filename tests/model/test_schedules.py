@@ -30,6 +30,8 @@ TABLE = {
     "cosine:period=15": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 15),
     "linear:floor=0.2": lambda o: lr_scheduler.LinearLR(o, 1.0, 0.2, CYCLES),
     "linear:period=30": lambda o: lr_scheduler.LinearLR(o, 1.0, 0.0, 30),
+    "pieces:at=20/40,shares=0.1/0.01": lambda o: lr_scheduler.MultiStepLR(o, [20, 40], 0.1),
+    "pieces:at=7,shares=2.5": lambda o: lr_scheduler.LambdaLR(o, lambda t: 1 if t < 7 else 2.5),
     "constant:warmup=9": lambda o: lr_scheduler.LinearLR(o, 0.1, 1.0, 9),
     "step:warmup=9,period=20,gamma=0.5": lambda o: lr_scheduler.SequentialLR(
         o, [lr_scheduler.LinearLR(o, 0.1, 1.0, 9), lr_scheduler.StepLR(o, 20, 0.5)], [9]

@@ -349,8 +349,13 @@ def with_classes(manifest: Manifest, names: tuple[str, ...]) -> Manifest:
 
 def encode(manifest: Manifest) -> bytes:
     """Write the manifest as indented JSON; equal manifests give equal bytes. A model of pictures
-    has no entry `tensor`, as in files from before there were others."""
+    has no entry `tensor`, and a schedule without pieces none of these, as in files from before
+    there were others."""
     record = msgspec.to_builtins(manifest)
     if manifest.tensor is None:
         record.pop("tensor", None)
+    for part in (record["optimizer"], record["run"] or {}):
+        for name in ("at", "shares"):
+            if not part.get("schedule", {}).get(name, True):
+                del part["schedule"][name]
     return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"

@@ -7,12 +7,13 @@ once a cycle.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from tod.errors import UsageError
 
-Kind = Literal["constant", "step", "exponential", "cosine", "linear"]
+Kind = Literal["constant", "step", "exponential", "cosine", "linear", "pieces"]
 MAX_CYCLES = 1_000_000_000
 _USED = {
     "constant": {"warmup"},
@@ -20,8 +21,14 @@ _USED = {
     "exponential": {"warmup", "gamma"},
     "cosine": {"warmup", "period", "multiply", "floor"},
     "linear": {"warmup", "period", "floor"},
+    "pieces": {"warmup", "at", "shares"},
 }
-_NEEDED = {"step": ("gamma", "period"), "exponential": ("gamma",)}
+_NEEDED = {
+    "step": ("gamma", "period"),
+    "exponential": ("gamma",),
+    "pieces": ("at", "shares"),
+}
+_MAX_PIECES = 1000
 EXAMPLES = "cosine, cosine:period=20,multiply=2, step:period=20,gamma=0.1, linear:warmup=5"
 
 
@@ -33,12 +40,15 @@ class Schedule:
         kind: "constant"; "step", times `gamma` every `period` cycles (`StepLR`); "exponential",
             times `gamma` each cycle (`ExponentialLR`); "cosine", half a cosine down to `floor`
             over the run (`CosineAnnealingLR`) or, with a `period`, repeatedly
-            (`CosineAnnealingWarmRestarts`); "linear", a line down to `floor` (`LinearLR`).
+            (`CosineAnnealingWarmRestarts`); "linear", a line down to `floor` (`LinearLR`);
+            "pieces", another share of the rate from each of some cycles on (`LambdaLR`).
         warmup: cycles in which the rate first rises linearly; the schedule starts after them.
         period: cycles in a period; for "linear", cycles of the line (0: the whole run).
         gamma: the factor of "step" and "exponential".
         multiply: for "cosine": each period is this many times as long as the period before.
         floor: for "cosine" and "linear": the least rate as a share of the full rate.
+        at: for "pieces": how many cycles come before each change, increasing.
+        shares: for "pieces": the rate from that change on as a share of the full rate.
     """
 
     kind: Kind = "constant"
@@ -47,6 +57,8 @@ class Schedule:
     gamma: float = 1.0
     multiply: int = 1
     floor: float = 0.0
+    at: tuple[int, ...] = ()
+    shares: tuple[float, ...] = ()
 
     def rate(self, lr: float, step: int, total: int) -> float:
         """The learning rate of one cycle.
@@ -69,6 +81,9 @@ class Schedule:
         if self.kind == "linear":
             done = min(step / (self.period or total), 1.0)
             return lr * (1 + (self.floor - 1) * done)
+        if self.kind == "pieces":
+            piece = bisect_right(self.at, step)
+            return lr * self.shares[piece - 1] if piece else lr
         return lr
 
     @property
@@ -89,6 +104,20 @@ class Schedule:
             return "gamma is above 0 and at most 1, floor is 0 to 1"
         if self.multiply > 1 and not self.period:
             return "multiply needs a period"
+        return self._problem_of_pieces
+
+    @property
+    def _problem_of_pieces(self) -> str:
+        if len(self.at) != len(self.shares) or (self.kind == "pieces" and not self.at):
+            return f"at has {len(self.at)} cycles and shares {len(self.shares)} numbers"
+        if len(self.at) > _MAX_PIECES:
+            return f"at most {_MAX_PIECES:,} pieces are allowed"
+        if any(b <= a for a, b in zip((0, *self.at), self.at, strict=False)):
+            return "at increases, from 1 on"
+        if self.at and self.at[-1] > MAX_CYCLES:
+            return f"at is at most {MAX_CYCLES:,}"
+        if not all(0 <= share < math.inf for share in self.shares):
+            return "shares are 0 or more"
         return ""
 
     def _share_of_period(self, step: int) -> float:
@@ -103,11 +132,21 @@ class Schedule:
     def __str__(self) -> str:
         plain = Schedule(self.kind)
         changed = [
-            f"{field.name}={getattr(self, field.name):g}"
+            f"{field.name}={_text(getattr(self, field.name))}"
             for field in fields(self)
             if getattr(self, field.name) != getattr(plain, field.name)
         ]
         return f"{self.kind}:{','.join(changed)}" if changed else self.kind
+
+
+def _text(value: float | tuple[float, ...]) -> str:
+    # repr of a share: six digits would be another rate after the way through a file's history.
+    return "/".join(map(repr, value)) if isinstance(value, tuple) else f"{value:g}"
+
+
+def _value(text: str, kind: str) -> float | tuple[float, ...]:
+    convert = int if "int" in kind else float
+    return tuple(map(convert, text.split("/"))) if "tuple" in kind else convert(text)
 
 
 def parse(text: str) -> Schedule:
@@ -118,15 +157,17 @@ def parse(text: str) -> Schedule:
     """
     kind, _, rest = text.partition(":")
     kinds = {f.name: f.type for f in fields(Schedule)}
-    values: dict[str, float] = {}
+    values: dict[str, float | tuple[float, ...]] = {}
     for part in filter(None, rest.split(",")):
         name, _, number = part.partition("=")
         if name not in kinds or name == "kind":
             raise _wrong(text, f"'{name}' is no setting of it")
         try:
-            values[name] = int(number) if kinds[name] == "int" else float(number)
+            values[name] = _value(number, str(kinds[name]))
         except ValueError:
-            raise _wrong(text, f"{name}={number} is not a {kinds[name]}") from None
+            wanted = str(kinds[name]).replace("tuple[int, ...]", "row of int with / between")
+            wanted = wanted.replace("tuple[float, ...]", "row of float with / between")
+            raise _wrong(text, f"{name}={number} is not a {wanted}") from None
     if kind not in get_args(Kind):
         raise _wrong(text, f"'{kind}' is none of {', '.join(get_args(Kind))}")
     schedule = Schedule(kind, **values)  # type: ignore[arg-type]

@@ -22,6 +22,18 @@ def test_text_and_back(schedule):
     assert 0 <= schedule.rate(1.0, 17, 60) <= 1
 
 
+@given(
+    st.lists(st.integers(1, 999), min_size=1, max_size=5, unique=True).map(sorted),
+    st.data(),
+)
+def test_pieces_as_text_and_back(at, data):
+    shares = data.draw(st.lists(st.floats(0, 9, width=32), min_size=len(at), max_size=len(at)))
+    schedule = Schedule("pieces", at=tuple(at), shares=tuple(shares))
+    assert parse(str(schedule)) == schedule
+    assert schedule.rate(1.0, at[0] - 1, 60) == 1.0
+    assert schedule.rate(1.0, at[-1], 60) == shares[-1]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -34,6 +46,14 @@ def test_text_and_back(schedule):
         ("cosine:speed=1", "'speed' is no setting"),
         ("linear:floor=2", "floor is 0 to 1"),
         ("step:period=0,gamma=0.1", "period is 1 or more"),
+        ("pieces:at=3", "pieces needs shares"),
+        ("pieces:at=3/2,shares=1/1", "at increases, from 1 on"),
+        ("pieces:at=0,shares=1", "at increases, from 1 on"),
+        ("pieces:at=3,shares=1/2", "at has 1 cycles and shares 2 numbers"),
+        ("pieces:at=3,shares=-1", "shares are 0 or more"),
+        ("pieces:at=3,shares=nan", "shares are 0 or more"),
+        ("pieces:at=3/x,shares=1/1", "at=3/x is not a row of int"),
+        ("pieces:at=,shares=1", "at= is not a row of int"),
         ("cosine:warmup=-1", "warmup and period are 0 or more"),
     ],
 )
