@@ -77,6 +77,12 @@ def _weight_gradient(
     groups: int,
 ) -> torch.Tensor:
     outs, per_group = weight.shape[0], weight.shape[1]
+    if _is_wide(weight, stride, dilation, groups):
+        # Pictures and channels change places: the gradient is the kernel.
+        return aten.convolution(
+            x.transpose(0, 1), gradient.transpose(0, 1), None, dilation, padding, stride, False,
+            (0, 0), 1,
+        ).transpose(0, 1)  # fmt: skip
     taps = [(row, column) for row in range(weight.shape[2]) for column in range(weight.shape[3])]
     patches = _patches(x, taps, stride, padding, dilation, gradient.shape[2:], 0.0)
     if per_group == 1 and outs == groups:
@@ -89,6 +95,13 @@ def _weight_gradient(
     ).reshape(groups, per_group * len(taps), -1)
     wanted = gradient.transpose(0, 1).reshape(groups, outs // groups, -1)
     return (wanted @ seen.transpose(1, 2)).reshape(weight.shape)
+
+
+def _is_wide(weight: torch.Tensor, stride: list[int], dilation: list[int], groups: int) -> bool:
+    """Whether a kernel has so many taps that one convolution is faster than a patch for each
+    (LeNet's 5 x 5: half of the step's time). With a stride it would reach beyond the kernel."""
+    plain = groups == 1 and set(stride) == {1} and set(dilation) == {1}
+    return plain and weight.shape[2] * weight.shape[3] > 9
 
 
 def _patches(

@@ -124,6 +124,9 @@ CONVOLUTIONS = [
     nn.Conv2d(6, 6, 5, stride=2, padding=2, groups=6),
     nn.Conv2d(6, 9, 3, padding=1, groups=3),
     nn.Conv2d(6, 4, 1, stride=3),
+    nn.Conv2d(6, 4, 5),
+    nn.Conv2d(6, 4, (5, 3), padding=(2, 1)),
+    nn.ConvTranspose2d(6, 4, 5, padding=1),
     nn.ConvTranspose2d(6, 4, 3, stride=2, padding=1, output_padding=1),
     nn.ConvTranspose2d(6, 9, 3, dilation=2, groups=3),
 ]
