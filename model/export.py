@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import onnx
-import torch
-
-import tod
-from model.lowering import lowering, memory, refusal, vectors
+from model.describe import describe
+from model.lowering import lowering, refusal, vectors
 from model.lowering import torch_reference as verify
 from model.networks import efficientnet, trainable
 from model.networks.backbone import Backbone, Features
@@ -27,7 +22,6 @@ from model.transfer_net import TransferNet
 from tod.errors import ArtifactError, TrainingError, UsageError
 from tod.format import arrays, graph, manifest
 from tod.format import artifact as artifacts
-from tod.format.arrays import Arrays
 from tod.format.schedule import Schedule
 
 
@@ -55,6 +49,7 @@ class Settings:
         train_batch_norm: a BatchNorm whose parameters train also updates its statistics.
         backbone_lr: learning rate of the backbone's parameters as a share of the head's.
         decay_all: weight decay works on biases and norms, too.
+        decayed: the parameters that it works on instead; None: see `decay_all`.
         clip_norm: largest global norm of the gradients.
         class_weights: None, "auto", or one for each class.
         schedule: learning-rate schedule.
@@ -68,6 +63,7 @@ class Settings:
     train_batch_norm: bool = False
     backbone_lr: float = 0.01
     decay_all: bool = False
+    decayed: tuple[str, ...] | None = None
     clip_norm: float | None = None
     class_weights: Literal["auto"] | tuple[float, ...] | None = None
     schedule: Schedule = Schedule()
@@ -195,7 +191,7 @@ def export_network(
     progress(f"comparing {verify.STEPS} training steps with torch")
     differences = verify.compare(wrap, graphs, network.input)
     _refuse_difference(differences)
-    described = _describe(network, settings, chosen, probe, axes, models["train.onnx"], count)
+    described = describe(network, settings, chosen, probe, axes, models["train.onnx"], count)
     reduced = None
     if precision is not None:
         shape = probe.split.feature_shape
@@ -280,6 +276,7 @@ def _wrap(network: Network, net: TransferNet, settings: Settings, chosen: str) -
         train_batch_norm=settings.train_batch_norm,
         backbone_lr=settings.backbone_lr,
         decay_all=settings.decay_all,
+        decayed=settings.decayed,
         clip_norm=settings.clip_norm,
         class_weights=settings.class_weights is not None,
         accumulate=settings.accumulate is not None,
@@ -303,98 +300,3 @@ def _refuse_difference(differences: verify.Differences) -> None:
         hint="this combination of torch, onnxscript and onnxruntime is broken; install the "
         "versions of constraints.txt",
     )
-
-
-def _describe(
-    network: Network,
-    settings: Settings,
-    chosen: str,
-    probe: TrainWrap,
-    axes: lowering.Axes,
-    train: onnx.ModelProto,
-    class_count: int | None,
-) -> manifest.Manifest:
-    optimizer = settings.optimizer
-    rule: dict[str, Any] = {f.name: getattr(optimizer, f.name) for f in fields(optimizer)}  # type: ignore[arg-type]
-    lr = rule.pop("learning_rate")
-    tensor = network.input if isinstance(network.input, manifest.TensorSpec) else None
-    every = sum(parameter.numel() for parameter in probe.net.parameters())
-    return manifest.Manifest(
-        format="tod",
-        schema=2 if tensor else 1,
-        kind="model",
-        built_with={
-            "tod": tod.__version__,
-            "torch": str(torch.__version__),
-            "onnx": onnx.__version__,
-            "python": platform.python_version(),
-        },
-        backbone=manifest.BackboneSpec(
-            name=network.name,
-            boundary=probe.split.boundary.removeprefix(trainable.BACKBONE) or "pixels",
-            feature_shape=probe.split.feature_shape,
-            parameters=every - sum(value.numel() for value in probe.parameters().values()),
-            weights=network.weights,
-        ),
-        head=network.head,
-        trainable=chosen,
-        input=network.input if isinstance(network.input, manifest.InputSpec) else None,
-        tensor=tensor,
-        loss=manifest.LossSpec(
-            settings.loss.name,
-            getattr(settings.loss, "label_smoothing", 0.0),
-            settings.class_weights,
-        ),
-        optimizer=manifest.OptimizerSpec(
-            optimizer.name,
-            lr,
-            rule,
-            settings.schedule,
-            settings.backbone_lr,
-            settings.clip_norm,
-            settings.decay_all,
-        ),
-        batch_size=settings.batch_size,
-        accumulate=settings.accumulate,
-        step_bytes=memory.step_bytes(train, settings.batch_size, class_count or 10),
-        tensors=_tensor_table(probe, axes),
-        noise=tuple(manifest.Noise(n, shape) for n, shape in probe.split.noise.items()),
-        opset=lowering.OPSET,
-        ir_version=lowering.IR_VERSION,
-        min_onnxruntime=lowering.MIN_ONNXRUNTIME,
-        members={},
-        class_count=class_count,
-    )
-
-
-def _tensor_table(probe: TrainWrap, axes: lowering.Axes) -> tuple[manifest.Tensor, ...]:
-    groups: dict[str, Arrays] = {
-        "parameter": probe.parameters(),
-        "statistic": probe.statistics(),
-        "slot": probe.slots(),
-        "accumulator": probe.accumulators(),
-    }
-    table = []
-    for role, tensors in groups.items():
-        for name, tensor in tensors.items():
-            named = lowering.tensor_axes(axes, name)
-            table.append(
-                manifest.Tensor(
-                    name=name,
-                    shape=tuple(named.get(i, size) for i, size in enumerate(tensor.shape)),
-                    dtype=str(tensor.dtype).removeprefix("torch."),  # type: ignore[arg-type]
-                    role=role,  # type: ignore[arg-type]
-                    init=_init(tensor) if named and role == "parameter" else manifest.Init(),
-                )
-            )
-    return tuple(table)
-
-
-def _init(tensor: torch.Tensor) -> manifest.Init:
-    """Return the rule for new rows: a normal distribution like that of the existing rows."""
-    values = tensor.numpy().astype(np.float64)
-    mean, std = float(values.mean()), float(values.std())
-    if abs(mean) < 3 * std / values.size**0.5:
-        mean = 0.0
-    # Keep three digits, because the spread of a sample is not more exact.
-    return manifest.Init(std=float(f"{std:.3g}"), mean=float(f"{mean:.3g}"))

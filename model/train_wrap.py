@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 
 import torch
 from torch import nn
@@ -29,6 +30,7 @@ class TrainWrap:
         train_batch_norm: a BatchNorm whose parameters train also updates its statistics.
         backbone_lr: the learning rate of the backbone's parameters as a share of the head's.
         decay_all: weight decay works on biases and norms, too.
+        decayed: the parameters that it works on instead; None: see `decay_all`.
         clip_norm: the largest global norm of the gradients; None does not clip.
         class_weights: the loss takes a weight for each class as an input.
         accumulate: the step adds gradients up until its input `apply` is 1.
@@ -49,6 +51,7 @@ class TrainWrap:
         train_batch_norm: bool = False,
         backbone_lr: float = 1.0,
         decay_all: bool = False,
+        decayed: Collection[str] | None = None,
         clip_norm: float | None = None,
         class_weights: bool = False,
         accumulate: bool = False,
@@ -76,7 +79,11 @@ class TrainWrap:
         self.decayed = frozenset(
             name
             for name, value in found.items()
-            if decay_all or (value.dim() > 1 and not name.endswith(".bias"))
+            if (
+                decay_all or (value.dim() > 1 and not name.endswith(".bias"))
+                if decayed is None
+                else name in decayed
+            )
         )
         self._tail = Rewritten(self.split.tail)
         self._evaluation = Rewritten(self.split.evaluation)

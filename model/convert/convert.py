@@ -10,14 +10,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from model.convert import comparison, runners, samples, static_graph
 from model.convert.comparison import Answers, Measured, Sample
 from model.convert.fewer_bits import Search, quantized
-from model.convert.runners import Format
+from model.convert.runners import Format, Runner
 from model.reduce.calibration import Pictures
 from model.reduce.sensitivity import Progress
 from tod.data.dataset import Dataset
@@ -25,9 +25,14 @@ from tod.errors import ConvertedWorse, TrainingError, UsageError
 from tod.format.manifest import Manifest
 from tod.runtime.model import Model
 
+if TYPE_CHECKING:  # it loads torch
+    from model.convert.to_nntrainer import Target
+
 Bits = Literal["none", "dynamic", "weights", "int8", "fp16"]
-FORMATS: tuple[Format, ...] = ("onnx", "ort", "tflite", "torch")
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "ort": ".ort", "tflite": ".tflite", "torch": ".pt"}
+FORMATS: tuple[Format, ...] = ("onnx", "ort", "tflite", "torch", "nntrainer")
+SUFFIXES: dict[Format, str] = {
+    "onnx": ".onnx", "ort": ".ort", "tflite": ".tflite", "torch": ".pt", "nntrainer": ".bin",
+}  # fmt: skip
 # Without fewer bits the answers differ by the order of additions only: by far less than this share
 # of the largest.
 _ROUNDING = 1e-3
@@ -45,6 +50,7 @@ class Asked:
         data: pictures to compare on, as the model numbers its classes; None: those of `calibrate`,
             or made by rule.
         name: of the file, without its suffix.
+        nntrainer: the INI file, for that format alone.
     """
 
     format: Format
@@ -53,6 +59,7 @@ class Asked:
     calibrate: Dataset | None = None
     data: Dataset | None = None
     name: str = "model"
+    nntrainer: Target | None = None
 
 
 @dataclass(frozen=True)
@@ -133,9 +140,9 @@ def convert(model: Model, asked: Asked, reports: Reports | None = None) -> Conve
 def check(format_: Format, variants: Sequence[Bits]) -> None:
     """Refuse bits that a format does not have."""
     fewer = [bits for bits in variants if bits != "none"]
-    if format_ == "torch" and fewer:
+    if format_ in ("torch", "nntrainer") and fewer:
         raise UsageError(
-            f"--to torch is in float32: --quantize {fewer[0]} does not go with it",
+            f"--to {format_} is in float32: --quantize {fewer[0]} does not go with it",
             hint="take --to tflite or --to onnx for a smaller file",
         )
     if format_ != "tflite" and "weights" in variants:
@@ -203,11 +210,12 @@ class _Work:
     def variant(self, bits: Bits, original: Answers, before: Measured) -> Variant:
         files, kept = {
             "onnx": self._onnx, "ort": self._ort, "tflite": self._tflite, "torch": self._torch,
+            "nntrainer": self._nntrainer,
         }[self.asked.format](bits)  # fmt: skip
         words = "float32" if bits == "none" else bits
         self.reports.say(f"comparing {words} with the original on {self.sample.source}")
         whole = b"\0".join(files.values()) if len(files) > 1 else next(iter(files.values()))
-        run = runners.open_file(self.asked.format, whole)
+        run = self._open(whole)
         after = comparison.answers(run, self.sample.pixels, self.reports.pictures)
         size = sum(map(len, files.values()))
         measured = self.measure(size, after, original)
@@ -294,6 +302,20 @@ class _Work:
         parameters = self.model.parameters
         about = to_torch.About(self.network, self.model.classes or (), self.asked.name)
         return to_torch.convert(self._static(parameters), parameters, about), ()
+
+    def _nntrainer(self, bits: Bits) -> tuple[dict[str, bytes], tuple[str, ...]]:
+        from model.convert import to_nntrainer
+
+        assert self.asked.nntrainer is not None
+        parameters = self.model.parameters
+        return {".bin": to_nntrainer.convert(self.asked.nntrainer, self.manifest, parameters)}, ()
+
+    def _open(self, data: bytes) -> Runner:
+        if self.asked.nntrainer is None:
+            return runners.open_file(self.asked.format, data)
+        from model.convert import to_nntrainer
+
+        return to_nntrainer.runner(self.asked.nntrainer, data, self.manifest.loss.task)
 
     @property
     def network(self) -> str:

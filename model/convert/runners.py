@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tod.runtime.delegates.litert import LiteRtRunner
 from tod.runtime.engine import Engine
 
-Format = Literal["onnx", "ort", "tflite", "torch"]
+Format = Literal["onnx", "ort", "tflite", "torch", "nntrainer"]
 Runner = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # [1, S, S, 3] -> [1, C]
 
 

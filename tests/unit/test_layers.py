@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "model.train_wrap": ("model.transfer_net", "model.step", *RUNTIME),
     "model.lowering": ("model.train_wrap", "model.networks", *WRAP),
     "model.reduce": ("model.lowering", "tod.training", *RUNTIME),
-    "model.convert": ("model.reduce", *RUNTIME),
+    "model.convert": ("model.reduce", "model.networks", *RUNTIME),
     "model": ("model.networks", "model.lowering", "model.reduce", "model.train_wrap", *WRAP),
     "dataset_tools": DATA,
     "package_tools": ("package_templates", *DATA),
@@ -48,7 +48,13 @@ WORKSTATION = {
     "onnx",
     "ai_edge_quantizer",
 }
-WORKSTATION_COMMANDS = {"convert.py", "export.py", "package.py", "prepare_dataset.py"}
+WORKSTATION_COMMANDS = {
+    "convert.py",
+    "export.py",
+    "export_ini.py",
+    "package.py",
+    "prepare_dataset.py",
+}
 ONLY_IN = {
     "PIL": {"tod/data/image.py", "tod/data/colour.py"},
     "pillow_heif": {"tod/data/heif.py"},

@@ -23,7 +23,8 @@ from tod.system.files import write_whole
 from tod.system.machine import require
 
 _BITS = ("none", "dynamic", "weights", "int8", "fp16")
-_SUFFIXES = {"onnx": ".onnx", "ort": ".ort", "tflite": ".tflite", "torch": ".pt"}
+_SUFFIXES = {"onnx": ".onnx", "ort": ".ort", "tflite": ".tflite", "torch": ".pt",
+             "nntrainer": ".bin"}  # fmt: skip
 _PACKAGES = {
     "onnx": (("onnx", "workstation"),),
     "ort": (("onnx", "workstation"),),
@@ -31,6 +32,7 @@ _PACKAGES = {
         ("onnx", "convert"), ("ai_edge_litert", "convert"), ("ai_edge_quantizer", "convert"),
     ),
     "torch": (("onnx", "workstation"), ("torch", "workstation")),
+    "nntrainer": (("onnx", "workstation"), ("torch", "workstation")),
 }  # fmt: skip
 
 
@@ -39,13 +41,16 @@ class Format(str, Enum):
     ort = "ort"
     tflite = "tflite"
     torch = "torch"
+    nntrainer = "nntrainer"
 
 
 def convert(
     file: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained .tod file.")],
     to: Annotated[
         Format,
-        typer.Option("--to", metavar="<name>", help="The format: onnx, ort, tflite or torch."),
+        typer.Option(
+            "--to", metavar="<name>", help="The format: onnx, ort, tflite, torch, nntrainer."
+        ),
     ],
     quantize: Annotated[
         str,
@@ -68,6 +73,14 @@ def convert(
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="The file to make (default: beside the model)."),
+    ] = None,
+    ini: Annotated[
+        Path | None,
+        typer.Option(help="The INI file that the model came from, for nntrainer's weights."),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="The .bin file of that export, for layers that did not train."),
     ] = None,
     max_drop: Annotated[
         float,
@@ -93,6 +106,8 @@ def convert(
     Example: tod convert model.tod --to tflite --quantize all -d dataset
 
     Example: tod convert model.tod --to onnx
+
+    Example: tod convert mnist.tod --to nntrainer --ini mnist.ini -o mnist.bin
     """
     variants = _variants(quantize, to.value)
     for module, extra in _PACKAGES[to.value]:
@@ -110,6 +125,7 @@ def convert(
             print(text, file=sys.stderr, flush=True)
 
     check(to.value, variants)
+    nntrainer = _nntrainer(to, ini, weights)
     if calibrate is not None and variants == ["none"]:
         raise UsageError("--calibrate belongs to --quantize: nothing else is calibrated")
     output = output or file.with_suffix(_SUFFIXES[to.value])
@@ -120,7 +136,7 @@ def convert(
 
         # Whoever names the weights my_net.pt may well have a my_net.py.
         wanted.append(outputs.Output("-o", output.with_suffix(".py"), ".py", mark=MARK.encode()))
-    outputs.check(wanted, {"the model": file})
+    outputs.check(wanted, {"the model": file, "--ini": ini, "--weights": weights})
     model = Model.load(file, cache=False, require_signature=require_signature)
     model.parameters  # noqa: B018 - open classes are refused before any picture is read
     if data is None and calibrate is None:
@@ -138,7 +154,7 @@ def convert(
             None if calibrate is None else finish(
                 Dataset.opening(calibrate, columns=model.columns), reading
             ),
-            compared, output.stem,
+            compared, output.stem, nntrainer,
         )  # fmt: skip
         reports = Reports(
             progress_bar(stack, "pictures", quiet=quiet),
@@ -153,6 +169,22 @@ def convert(
     else:
         _print(file, found, names)
     refuse_worse(found, max_drop)
+
+
+def _nntrainer(to: Format, ini: Path | None, weights: Path | None) -> Any:
+    """What nntrainer's file of weights is for; None for other formats."""
+    if to is not Format.nntrainer:
+        if ini is not None or weights is not None:
+            raise UsageError("--ini and --weights belong to --to nntrainer")
+        return None
+    if ini is None:
+        raise UsageError(
+            "--to nntrainer needs the INI file that the model was exported from",
+            hint="add --ini FILE: a file of weights has no names, the INI file gives their order",
+        )
+    from model.convert.to_nntrainer import Target
+
+    return Target(ini, weights)
 
 
 def _variants(text: str, to: str) -> list[Any]:

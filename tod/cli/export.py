@@ -13,6 +13,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import typer
+
+from tod.cli import export_ini
 from tod.cli import export_options as options
 from tod.cli.export_options import (
     BatchNormKind,
@@ -57,6 +60,7 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool], str]] = {
 
 
 def export(
+    context: typer.Context,
     network: options.Network = None,
     output: options.Output = Path("transfer_learning.tod"),
     own: options.Own = None,
@@ -108,11 +112,12 @@ def export(
 
     Example: tod export --quantize int8 --calibrate pictures
 
+    Example: tod export mnist.ini --weights mnist.bin -o mnist.tod
+
     Example: tod export --recipe mindspore --backbone efficientnet-b0 --classes-from dataset
     """
     for module in ("torch", "onnx", "onnxscript", "efficientnet_pytorch"):
         require(module, "workstation")
-    from tod.cli.export_report import describe_export, print_export
     from tod.data.dataset import Dataset
     from tod.report.progress import progress_bar
 
@@ -135,6 +140,26 @@ def export(
         [outputs.Output("-o", output)], {"the network": None if own is None else Path(own)}
     )
     refuse_trained(output)
+    class_names = Dataset.open(classes_from).classes if classes_from else None
+    if export_ini.is_ini(network):
+        assert network is not None
+        net, settings, classes = export_ini.read(
+            context,
+            network,
+            weights,
+            seed,
+            class_weights=_class_weights(class_weights),
+            accumulate=_accumulate(accumulate),
+        )
+        if class_names is not None:
+            export_ini.check_classes(network, classes, len(class_names))
+        _report(
+            export_network(
+                output, net, settings, class_names=class_names, class_count=classes, progress=say
+            ),
+            as_json,
+        )
+        return
     pictures = _calibration_pictures(quantize, calibrate, force)
     if own is not None or network is not None:
         backbone_options = {"--backbone": backbone, "--weights": weights, "--features": features,
@@ -159,14 +184,17 @@ def export(
         bar = progress_bar(stack, "layers", quiet=quiet)
         made = export_network(
             output, net, settings,
-            class_names=Dataset.open(classes_from).classes if classes_from else None,
+            class_names=class_names,
             class_count=classes, precision=_precision(quantize, pictures, force, bar),
             progress=say,
         )  # fmt: skip
-    if as_json:
-        print_export(made)
-    else:
-        describe_export(made)
+    _report(made, as_json)
+
+
+def _report(made: Any, as_json: bool) -> None:
+    from tod.cli.export_report import describe_export, print_export
+
+    (print_export if as_json else describe_export)(made)
 
 
 def _calibration_pictures(
@@ -234,14 +262,19 @@ def _own_network(where: str, seed: int) -> Any:
 def _settings(**values: Any) -> Any:
     from model.export import Settings
 
-    clip_norm, accumulate = values["clip_norm"], values["accumulate"]
+    clip_norm = values["clip_norm"]
     if clip_norm is not None and not 0 < clip_norm < math.inf:
         raise UsageError(f"--clip-norm is {clip_norm}, wanted a number above 0")
-    if accumulate is not None and accumulate < 1:
-        raise UsageError(f"--accumulate is {accumulate}, at least 1 is wanted")
+    _accumulate(values["accumulate"])
     if not 0 <= values["backbone_lr"] <= 1:
         raise UsageError(f"--backbone-lr is {values['backbone_lr']}, wanted a share, 0 to 1")
     return Settings(**values)
+
+
+def _accumulate(batches: int | None) -> int | None:
+    if batches is not None and batches < 1:
+        raise UsageError(f"--accumulate is {batches}, at least 1 is wanted")
+    return batches
 
 
 def _exclude(reason: str, given: dict[str, Any]) -> None:

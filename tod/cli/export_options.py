@@ -67,7 +67,10 @@ class RecipeName(str, Enum):
 
 
 Network = Annotated[
-    Path | None, typer.Argument(help="Your own network: a Python file with build(classes).")
+    Path | None,
+    typer.Argument(
+        help="Your own network: a Python file with build(classes), or an INI file of nntrainer."
+    ),
 ]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The .tod file to make.")]
 Own = Annotated[
@@ -88,7 +91,7 @@ Backbone = Annotated[
 Weights = Annotated[
     str | None,
     typer.Option(
-        help="auto (package or download; default), FILE, or none for random ones.",
+        help="auto (package or download; default), FILE, or none for random ones; .bin for an INI.",
         rich_help_panel=_NETWORK,
     ),
 ]
