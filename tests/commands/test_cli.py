@@ -288,7 +288,8 @@ def test_a_wrong_choice_is_told_in_our_words(call, tmp_path):
     done = call("tod", "convert", "x.tod", "--to", "web", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "error: Invalid value for '--to': 'web' is not one of 'onnx', 'ort', 'tflite', 'torch'.\n"
+        "error: Invalid value for '--to': 'web' is not one of 'onnx', 'ort', 'tflite', 'torch', "
+        "'nntrainer'.\n"
         "hint: tod convert --help lists what there is\n"
     )
 
