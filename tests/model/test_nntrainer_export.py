@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import tod
+from benchmarks import lenet
 from model import ini
 from model.export import export_network
 from model.networks.nntrainer import weights
@@ -54,6 +55,42 @@ def test_what_the_file_says_of_the_document_s_network(lenet_tod):
     assert found.optimizer.hyperparameters["eps"] == 1e-7
     assert found.samples.shape == (1, 28, 28)
     assert sum(np.prod(t.resolve(10)) for t in found.parameters) == 3898
+
+
+def test_the_benchmark_trains_both_sides_alike(lenet_tod):
+    """40 steps from the same weights on the same batches, each side on its own."""
+    made = load(lenet_tod.with_name("net.ini"))
+    x = np.random.default_rng(0).uniform(0, 255, (100, 1, 28, 28)).astype(np.float32)
+    y = np.arange(100) % 10
+    rows = np.arange(100)
+    ours = lenet.Tod(artifact.read(lenet_tod), lenet.network(made, 1))
+    theirs = lenet.Torch(made, lenet.network(made, 1).head)
+    for side in (ours, theirs):
+        orders = lenet.apart(1, rows, rows)
+        curve = lenet.train(side, (x, y), orders, 4, lenet.constant(1e-3), steps=10)
+        assert len(curve.accuracy) == len(curve.seconds) == 4
+    for name, value in theirs.net.named_parameters():
+        np.testing.assert_allclose(
+            ours.tensors[f"head.{name}"], value.detach().numpy(), rtol=1e-3, atol=1e-5
+        )
+
+
+def test_the_samples_of_the_benchmark():
+    x = np.zeros((1, 1, 4, 4), np.float32)
+    x[0, 0, 1, 1] = 1
+    moved, labels = lenet.shifted(x, np.array([7]), 1)
+    assert moved.shape == (9, 1, 4, 4)
+    assert labels.tolist() == [7] * 9
+    assert {tuple(np.argwhere(one[0])[0]) for one in moved} == {
+        (a, b) for a in range(3) for b in range(3)
+    }
+    first, later = (lenet.leaking(0, 1000)(epoch) for epoch in (0, 1))
+    assert first[0].tolist() == list(range(500))
+    assert sorted(np.concatenate(later).tolist()) == list(range(1000))
+    assert set(later[0].tolist()) != set(first[0].tolist())
+    train, held = lenet.apart(0, np.arange(500), np.arange(500, 1000))(3)
+    assert sorted(train.tolist()) == list(range(500))
+    assert held.min() == 500
 
 
 @pytest.mark.parametrize("name", ini_files.ALL)
