@@ -5,6 +5,7 @@ Axes: N samples; c, h, w channels, height and width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -12,9 +13,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from model.networks.nntrainer.graph import Layer
 from model.networks.nntrainer.keys import Shape
 
 Tensor: TypeAlias = torch.Tensor
+_MOST = 1 << 27  # half a gigabyte
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,18 @@ class Call(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Any:
         return self.function(*inputs)
+
+
+def limited(layer: Layer, what: str, *sizes: int) -> None:
+    """Refuse a tensor that no memory is meant for, before it is made.
+
+    Raises:
+        UsageError: it has more numbers than a .tod file may hold.
+    """
+    if math.prod(sizes) > _MOST:
+        raise layer.place.wrong(
+            f"its {what} would have {math.prod(sizes):,} numbers, at most {_MOST:,} are made"
+        )
 
 
 def said(shape: Shape) -> str:

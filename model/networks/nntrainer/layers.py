@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from model.networks.nntrainer import windows
-from model.networks.nntrainer.built import Built, Call, Tensor, said
+from model.networks.nntrainer.built import Built, Call, Tensor, limited, said
 from model.networks.nntrainer.graph import Layer
 from model.networks.nntrainer.keys import Shape
 
@@ -69,6 +69,8 @@ def build(layer: Layer, inputs: Sequence[Shape]) -> Built:
         raise layer.place.wrong(
             f"nothing is left of its input {said(inputs[0])}", "look at kernel, stride and padding"
         )
+    for shape in made.shapes:
+        limited(layer, "output", *shape)
     return made
 
 
@@ -78,6 +80,7 @@ def _same(_: Layer, shape: Shape) -> Built:
 
 def _fully_connected(layer: Layer, shape: Shape) -> Built:
     v = layer.values
+    limited(layer, "weight", shape[2], v["unit"])
     module = nn.Linear(shape[2], v["unit"], bias=not v["disable_bias"])
     return Built(module, ((shape[0], shape[1], v["unit"]),), rows=True)
 
@@ -129,6 +132,7 @@ def _embedding(layer: Layer, shape: Shape) -> Built:
     if shape[:2] != (1, 1):
         raise layer.place.wrong(f"embedding takes 1:1:w, its input is {said(shape)}")
     v = layer.values
+    limited(layer, "weight", v["in_dim"], v["out_dim"])
     return Built(Embedding(v["in_dim"], v["out_dim"]), ((1, shape[2], v["out_dim"]),))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from model.networks.nntrainer.built import Built, Call, Tensor, said
+from model.networks.nntrainer.built import Built, Call, Tensor, limited, said
 from model.networks.nntrainer.graph import Layer
 from model.networks.nntrainer.keys import Shape
 
@@ -41,6 +41,7 @@ def _windows(
 ) -> tuple[int, int]:  # fmt: skip
     """How many windows of a kernel fit, by height and width."""
     whole = size[0] + pads[0] + pads[1], size[1] + pads[2] + pads[3]
+    limited(layer, "padded input", *whole)
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     if whole[0] < reach[0] or whole[1] < reach[1]:
         raise layer.place.wrong(
@@ -54,6 +55,7 @@ def _convolution(
     dilation: Sequence[int], pads: tuple[int, int, int, int], filters: int, groups: int = 1,
 ) -> Built:  # fmt: skip
     height, width = _windows(layer, shape[1:], kernel, stride, dilation, pads)
+    limited(layer, "weight", filters, shape[0] // groups, *kernel)
     even = pads[0] == pads[1] and pads[2] == pads[3]
     module = nn.Conv2d(
         shape[0], filters, tuple(kernel), tuple(stride),
@@ -101,6 +103,7 @@ def transposed(layer: Layer, shape: Shape) -> Built:
     v = layer.values
     kernel, stride, dilation = v["kernel_size"], v["stride"], v["dilation"]
     top, bottom, left, right = sides(layer, v["padding"], shape[1:], kernel, stride, dilation)
+    limited(layer, "weight", shape[0], v["filters"], *kernel)
     module = nn.ConvTranspose2d(
         shape[0], v["filters"], kernel, stride, dilation=dilation, bias=not v["disable_bias"]
     )
@@ -163,6 +166,9 @@ class _Average(nn.Module):
 
 def upsample(layer: Layer, shape: Shape) -> Built:
     (up, across), mode = layer.values["kernel_size"], layer.values["upsample"]
+    limited(layer, "output", shape[0], shape[1] * up, shape[2] * across)
+    limited(layer, "stretching", shape[1], shape[1] * up)
+    limited(layer, "stretching", shape[2], shape[2] * across)
     rows, columns = _stretch(shape[1], up, mode), _stretch(shape[2], across, mode)
     # As products: the gradient of an interpolation has no operator in ONNX.
     return Built(_Stretched(rows, columns), ((shape[0], shape[1] * up, shape[2] * across),))
