@@ -21,7 +21,11 @@ STANDARD_LIBRARY = (
     "lib-dynload/xx*", "lib-dynload/_curses*", "lib-dynload/_sqlite3*",
     "lib-dynload/_tkinter*", "lib-dynload/_dbm*", "lib-dynload/_gdbm*", "lib-dynload/_crypt*",
     "lib-dynload/nis*", "lib-dynload/readline*", "lib-dynload/ossaudiodev*",
-    "lib-dynload/_ssl*", "lib-dynload/_codecs_*", "lib-dynload/audioop*",
+    "lib-dynload/_ssl*", "ssl.py", "xml", "pdb.py", "bdb.py", "http/cookie*.py",
+    "optparse.py", "trace.py", "webbrowser.py", "timeit.py", "tabnanny.py", "pyclbr.py",
+    "tarfile.py", "lib-dynload/_elementtree*", "lib-dynload/pyexpat*",
+    "sndhdr.py", "imghdr.py", "xdrlib.py", "chunk.py", "pipes.py", "symtable.py", "zipapp.py",
+    "lib-dynload/_codecs_*", "lib-dynload/audioop*",
 )  # fmt: skip
 # Paths below site-packages.
 SITE_PACKAGES = (

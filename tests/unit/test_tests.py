@@ -12,7 +12,7 @@ from tests.unit.test_layers import imports
 # Tests of what a device does; their models are files.
 WITHOUT_TORCH = ("tests/unit", "tests/device", "tests/commands", "tests/promises")
 # Besides `assert`, what fails by itself.
-CHECKS = {"raises", "warns", "fail", "assert_allclose"}
+CHECKS = {"raises", "warns", "fail", "assert_allclose", "assert_array_equal", "assert_close"}
 
 
 @pytest.mark.parametrize("folder", WITHOUT_TORCH)
