@@ -326,9 +326,6 @@ def _name_axes(model: onnx.ModelProto) -> None:
     for value in (*model.graph.input, *model.graph.output):
         for position, axis in enumerate(value.type.tensor_type.shape.dim):
             if axis.dim_param:
-                rows = (
-                    value.name in ("pixels", "inputs", "features", "labels", "logits")
-                    and position == 0
-                )
+                rows = value.name in _WITH_ROWS and position == 0
                 name = known.setdefault(axis.dim_param, "batch" if rows else CLASSES_AXIS)
                 axis.dim_param = name

@@ -16,7 +16,7 @@ from tests.support.offloading import (
     Broker,
     Peer,
     free_port,
-    prepare,
+    needs_mosquitto,
     receive,
     send,
     write_data,
@@ -26,27 +26,6 @@ from tod.format import artifact as artifacts
 from tod.offload import frames
 from tod.offload.frames import NO_JOB, Frame, Kind
 from tod.offload.job import Budget, Offer, job_of, to_json
-
-needs_mosquitto = pytest.mark.skipif(
-    shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin") is None,
-    reason="needs mosquitto: make device-test-tools",
-)
-
-
-@pytest.fixture
-def place(tmp_path):
-    prepare(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def peers():
-    """Processes that are ended with the test."""
-    started = []
-    yield started
-    for one in started:
-        if not one.ended:
-            one.kill()
 
 
 @pytest.fixture
@@ -211,6 +190,45 @@ def test_kills_change_nothing(place, peers, broker, kills):
     assert (place / "out.tod").read_bytes() == first
 
 
+def test_one_receiver_has_a_spool(place, peers, tcp):
+    second = receive(place, f"tcp://127.0.0.1:{free_port()}")
+    peers.append(second)
+    assert second.wait() == 2
+    assert "another receiver works in this spool" in second.text
+
+
+def test_a_job_that_failed_is_tried_again(place, peers, tcp):
+    """The owner's disk was in the way; the same command then does it."""
+    first = send(place, tcp, cycles=3000)
+    peers.append(first)
+    wait_until(lambda: list((place / "offload-spool").glob("phone/*/parts")))
+    (job,) = (place / "offload-spool" / "phone").iterdir()
+    (job / "result").mkdir()  # so that it cannot be written
+    assert first.wait() == 3
+    assert "the receiver could not train: " in first.text
+    (job / "result").rmdir()
+    undisturbed(place, peers, tcp, cycles=3000)
+    assert "is tried again" in peers[0].text
+
+
+def test_what_is_damaged_on_the_disk_is_asked_for_again(place, peers, tcp):
+    undisturbed(place, peers, tcp)
+    wanted = (place / "out.tod").read_bytes()
+    peers[0].stop()
+    (job,) = (place / "offload-spool" / "phone").iterdir()
+    assert {path.name for path in job.iterdir()} == {"offer.json", "result", "done"}
+    (job / "result").unlink()
+    (job / "done").unlink()
+    (job / "index").write_bytes(b"damaged")
+    (job / "parts").write_bytes(b"damaged")
+    (job.parent / "00").mkdir()
+    (job.parent / "00" / "offer.json").write_text("{}")
+    peers.append(receive(place, tcp))
+    undisturbed(place, peers, tcp, out="again.tod")
+    assert (place / "again.tod").read_bytes() == wanted
+    assert "00 is left alone" in peers[0].text
+
+
 def hello(token):
     said = json.dumps({"name": "phone", "token": token}).encode()
     return frames.encode(Frame(Kind.HELLO, NO_JOB, 0, said))
@@ -261,7 +279,7 @@ def test_a_name_that_leads_out_of_the_spool_is_not_heard(place, peers, broker):
     for name in ("..", ".", "a b", "phone"):
         publish.single(f"tod/bench/up/{name}", frame, qos=1, hostname="127.0.0.1", port=broker.port)
     wait_until(lambda: "phone: job" in peers[0].text)
-    assert [path.name for path in (place / "offload-spool").iterdir()] == ["phone"]
+    assert [path.name for path in (place / "offload-spool").glob("[!.]*")] == ["phone"]
     assert not [path for path in place.iterdir() if path.name == job_of(offer).hex()]
 
 

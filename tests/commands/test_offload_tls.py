@@ -2,25 +2,9 @@
 
 import pytest
 
-from tests.commands.test_offload import needs_mosquitto
 from tests.support.certificates import Authority
-from tests.support.offloading import Broker, free_port, prepare, receive, send
+from tests.support.offloading import Broker, free_port, needs_mosquitto, receive, send
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def place(tmp_path):
-    prepare(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def peers():
-    started = []
-    yield started
-    for one in started:
-        if not one.ended:
-            one.kill()
 
 
 @pytest.fixture

@@ -11,11 +11,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.conftest import FILES
 from tests.support.waiting import wait_until
 
 PROGRAM = [sys.executable, "-m", "tod", "offload"]
+needs_mosquitto = pytest.mark.skipif(
+    shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin") is None,
+    reason="needs mosquitto: make device-test-tools",
+)
 TOKEN = {"TOD_OFFLOAD_TOKEN": "a token of a test"}
 
 

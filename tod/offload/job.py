@@ -15,7 +15,7 @@ from tod.offload.frames import JOB_BYTES, MAX_PAYLOAD_BYTES
 from tod.system.text import printable
 
 PART_BYTES = 1 << 18  # of the list of samples, and of the trained model
-SCHEMA = 1
+WINDOW_PARTS, _WINDOW_BYTES = 256, 4 << 20  # that are asked for, and so on their way, at once
 Payload = Literal["samples", "features", "int8"]
 SPLITS = ("train", "test", "validation")
 
@@ -58,7 +58,7 @@ class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schema: Literal[1]
     model_sha256: _Hash
     index_sha256: _Hash
-    index_bytes: _Size
+    index_bytes: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
     parts: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
     data_bytes: _Size
     payload: Payload
@@ -95,12 +95,34 @@ class Index(msgspec.Struct, frozen=True, array_like=True):
     parts: tuple[Part, ...]
     items: tuple[Item, ...]
 
+    def window(self, missing: list[int]) -> list[int]:
+        """As many of the missing parts, from the first on, as may be on their way at once."""
+        found: list[int] = []
+        total = 0
+        for number in missing[:WINDOW_PARTS]:
+            total += self.parts[number].bytes
+            if found and total > _WINDOW_BYTES:
+                break
+            found.append(number)
+        return found
+
 
 class Need(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which parts are wanted: ranges of numbers, first and last."""
 
     what: Literal["index", "sample", "model"]
     ranges: Annotated[tuple[tuple[_Count, _Count], ...], msgspec.Meta(max_length=4096)]
+
+    def numbers(self, count: int) -> list[int]:
+        """The parts that are wanted, of `count` that there are: each once, at most a window of
+        them, so that a small frame cannot ask for a flood."""
+        found: dict[int, None] = {}
+        for first, last in self.ranges:
+            for number in range(first, min(last + 1, count)):
+                found[number] = None
+                if len(found) == WINDOW_PARTS:
+                    return list(found)
+        return list(found)
 
 
 class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

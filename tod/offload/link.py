@@ -13,7 +13,8 @@ from tod.errors import UsageError
 
 
 class Link(Protocol):
-    """The way to the other side. Methods may be called from one thread only."""
+    """The way to the other side. `send` and `tell` may be called from several threads; `receive`
+    from one only."""
 
     def send(self, peer: str, frame: bytes) -> None:
         """Send a frame; without a connection it is dropped.

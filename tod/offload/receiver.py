@@ -6,14 +6,14 @@ was. What a peer sends is never a path, a command or code; a model must be one o
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tod.errors import TodError
+from tod.errors import Interrupted, TodError
 from tod.offload import frames
 from tod.offload.allowed import Limits, Owner
 from tod.offload.frames import Frame, FrameError, Kind
@@ -22,23 +22,19 @@ from tod.offload.job import (
     Index,
     Need,
     Offer,
-    Result,
     Status,
     from_json,
     job_of,
     offered_index,
     pieces,
     ranges,
-    read_index,
     to_json,
 )
 from tod.offload.link import Link
-from tod.offload.spool import Spool
-from tod.offload.work import train_job
+from tod.offload.spool import Spool, alone
+from tod.offload.work import opened_result, train_job
 from tod.system.text import shown
 
-# What may be on its way at once: the receiver asks for no more.
-_WINDOW_PARTS, _WINDOW_BYTES = 256, 4 << 20
 _ASK_AGAIN_SECONDS = 2.0
 _MOST_JOBS_OF_A_PEER = 4
 
@@ -93,21 +89,25 @@ class Receiver:
         self.finished = 0
 
     def serve(self, should_stop: Callable[[], bool]) -> None:
-        """Work until it is asked to stop; a run that is under way saves a checkpoint then."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        self._go_on()
-        try:
-            while not should_stop():
-                arrived = self._link.receive(0.05)
-                while arrived is not None:
-                    self._take(*arrived)
-                    arrived = self._link.receive(0)
-                self._turn()
-        finally:
-            self._stop.set()
-            for job in self._jobs.values():
-                if job.worker is not None:
-                    job.worker.join()
+        """Work until it is asked to stop; a run that is under way saves a checkpoint then.
+
+        Raises:
+            UsageError: another receiver works in this spool, or it cannot be written.
+        """
+        with alone(self._root):
+            self._go_on()
+            try:
+                while not should_stop():
+                    arrived = self._link.receive(0.05)
+                    while arrived is not None:
+                        self._take(*arrived)
+                        arrived = self._link.receive(0)
+                    self._turn()
+            finally:
+                self._stop.set()
+                for job in self._jobs.values():
+                    if job.worker is not None:
+                        job.worker.join()
 
     def _go_on(self) -> None:
         """Take up the jobs that are on disk."""
@@ -117,29 +117,30 @@ class Receiver:
                 offer = spool.offer
                 name = bytes.fromhex(folder.name)
                 model = self._owner.model(offer)
-            except (OSError, ValueError):
+                if job_of(offer) != name or model is None:
+                    raise ValueError("its offer is damaged, or its model is not here any more")
+                job = _Job(folder.parent.name, name, offer, spool, model, time.monotonic())
+                self._load(job)
+            except (OSError, ValueError) as error:
+                self._say(f"{folder} is left alone: {error}; remove it if it is not wanted")
                 continue
-            if job_of(offer) != name or model is None:
-                continue
-            job = _Job(folder.parent.name, name, offer, spool, model, time.monotonic())
             self._jobs[job.peer, name] = job
-            self._load(job)
             self._say(f"{job.peer}: job {name.hex()[:8]} goes on: {job.status.state}")
 
     def _load(self, job: _Job) -> None:
-        """What the disk knows of a job."""
+        """What the disk knows of a job; what is damaged there is asked for again."""
+        job.asked, job.asked_at, job.chunks, job.index = set(), 0.0, {}, None
         job.result = job.spool.result
-        if job.spool.done:
-            job.status = Status("done")
-            return
         if job.result is not None:
-            job.status = Status("trained")
+            job.status = Status("done" if job.spool.done else "trained")
             return
+        job.status = Status("receiving")
         data = job.spool.index
         if data is not None:
-            job.index = read_index(data)
-            job.spool.open_parts(job.index.parts)
-            job.status = Status("receiving", parts=job.spool.count)
+            with suppress(ValueError):
+                job.index = offered_index(data, job.offer, self._limits.samples)
+                job.spool.open_parts(job.index.parts)
+                job.status = Status("receiving", parts=job.spool.count)
 
     def _take(self, peer: str, data: bytes) -> None:
         try:
@@ -154,7 +155,20 @@ class Receiver:
             self._bad(peer, "it is of no job that was accepted")
         else:
             job.heard = time.monotonic()
-            self._of_job(job, frame)
+            with self._disk(job):
+                self._of_job(job, frame)
+
+    @contextmanager
+    def _disk(self, job: _Job) -> Iterator[None]:
+        """A full or broken disk ends the job, not the receiver; offered again, it goes on."""
+        try:
+            yield
+        except OSError as error:
+            self._failed(job, f"its disk: {error.strerror or error}")
+
+    def _failed(self, job: _Job, why: str) -> None:
+        self._say(f"{job.peer}: job {job.name.hex()[:8]} failed: {why}")
+        self._set(job, Status("failed", text=shown(why)[:200]))
 
     def _bad(self, peer: str, why: str) -> None:
         self.bad += 1
@@ -188,6 +202,9 @@ class Receiver:
     def _offered(self, peer: str, frame: Frame, job: _Job | None) -> None:
         if job is not None:
             job.heard = time.monotonic()
+            if job.status.state == "failed":
+                self._say(f"{peer}: job {job.name.hex()[:8]} is tried again")
+                self._load(job)
             self._tell(job)
             job.asked_at = 0.0  # the sender may have lost what we asked for
             self._announce(job)
@@ -209,7 +226,13 @@ class Receiver:
             peer, frame.job, offer, Spool(self._root / peer / frame.job.hex()), model,
             time.monotonic(),
         )  # fmt: skip
-        made.spool.begin(offer)
+        try:
+            made.spool.begin(offer)
+        except OSError as error:
+            why = f"its disk cannot be written: {error.strerror or error}"
+            self._say(f"{peer}: an offer was refused: {why}")
+            self._send(peer, Frame(Kind.REFUSED, frame.job, 0, why.encode()))
+            return
         self._jobs[peer, frame.job] = made
         self._say(
             f"{peer}: job {frame.job.hex()[:8]}: {offer.parts} samples, "
@@ -262,8 +285,7 @@ class Receiver:
         try:
             index = offered_index(data, job.offer, self._limits.samples)
         except ValueError as error:
-            self._say(f"{job.peer}: job {job.name.hex()[:8]}: its list cannot be used: {error}")
-            self._set(job, Status("failed", text=f"the list of samples: {error}"[:200]))
+            self._failed(job, f"its list of samples: {error}")
             return
         job.spool.keep_index(data)
         job.index = index
@@ -274,14 +296,15 @@ class Receiver:
         now = time.monotonic()
         for job in list(self._jobs.values()):
             if job.status.state == "receiving":
-                self._ask(job, now)
+                with self._disk(job):
+                    self._ask(job, now)
             if job.status.state == "waiting" and not self._busy():
                 self._start(job)
             if job.status.state == "trained" and now - job.announced > _ASK_AGAIN_SECONDS:
                 job.announced = now
                 self._announce(job)
             silent = now - job.heard > self._limits.lease_seconds
-            if silent and job.status.state in ("receiving", "failed", "done"):
+            if silent and job.status.state != "training":
                 self._say(f"{job.peer}: job {job.name.hex()[:8]} is given up: nothing was heard")
                 self._forget(job)
 
@@ -305,7 +328,7 @@ class Receiver:
                 if job.spool.count == total:
                     self._set(job, Status("waiting", parts=total))
                     return
-                missing = _window(job.spool.missing(total), job.index)
+                missing = job.index.window(job.spool.missing(total))
         if missing and (late or not job.asked):
             wanted = ranges(missing)
             job.asked = {n for first, last in wanted for n in range(first, last + 1)}
@@ -326,20 +349,23 @@ class Receiver:
                 should_stop=self._stop.is_set, most_seconds=self._limits.seconds,
                 threads=self._threads,
             )  # fmt: skip
-        except TodError as error:
-            if not self._stop.is_set():
-                self._say(f"{job.peer}: job {job.name.hex()[:8]} failed: {error.problem}")
-                self._set(job, Status("failed", text=shown(error.problem)[:200]))
+            job.spool.keep_result(made)
+        except Interrupted:  # it goes on when the receiver is started again
             return
-        job.spool.keep_result(made)
+        except TodError as error:
+            self._failed(job, error.problem)
+            return
+        except Exception as error:  # a thread must not end without a word, whatever is wrong
+            self._failed(job, f"{type(error).__name__}: {error}")
+            return
         job.result = made
         self._set(job, Status("trained", parts=job.spool.count))
 
     def _announce(self, job: _Job) -> None:
         if job.result is None:
             return
-        result = to_json(_result(job.result))
-        self._send(job.peer, Frame(Kind.RESULT, job.name, 0, result))
+        result, _ = opened_result(job.result)
+        self._send(job.peer, Frame(Kind.RESULT, job.name, 0, to_json(result)))
 
     def _send_model(self, job: _Job, frame: Frame) -> None:
         if job.result is None:
@@ -349,10 +375,9 @@ class Receiver:
         except ValueError as error:
             self._bad(job.peer, f"a request cannot be read: {error}")
             return
-        parts = pieces(_packed(job.result))
-        for first, last in need.ranges:
-            for number in range(first, min(last + 1, len(parts))):
-                self._send(job.peer, Frame(Kind.MODEL, job.name, number, parts[number]))
+        parts = pieces(opened_result(job.result)[1])
+        for number in need.numbers(len(parts)):
+            self._send(job.peer, Frame(Kind.MODEL, job.name, number, parts[number]))
 
     def _set(self, job: _Job, status: Status) -> None:
         job.status = status
@@ -365,24 +390,3 @@ class Receiver:
 
     def _send(self, peer: str, frame: Frame) -> None:
         self._link.send(peer, frames.encode(frame))
-
-
-def _window(missing: list[int], index: Index) -> list[int]:
-    found: list[int] = []
-    total = 0
-    for number in missing[:_WINDOW_PARTS]:
-        total += index.parts[number].bytes
-        if found and total > _WINDOW_BYTES:
-            break
-        found.append(number)
-    return found
-
-
-def _packed(result: bytes) -> bytes:
-    """What the sender gets: the kept bytes without the hash before them."""
-    return result[32:]
-
-
-def _result(kept: bytes) -> Result:
-    data = _packed(kept)
-    return Result(hashlib.sha256(data).hexdigest(), len(data), kept[:32].hex())

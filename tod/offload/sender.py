@@ -48,7 +48,6 @@ from tod.system.files import read_regular, sha256
 _OFFER_AGAIN_SECONDS = 3.0
 _ASK_AGAIN_SECONDS = 2.0
 _MAX_MODEL_BYTES = 4 << 30
-_MAX_RESULT_BYTES = 1 << 30
 _WINDOW = 16  # parts of the model on their way
 
 
@@ -277,8 +276,14 @@ class Sender:
                 self._told(from_json(frame.payload, Status))
             elif frame.kind is Kind.RESULT and self._result is None:
                 self._result = from_json(frame.payload, Result)
-                if self._result.bytes > _MAX_RESULT_BYTES:
-                    raise DataError(f"the model that came has {self._result.bytes:,} bytes")
+                # It has no graphs, so it is smaller than the file that was sent out; but which
+                # samples it was trained on are in it, too.
+                most = 2 * self._model.stat().st_size + 8 * len(self._job.index)
+                if self._result.bytes > most:
+                    raise DataError(
+                        f"the model that is announced has {self._result.bytes:,} bytes, that of "
+                        f"this job has at most {most:,}"
+                    )
             elif frame.kind is Kind.MODEL and self._result is not None:
                 if frame.number < self._count and len(frame.payload) <= PART_BYTES:
                     self._chunks[frame.number] = frame.payload
@@ -302,10 +307,10 @@ class Sender:
     def _give(self, need: Need) -> None:
         if need.what == "index":
             parts = pieces(self._job.index)
-            for number in _numbers(need, len(parts)):
+            for number in need.numbers(len(parts)):
                 self._send(Kind.INDEX, number, parts[number])
         elif need.what == "sample":
-            for number in _numbers(need, self._job.offer.parts):
+            for number in need.numbers(self._job.offer.parts):
                 try:
                     data = self._job.part(number)
                 except OSError as error:
@@ -340,13 +345,6 @@ class Sender:
         frame = frames.encode(Frame(kind, self._job.name, number, payload))
         self.sent_bytes += len(frame)
         self._link.send("", frame)
-
-
-def _numbers(need: Need, count: int) -> list[int]:
-    found: list[int] = []
-    for first, last in need.ranges:
-        found += range(first, min(last + 1, count))
-    return found
 
 
 def as_row(status: Status) -> dict[str, Any]:

@@ -6,19 +6,48 @@ cut off when the file is read again. Nothing counts before it is synced.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tod.errors import UsageError
 from tod.offload import frames
 from tod.offload.frames import HEADER_BYTES, Frame, Kind
 from tod.offload.job import Offer, Part, from_json, to_json
 from tod.system.files import read_regular, sync, write_whole
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _OFFER, _INDEX, _PARTS, _RESULT, _DONE = "offer.json", "index", "parts", "result", "done"
 _MAX_INDEX_BYTES = 1 << 30
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder of all jobs, so that no second receiver writes the same files.
+
+    Raises:
+        UsageError: another one holds it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as lock:
+            if fcntl is not None:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+    except BlockingIOError as error:
+        raise UsageError(
+            f"{folder}: another receiver works in this spool",
+            hint="give this one a spool of its own with --spool",
+        ) from error
+    except PermissionError as error:
+        raise UsageError(f"{folder}: the spool cannot be written: {error.strerror}") from error
 
 
 class Spool:
@@ -136,9 +165,11 @@ class Spool:
         return (self.folder / _DONE).exists()
 
     def finish(self) -> None:
-        """The sender has the result: keep that for repeated offers, and let the samples go."""
+        """The sender has the result: keep that for repeated offers, and let all else go."""
         write_whole(self.folder / _DONE, b"")
-        (self.folder / _PARTS).unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            if path.is_file() and path.name not in (_OFFER, _RESULT, _DONE):
+                path.unlink()
         self._places, self._waiting = {}, {}
 
     @property

@@ -21,7 +21,7 @@ from tod.data.samples import Sample
 from tod.errors import ArtifactError, DataError
 from tod.format import artifact as artifacts
 from tod.format.manifest import SampleSpec
-from tod.offload.job import SPLITS, Budget, Index, Offer, Status, Trained
+from tod.offload.job import SPLITS, Budget, Index, Offer, Result, Status, Trained
 from tod.offload.spool import Spool
 from tod.runtime.scoring import mean_loss
 from tod.training import checkpoints
@@ -193,6 +193,12 @@ def packed_result(output: Path) -> bytes:
     """What of a trained file the sender does not have."""
     trained = Trained(*artifacts.training_of(output))
     return hashlib.sha256(output.read_bytes()).digest() + msgspec.msgpack.encode(trained)
+
+
+def opened_result(kept: bytes) -> tuple[Result, bytes]:
+    """What is announced of a result that `train_job` gave, and the bytes that are sent."""
+    data = kept[32:]
+    return Result(hashlib.sha256(data).hexdigest(), len(data), kept[:32].hex()), data
 
 
 def unpacked_result(data: bytes, model: Path, sha256: str) -> bytes:

@@ -142,6 +142,12 @@ def test_ranges_name_the_numbers(numbers):
     assert {n for first, last in found for n in range(first, last + 1)} == numbers
 
 
+def test_a_small_request_cannot_ask_for_a_flood():
+    need = from_json(to_json(Need("sample", ((0, 10**9),) * 4096)), Need)
+    assert need.numbers(10**7) == list(range(256))
+    assert Need("sample", ((3, 5), (4, 9))).numbers(8) == [3, 4, 5, 6, 7]
+
+
 def test_pieces_are_whole():
     data = bytes(range(256)) * 3000
     assert b"".join(pieces(data)) == data
