@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import fields
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,40 +14,15 @@ import tod
 from model.lowering import lowering, memory
 from model.networks import trainable
 from model.networks.network import Network
-from model.step.losses import Loss
-from model.step.optimizers import Optimizer
+from model.settings import Settings
 from model.train_wrap import TrainWrap
 from tod.format import manifest
 from tod.format.arrays import Arrays
-from tod.format.schedule import Schedule
-
-
-class Described(Protocol):
-    """The settings of an export that a manifest records, see `model.export.Settings`."""
-
-    @property
-    def optimizer(self) -> Optimizer: ...
-    @property
-    def loss(self) -> Loss: ...
-    @property
-    def backbone_lr(self) -> float: ...
-    @property
-    def decay_all(self) -> bool: ...
-    @property
-    def clip_norm(self) -> float | None: ...
-    @property
-    def class_weights(self) -> Literal["auto"] | tuple[float, ...] | None: ...
-    @property
-    def schedule(self) -> Schedule: ...
-    @property
-    def accumulate(self) -> int | None: ...
-    @property
-    def batch_size(self) -> int: ...
 
 
 def describe(
     network: Network,
-    settings: Described,
+    settings: Settings,
     chosen: str,
     probe: TrainWrap,
     axes: lowering.Axes,
