@@ -21,7 +21,7 @@ import tod
 from benchmarks.data import machine
 from benchmarks.processes import program, run
 from tod.offload.allowed import Limits
-from tod.offload.job import Budget, Status
+from tod.offload.job import Status
 from tod.offload.link import Link
 from tod.offload.mqtt import Broker as Address
 from tod.offload.mqtt import MqttLink
@@ -30,6 +30,7 @@ from tod.offload.sender import Sender, make_job
 from tod.offload.tcp import Address as TcpAddress
 from tod.offload.tcp import TcpReceiver, TcpSender
 from tod.runtime.model import Model
+from tod.training.settings import Settings
 
 SAMPLES, ROUNDS = 1000, 5
 NETWORK = """
@@ -63,7 +64,9 @@ def one_round(folder: Path, seed: int, links: Callable[[], tuple[Link, Link]]) -
     x = random.integers(0, 256, (SAMPLES, 28, 28)).astype(np.float32)
     np.savez(folder / "data.npz", x=x, y=np.arange(SAMPLES) % 10)
     model = Model.load(folder / "models" / "net.tod", cache=False)
-    job = make_job(model, tod.Dataset.open(folder / "data.npz"), Budget(1, seed=seed), "samples")
+    job = make_job(
+        model, tod.Dataset.open(folder / "data.npz"), Settings(cycles=1, seed=seed), "samples"
+    )
     there, here = links()
     stop = threading.Event()
     limits = Limits(folder / "models")

@@ -25,7 +25,7 @@ from tests.support.waiting import wait_until
 from tod.format import artifact as artifacts
 from tod.offload import frames
 from tod.offload.frames import NO_JOB, Frame, Kind
-from tod.offload.job import Budget, Offer, job_of, to_json
+from tod.offload.job import Offer, job_of, to_json
 
 
 @pytest.fixture
@@ -274,7 +274,7 @@ def test_a_name_that_leads_out_of_the_spool_is_not_heard(place, peers, broker):
     peers.append(receive(place, at))
     wait_until(lambda: "listening" in peers[0].text)
     model = hashlib.sha256((place / "models" / "samples.tod").read_bytes()).hexdigest()
-    offer = Offer(1, model, "0" * 64, 100, 3, 48, "samples", Budget(10))
+    offer = Offer(1, model, "0" * 64, 100, 3, 48, "samples", {"cycles": 10})
     frame = frames.encode(Frame(Kind.OFFER, job_of(offer), 0, to_json(offer)))
     for name in ("..", ".", "a b", "phone"):
         publish.single(f"tod/bench/up/{name}", frame, qos=1, hostname="127.0.0.1", port=broker.port)
@@ -329,3 +329,15 @@ def test_other_data_are_another_job(place, peers, tcp):
     write_data(place / "data.npz", seed=1)
     undisturbed(place, peers, tcp, out="other.tod")
     assert peers[0].text.count("cycles of samples.tod") == 2
+
+
+def test_every_setting_of_training_goes_along(place, peers, tcp):
+    """By the names of the settings' table; what is not in it is refused by the receiver."""
+    options = ("--init", "ridge", "-b", 16, "--schedule", "cosine", "--lr", 0.005)
+    undisturbed(place, peers, tcp, *options)
+    run = artifacts.read(place / "out.tod").manifest.history[-1]
+    assert (run.batch_size, run.lr, run.schedule) == (16, 0.005, "cosine")
+    done = send(place, tcp, "-s", 20)
+    peers.append(done)
+    assert done.wait() == 2
+    assert "the checkpoints are the receiver's" in done.text

@@ -18,6 +18,7 @@ import typer
 from tod.cli import options
 from tod.cli.frame import EPILOG, cache_choice, listed_names, stop_requests
 from tod.errors import DeviceError, UsageError
+from tod.training.settings import Settings
 
 if TYPE_CHECKING:
     from tod.offload.job import Status
@@ -82,7 +83,7 @@ def send(
     to: _To,
     model: options.Model,
     data: options.Data,
-    cycles: Annotated[int, typer.Option("-c", "--cycles", help="Training cycles.", min=1)],
+    settings: Settings,
     connection: Connection,
     what: Annotated[
         Send,
@@ -101,14 +102,7 @@ def send(
     inputs: options.Inputs = None,
     target: options.Target = None,
     splits: options.Splits = False,
-    seed: options.Seed = None,
-    batch_size: Annotated[int | None, typer.Option("-b", "--batch-size", min=1)] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate (default: the model's).")] = None,
-    schedule: Annotated[str | None, typer.Option(help="As of tod train.")] = None,
-    eval_every: Annotated[int, typer.Option(help="Cycles between evaluations.", min=1)] = 20,
-    patience: Annotated[int, typer.Option(help="Evaluations without a rise; 0: all cycles.")] = 0,
-    target_accuracy: Annotated[float, typer.Option(min=0, max=1)] = 1.0,
-    max_seconds: Annotated[float | None, typer.Option(help="Of training.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Most seconds of training.")] = None,
     silent: Annotated[
         float | None,
         typer.Option(help="Give up when nothing is heard for so many seconds.", min=1),
@@ -131,13 +125,17 @@ def send(
         import msgspec
 
         from tod.offload.arrived import take_in
-        from tod.offload.job import Budget
         from tod.offload.sender import Sender, as_row, make_job
         from tod.report.progress import progress_bar
         from tod.runtime.model import Model, open_dataset
         from tod.system import outputs
         from tod.training import checkpoints
 
+        _address(to)  # before anything long
+        if settings.save_every is not None or settings.keep is not None:
+            raise UsageError(
+                "--save-every and --keep: the checkpoints are the receiver's, who saves them itself"
+            )
         cache = cache_choice(cache_dir, no_cache)
         session = Model.load(model, cache=cache)
         session.choose_columns(listed_names(inputs), listed_names(target))
@@ -146,19 +144,14 @@ def send(
         dataset = open_dataset(
             data,
             session,
-            seed=seed,
+            seed=settings.seed,
             splits=splits,
             progress=progress_bar(stack, "read", quiet=quiet),
         )
         for notice in dataset.notices:
             print(f"notice: {notice}", file=sys.stderr)
-        budget = Budget(
-            cycles=cycles, seconds=max_seconds, seed=seed or 0, batch_size=batch_size, lr=lr,
-            schedule=schedule, eval_every=eval_every, patience=patience,
-            target_accuracy=target_accuracy,
-        )  # fmt: skip
         bar = progress_bar(stack, "prepared", quiet=quiet)
-        job = make_job(session, dataset, budget, what.value, progress=bar)
+        job = make_job(session, dataset, settings, what.value, seconds=max_seconds, progress=bar)
         for text in job.left_out:
             print(f"notice: {text} was passed over", file=sys.stderr)
         records = None if log is None else stack.enter_context(log.open("a"))

@@ -224,5 +224,7 @@ def check_folder(root: Path) -> None:
     kind = file_kind.look(root)
     if kind is not None:
         raise DataError(f"{root}: it is {kind.name}, no folder", hint=kind.as_data)
+    if root.suffix.lower() in SUFFIXES and not root.exists():
+        raise DataError(f"{root}: no such file", hint="check the path")
     found = "it is no folder" if root.exists() else "no such folder"
     raise DataError(f"{root}: {found}", hint=file_kind.CLASSES)

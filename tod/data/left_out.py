@@ -55,10 +55,15 @@ def summary(root: Path, left_out: Iterable[LeftOut]) -> list[str]:
 
 def _of_kind(root: Path, reason: str, group: Sequence[LeftOut]) -> list[str]:
     if len(group) <= _EXAMPLES:
-        return [f"{root / one.path} was passed over: {reason}" for one in group]
+        return [f"{_place(root, one.path)} was passed over: {reason}" for one in group]
     names = sorted({one.class_name for one in group})
     some = listed([name for name in names if name][:_EXAMPLES])
     of = f" of class {some}" if len(names) == 1 else f" of {len(names)} classes ({some} ...)"
     examples = listed([one.path for one in group[:_EXAMPLES]])
     of = "" if names == [""] else of
     return [f"{root}: {len(group)} files{of} were passed over: {reason}; e.g. {examples}"]
+
+
+def _place(root: Path, path: str) -> str:
+    """Where it is: a file of the folder, or a part of the file."""
+    return f"{root} {path}" if root.is_file() else str(root / path)

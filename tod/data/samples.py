@@ -109,7 +109,7 @@ def too_small(
         if why
         else "add pictures to these classes or remove their folders"
         if what == "pictures"
-        else "add samples of these; for numbers to learn, export the model with --loss mse",
+        else "add samples of these; numbers to learn want a model of --loss mse, or --numbers",
     )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tod.errors import DataError
+from tod.errors import DataError, UsageError
 from tod.offload.job import Offer
 from tod.system.files import sha256
+from tod.system.settings import from_keywords
+from tod.training.settings import Settings, default
 
 _MAX_MODEL_BYTES = 4 << 30
+_SAVE_EVERY = 200
 _MAX_INDEX_BYTES = 1 << 28  # five million samples
 
 
@@ -42,10 +45,14 @@ class Owner:
     def refuses(self, offer: Offer) -> str:
         """Why an offer is not accepted, whoever makes it; empty if it is."""
         limits = self.limits
+        try:
+            settings = settings_of(offer)
+        except UsageError as error:
+            return f"its settings: {error.problem}"
         wants = (
-            (offer.budget.cycles, limits.cycles, "cycles"),
+            (settings.cycles or 0, limits.cycles, "cycles"),
             (offer.parts, limits.samples, "samples"),
-            (offer.budget.seconds or 0, limits.seconds, "seconds"),
+            (offer.seconds or 0, limits.seconds, "seconds"),
             (offer.index_bytes, _MAX_INDEX_BYTES, "bytes of its list"),
         )
         for found, most, what in wants:
@@ -66,6 +73,17 @@ class Owner:
                 except OSError:
                     continue
         return self._models.get(offer.model_sha256)
+
+
+def settings_of(offer: Offer) -> Settings:
+    """The settings of a job's training. Its checkpoints are the receiver's business.
+
+    Raises:
+        UsageError: one that there is not, or a value that is not allowed.
+    """
+    given = from_keywords(Settings, offer.settings)
+    cycles = default("cycles") if given.cycles is None else given.cycles
+    return replace(given, cycles=cycles, save_every=_SAVE_EVERY, keep=1)
 
 
 def check_models(folder: Path) -> None:

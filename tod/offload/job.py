@@ -22,24 +22,11 @@ SPLITS = ("train", "test", "validation")
 _Hash = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 _Text = Annotated[str, msgspec.Meta(max_length=200)]
 _Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+_Setting = Annotated[str, msgspec.Meta(pattern="^[a-z_]{1,40}$")]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 _Record = TypeVar("_Record", bound=msgspec.Struct)
-
-
-class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long to train, and with which settings; None leaves one to the model."""
-
-    cycles: _Count
-    seconds: Annotated[float, msgspec.Meta(gt=0, le=1e9)] | None = None
-    seed: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
-    batch_size: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] | None = None
-    lr: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
-    schedule: _Text | None = None
-    eval_every: _Count = 20
-    patience: _Count = 0
-    target_accuracy: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
 
 
 class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +38,8 @@ class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         parts: number of distinct samples.
         data_bytes: of all of them.
         payload: what a part is: a sample as it is, or features of the frozen part.
-        budget: for training.
+        settings: of training, by the names of `tod.training.settings.Settings`.
+        seconds: of training, at most.
         description: for people.
     """
 
@@ -62,7 +50,8 @@ class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parts: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
     data_bytes: _Size
     payload: Payload
-    budget: Budget
+    settings: Annotated[dict[_Setting, bool | int | float | _Text], msgspec.Meta(max_length=40)]
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=1e9)] | None = None
     description: _Text = ""
 
 

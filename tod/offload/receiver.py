@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tod.errors import Interrupted, TodError
 from tod.offload import frames
-from tod.offload.allowed import Limits, Owner
+from tod.offload.allowed import Limits, Owner, settings_of
 from tod.offload.frames import Frame, FrameError, Kind
 from tod.offload.job import (
     PART_BYTES,
@@ -236,7 +236,7 @@ class Receiver:
         self._jobs[peer, frame.job] = made
         self._say(
             f"{peer}: job {frame.job.hex()[:8]}: {offer.parts} samples, "
-            f"{offer.data_bytes:,} bytes, {offer.budget.cycles} cycles of {model.name}"
+            f"{offer.data_bytes:,} bytes, {settings_of(offer).cycles} cycles of {model.name}"
         )
         self._tell(made)
 

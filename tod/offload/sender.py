@@ -1,6 +1,6 @@
 """The sender: offers a job, gives the parts that are asked for, takes the trained model.
 
-It keeps no state of its own: the same data, model and budget make the same job, so a sender that
+It keeps no state of its own: the same data, model and settings make the same job, so a sender that
 was killed starts again and the receiver goes on where it was.
 """
 
@@ -25,7 +25,6 @@ from tod.offload.frames import MAX_PAYLOAD_BYTES, Frame, FrameError, Kind
 from tod.offload.job import (
     PART_BYTES,
     SPLITS,
-    Budget,
     Index,
     Item,
     Need,
@@ -44,6 +43,8 @@ from tod.offload.link import Link
 from tod.offload.work import quantized, unpacked_result
 from tod.runtime.model import Model
 from tod.system.files import read_regular, sha256
+from tod.system.settings import check
+from tod.training.settings import Settings
 
 _OFFER_AGAIN_SECONDS = 3.0
 _ASK_AGAIN_SECONDS = 2.0
@@ -72,9 +73,10 @@ class Job:
 def make_job(
     model: Model,
     dataset: Dataset,
-    budget: Budget,
+    settings: Settings,
     payload: Payload,
     *,
+    seconds: float | None = None,
     description: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Job:
@@ -83,8 +85,9 @@ def make_job(
     Args:
         model: the file that the receiver has, too.
         dataset: opened for the model.
-        budget: how to train.
+        settings: how to train; checkpoints are the receiver's.
         payload: what is sent of each sample.
+        seconds: of training, at most.
         description: for people.
         progress: called with the samples done and to do.
 
@@ -119,10 +122,11 @@ def make_job(
         ),
     )  # fmt: skip
     data = msgspec.msgpack.encode(index)
+    given = {name: value for name, value in check(settings).items() if value is not False}
     offer = Offer(
         1, sha256(model.artifact.path, limit_bytes=_MAX_MODEL_BYTES),
         hashlib.sha256(data).hexdigest(), len(data), len(index.parts),
-        sum(part.bytes for part in index.parts), payload, budget, description,
+        sum(part.bytes for part in index.parts), payload, given, seconds, description,
     )  # fmt: skip
     order = list(numbers)
     return Job(offer, job_of(offer), data, lambda number: read(order[number]), left_out)

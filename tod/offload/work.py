@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from tod.data.samples import Sample
 from tod.errors import ArtifactError, DataError
 from tod.format import artifact as artifacts
 from tod.format.manifest import SampleSpec
-from tod.offload.job import SPLITS, Budget, Index, Offer, Result, Status, Trained
+from tod.offload.allowed import settings_of
+from tod.offload.job import SPLITS, Index, Offer, Result, Status, Trained
 from tod.offload.spool import Spool
 from tod.runtime.scoring import mean_loss
 from tod.training import checkpoints
@@ -31,7 +33,6 @@ from tod.training.records import CycleDone, Evaluated
 from tod.training.session import TrainSession
 
 _OUTPUT = "trained.tod"
-_SAVE_EVERY = 200
 
 
 class SpoolRows:
@@ -137,13 +138,13 @@ def train_job(
     dataset = dataset_of(spool, offer, index, session.manifest.samples)
     if offer.payload != "samples":
         _give_features(session, dataset, index)
-    budget, status = offer.budget, Status("training", parts=spool.count)
-    seconds = min(budget.seconds or most_seconds, most_seconds)
+    settings, status = settings_of(offer), Status("training", parts=spool.count)
+    seconds = min(offer.seconds or most_seconds, most_seconds)
     records = train(
         session, dataset, output=output, overwrite=True, should_stop=should_stop,
-        conditions=Conditions(max_minutes=seconds / 60), **_settings(budget),
+        conditions=Conditions(max_minutes=seconds / 60), **asdict(settings),
     )  # fmt: skip
-    batch = budget.batch_size or session.manifest.batch_size
+    batch = settings.batch_size or session.manifest.batch_size
     start = time.monotonic()
     for record in records:
         if isinstance(record, CycleDone):
@@ -155,16 +156,6 @@ def train_job(
             status = msgspec.structs.replace(status, seconds=taken, **scores)
             tell(status)
     return packed_result(output)
-
-
-def _settings(budget: Budget) -> dict[str, Any]:
-    given = {
-        "cycles": budget.cycles, "seed": budget.seed, "batch_size": budget.batch_size,
-        "lr": budget.lr, "schedule": budget.schedule, "eval_every": budget.eval_every,
-        "patience": budget.patience, "target_accuracy": budget.target_accuracy,
-        "save_every": _SAVE_EVERY,
-    }  # fmt: skip
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def _give_features(session: TrainSession, dataset: Dataset, index: Index) -> None:

@@ -6,6 +6,7 @@ Knows manifests and datasets; runs no graph.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from tod.data.dataset import Dataset
 from tod.data.rows import Columns
@@ -30,6 +31,19 @@ def labelled_for(task: Task, dataset: Dataset) -> Dataset:
             "cross-entropy for one",
         )
     return dataset
+
+
+def check_kind(manifest: Manifest, data: Path) -> None:
+    """Refuse a table for a model of pictures before its columns are asked for.
+
+    Raises:
+        DataError: it is one.
+    """
+    if manifest.tensor is None and data.suffix.lower() in (".csv", ".tsv") and data.is_file():
+        raise DataError(
+            f"{data}: it is a table of numbers; this model takes pictures",
+            hint="give a folder of class folders",
+        )
 
 
 def check_samples(manifest: Manifest, dataset: Dataset) -> None:

@@ -361,6 +361,7 @@ def opening_dataset(
             f"the data are of the type {type(data).__name__}, wanted a tod.Dataset or its folder",
             hint="pictures of a program go to session.predict, or with labels to session.step",
         )
+    matching.check_kind(models[0].manifest, Path(data))
     folder = choose_folder(Path(data), models[0].artifact.path, models[0].cache)
     chosen = split_seed(seed, *models)
     dataset = yield from Dataset.opening(

@@ -265,4 +265,4 @@ def test_numbers_that_were_taken_for_classes(tmp_path):
     lines = [f"{i},{i},{i / 7}" for i in range(90)]
     with pytest.raises(DataError, match=r"5 different samples .* and 70 more") as refused:
         Dataset.open(table(tmp_path, lines), target=["price"])
-    assert "export the model with --loss mse" in refused.value.hint
+    assert "want a model of --loss mse" in refused.value.hint

@@ -7,11 +7,11 @@ import pytest
 
 from tod.offload import frames
 from tod.offload.frames import Frame, Kind
-from tod.offload.job import Budget, Offer, Part
+from tod.offload.job import Offer, Part
 from tod.offload.spool import Spool
 
 HASH = "0" * 64
-OFFER = Offer(1, HASH, HASH, 100, 3, 48, "samples", Budget(10))
+OFFER = Offer(1, HASH, HASH, 100, 3, 48, "samples", {"cycles": 10})
 DATA = [bytes([number]) * (100 + number) for number in range(20)]
 PARTS = tuple(Part(hashlib.sha256(data).digest(), len(data)) for data in DATA)
 FRAMES = [Frame(Kind.SAMPLE, bytes(16), number, data) for number, data in enumerate(DATA)]
