@@ -35,10 +35,10 @@ demo: $(VENV)/demo-ready
 
 # What stands for a board, a phone and another processor; without it those tests are skipped. On a
 # machine with systemd, Debian's package also starts its ssh server.
-DEVICE_TEST_TOOLS := openssh-server adb qemu-user-static busybox-static shellcheck strace mosquitto
+DEVICE_TEST_TOOLS := openssh-server adb qemu-user-static busybox-static shellcheck strace mosquitto openssl
 device-test-tools:
 	PATH="$$PATH:/usr/sbin"; for tool in sshd adb qemu-aarch64-static busybox shellcheck \
-	  strace mosquitto; do \
+	  strace mosquitto openssl; do \
 	  command -v $$tool >/dev/null || missing=yes; done; [ -z "$$missing" ] || { \
 	  $(SUDO) apt-get update --quiet && \
 	  $(SUDO) apt-get install --quiet --yes --no-install-recommends $(DEVICE_TEST_TOOLS); }

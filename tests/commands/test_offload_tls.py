@@ -1,7 +1,11 @@
 """`tod offload` with TLS: an own authority, certificates on both sides, over TCP and MQTT."""
 
+import re
+import subprocess
+
 import pytest
 
+from tests.conftest import ROOT
 from tests.support.certificates import Authority
 from tests.support.offloading import Broker, free_port, needs_mosquitto, receive, send
 from tests.support.waiting import wait_until
@@ -75,3 +79,23 @@ def test_over_a_broker_with_certificates_and_its_access_list(place, peers, autho
         assert "Traceback" not in liar.text + strange.text
     finally:
         broker.kill()
+
+
+def test_the_certificate_that_the_page_makes(place, peers):
+    """docs/offload.md: the receiver is its own authority, the token tells its senders."""
+    page = (ROOT / "docs" / "offload.md").read_text()
+    (made,) = re.findall(r"```sh\n( *openssl .*?)```", page, re.S)
+    made = made.replace("DNS:pi.local", "IP:127.0.0.1")
+    subprocess.run(["sh", "-ec", made], cwd=place, check=True, capture_output=True)
+    at = f"tcp://127.0.0.1:{free_port()}"
+    receiver = ("--cert", "pi.pem", "--key", "pi.key", "--token-file", "token")
+    peers.append(receive(place, at, *receiver))
+    wait_until(lambda: "listening" in peers[0].text)
+    good = send(place, at, "--ca", "pi.pem", "--token-file", "token")
+    peers.append(good)
+    assert good.wait() == 0, good.text
+    # The token of the environment is another one.
+    stranger = send(place, at, "--ca", "pi.pem", "--silent", 4, out="x.tod")
+    peers.append(stranger)
+    assert stranger.wait() == 5
+    assert not (place / "x.tod").exists()
